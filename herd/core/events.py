@@ -1,0 +1,255 @@
+"""What happened, as frozen values; `telemetry.emit` is the only code that acts on them.
+
+A request ends in exactly one `Finished`; the row, the log line, the metrics and the spans are all made from it.
+All times are unix seconds on one clock that never runs backwards within a request.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from herd.core.fleet import Fleet
+from herd.core.request import Request
+from herd.core.routing import Candidate, Decision, Policy
+
+
+class Status(StrEnum):
+    """How a request ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    INCOMPLETE = "incomplete"
+    CLIENT_DISCONNECTED = "client_disconnected"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class TraceIds:
+    """W3C ids of a request: 32 and 16 hexadecimal digits; `parent_span_id` is the caller's, if it sent one."""
+
+    trace_id: str
+    span_id: str
+    parent_span_id: str | None = None
+    sampled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens and engine timings of one answer; `source` is `reported`, `counted` (frames of content) or `missing`."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    source: str = "missing"
+    finish_reason: str | None = None
+    load_s: float | None = None
+    prompt_eval_s: float | None = None
+    eval_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at one node; `error_type` None where it answered to the end. `first_content_at` is on herd's clock."""
+
+    number: int
+    node_id: str
+    model: str
+    url: str
+    span_id: str
+    started_at: float
+    ended_at: float
+    http_status: int | None = None
+    first_content_at: float | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    reconnected: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ContextAction:
+    """What was done about `num_ctx`: `stripped`, `moved` or `warned`; tokens asked and tokens loaded."""
+
+    action: str
+    node_id: str
+    model: str
+    asked: int
+    loaded: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The whole life of one request. `http_status` is what the client got, or would have got."""
+
+    request_id: str
+    ids: TraceIds
+    endpoint: str
+    original_format: str
+    status: Status
+    http_status: int
+    received_at: float
+    finished_at: float
+    request: Request | None = None
+    fleet: Fleet | None = None
+    policy: Policy | None = None
+    decision: Decision | None = None
+    chosen: Candidate | None = None
+    attempts: tuple[Attempt, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+    error_type: str | None = None
+    error_message: str | None = None
+    decision_s: float | None = None
+    queued_at: float | None = None
+    admitted_at: float | None = None
+    first_content_at: float | None = None
+    last_content_at: float | None = None
+    content_frames: int = 0
+    context: ContextAction | None = None
+    dropped_tags: int = 0
+    client_ip: str | None = None
+    api_key_id: str | None = None
+
+    @property
+    def latency_s(self) -> float:
+        """Seconds from receipt to end."""
+        return self.finished_at - self.received_at
+
+    @property
+    def ttft_s(self) -> float | None:
+        """Seconds from receipt to the first content, streams only."""
+        if self.first_content_at is None or not (self.request and self.request.stream):
+            return None
+        return self.first_content_at - self.received_at
+
+    @property
+    def time_per_output_token_s(self) -> float | None:
+        """Seconds from one output token to the next: (last - first) / (n - 1), streams of two tokens or more."""
+        tokens = self.usage.completion_tokens or 0
+        if self.ttft_s is None or self.last_content_at is None or self.first_content_at is None or tokens < 2:
+            return None
+        return (self.last_content_at - self.first_content_at) / (tokens - 1)
+
+    @property
+    def queue_s(self) -> float:
+        """Seconds spent waiting for a slot."""
+        if self.queued_at is None:
+            return 0.0
+        return max(0.0, (self.admitted_at or self.finished_at) - self.queued_at)
+
+    @property
+    def upstream_s(self) -> float:
+        """Seconds spent in attempts."""
+        return sum(attempt.ended_at - attempt.started_at for attempt in self.attempts)
+
+    @property
+    def overhead_s(self) -> float:
+        """Seconds that herd itself took: the total less upstream and queue."""
+        return max(0.0, self.latency_s - self.upstream_s - self.queue_s)
+
+    @property
+    def retry_count(self) -> int:
+        """Attempts beyond the first."""
+        return max(0, len(self.attempts) - 1)
+
+    @property
+    def model(self) -> str | None:
+        """The model that answered or was last tried; where there was no attempt, the one asked for."""
+        if self.chosen:
+            return self.chosen.model
+        return self.request.model if self.request else None
+
+    @property
+    def fallback_used(self) -> bool:
+        """Whether another model than the one asked for was used."""
+        return bool(self.chosen and self.request and self.chosen.model != self.request.model)
+
+    @property
+    def fallback_reason(self) -> str | None:
+        """Why another model was used: `loaded_alternative`, `model_unavailable` or `retry`; None where none was."""
+        if not self.fallback_used:
+            return None
+        return (self.decision.fallback_reason if self.decision else None) or "retry"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFailed:
+    """An attempt failed; `will_retry` says whether another node was tried."""
+
+    request_id: str
+    trace_id: str
+    attempt: Attempt
+    will_retry: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StreamBroken:
+    """An answer that had begun did not reach its proper end."""
+
+    request_id: str
+    trace_id: str
+    node_id: str
+    model: str
+    error_type: str
+    error_message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContextProtected:
+    """A `num_ctx` was taken out, or its request moved, or only warned about."""
+
+    request_id: str
+    trace_id: str
+    action: ContextAction
+
+
+@dataclass(frozen=True, slots=True)
+class FleetChanged:
+    """Something about the fleet changed at `at`; `kind` is a word of `FLEET_EVENTS`, `data` what belongs to it."""
+
+    at: float
+    kind: str
+    node_id: str | None = None
+    model: str | None = None
+    data: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSampled:
+    """One node's state at `at`, once a minute: the history that trends and availability are made of."""
+
+    at: float
+    node_id: str
+    status: str
+    cpu: float
+    memory_used: int
+    memory_total: int
+    pressure: str
+    models_loaded: tuple[str, ...]
+    in_flight: int
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class Managed:
+    """A management request (pull, delete, show, …) was handed to a node."""
+
+    request_id: str
+    ids: TraceIds
+    endpoint: str
+    model: str | None
+    node_id: str | None
+    http_status: int
+    received_at: float
+    finished_at: float
+    error_type: str | None = None
+    error_message: str | None = None
+
+
+FLEET_EVENTS = (
+    "node_joined", "node_left", "node_lost", "node_back", "node_degraded", "engine_lost", "engine_back",
+    "model_loaded", "model_unloaded", "model_added", "model_removed", "drain_changed", "node_forgotten",
+    "fallback", "context_protection", "managed",
+)  # fmt: skip
+Event = (
+    Finished | AttemptFailed | StreamBroken | ContextProtected | FleetChanged | NodeSampled | Managed
+)

@@ -1,0 +1,181 @@
+"""Where a request goes: `decide` leaves out the nodes that cannot, scores the rest, and ranks them.
+
+It must not log, read a clock or roll dice: the same request, fleet and policy give the same decision, today and in a
+replay.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from herd.core.fleet import Fleet
+from herd.core.request import Request
+from herd.core.signals import SIGNALS, Case
+
+
+class Reason(StrEnum):
+    """Why the first of the plan is the first."""
+
+    MODEL_LOADED = "model_loaded"
+    LEAST_LOADED = "least_loaded"
+    AFFINITY = "affinity"
+    ONLY_CANDIDATE = "only_candidate"
+    FALLBACK = "fallback"
+    RETRY = "retry"
+    COLD = "cold"
+
+
+class RejectionReason(StrEnum):
+    """Why a node was left out before scoring."""
+
+    OFFLINE = "offline"
+    ENGINE_DOWN = "engine_down"
+    ENDPOINT_UNSUPPORTED = "endpoint_unsupported"
+    MODEL_ABSENT = "model_absent"
+    DRAINING = "draining"
+    BREAKER_OPEN = "breaker_open"
+    CRITICAL_PRESSURE = "critical_pressure"
+    DOES_NOT_FIT = "does_not_fit"
+    EXCLUDED = "excluded"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The operator's rules for deciding.
+
+    `loaded_fallback`: a fallback that the client named is taken when it is loaded and the model asked for is not.
+    """
+
+    loaded_fallback: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One node that can answer with one model: its seven signals, their sum, and the predicted time to first token."""
+
+    node_id: str
+    model: str
+    signals: dict[str, float]
+    total: float
+    loaded: bool
+    predicted_ttft_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """One node that cannot answer with one model, and why."""
+
+    node_id: str
+    model: str
+    reason: RejectionReason
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The ranked plan (retry is the next entry), and every node left out with its reason.
+
+    `reason` says why the first is the first; None where the plan is empty.
+    """
+
+    plan: tuple[Candidate, ...] = ()
+    rejected: tuple[Rejection, ...] = ()
+    reason: Reason | None = None
+    fallback_reason: str | None = field(default=None)
+
+
+DEFAULT_POLICY = Policy()
+
+
+def decide(
+    request: Request, fleet: Fleet, policy: Policy = DEFAULT_POLICY, excluded: frozenset[str] = frozenset()
+) -> Decision:
+    """Rank the nodes for a request; `excluded` nodes failed an earlier attempt of it."""
+    candidates: dict[str, list[Candidate]] = {}
+    rejected: list[Rejection] = []
+    for model in request.models:
+        ranked = candidates.setdefault(model, [])
+        for node in fleet.nodes:
+            case = Case(request, model, node, fleet)
+            reason = rejection(case, excluded)
+            if reason:
+                rejected.append(Rejection(node.node_id, model, reason))
+            else:
+                ranked.append(score(case))
+        ranked.sort(key=lambda candidate: (-candidate.total, candidate.node_id))
+    order = _order_of_models(request, candidates, policy)
+    plan = tuple(candidate for model in order for candidate in candidates[model])
+    rejected.sort(key=lambda entry: (request.models.index(entry.model), entry.node_id))
+    return Decision(plan, tuple(rejected), _reason(request, plan), _fallback_reason(request, plan, candidates))
+
+
+def rejection(case: Case, excluded: frozenset[str] = frozenset()) -> RejectionReason | None:
+    """The first reason for which a node cannot answer with a model, or None."""
+    node = case.node
+    for applies, reason in (
+        (node.status == "offline", RejectionReason.OFFLINE),
+        (not node.engine_reachable, RejectionReason.ENGINE_DOWN),
+        (not node.holds(case.model), RejectionReason.MODEL_ABSENT),
+        (case.request.endpoint not in node.endpoints, RejectionReason.ENDPOINT_UNSUPPORTED),
+        (node.node_id in excluded, RejectionReason.EXCLUDED),
+        (node.draining, RejectionReason.DRAINING),
+        (case.traffic.breaker_open, RejectionReason.BREAKER_OPEN),
+        (node.pressure == "critical", RejectionReason.CRITICAL_PRESSURE),
+        (_does_not_fit(case), RejectionReason.DOES_NOT_FIT),
+    ):
+        if applies:
+            return reason
+    return None
+
+
+def score(case: Case) -> Candidate:
+    """The seven signals of one node for one model, rounded to a hundredth so that a stored score is the score."""
+    signals = {name: round(function(case), 2) for name, (function, _, _) in SIGNALS.items()}
+    return Candidate(
+        node_id=case.node.node_id,
+        model=case.model,
+        signals=signals,
+        total=round(sum(signals.values()), 2),
+        loaded=case.loaded is not None,
+        predicted_ttft_s=round(case.predicted_ttft_s, 4),
+    )
+
+
+def _does_not_fit(case: Case) -> bool:
+    # An unknown size is never refused: only the engine knows, and it says so itself.
+    node = case.node
+    room = node.vram_free + node.memory_available + case.reclaimable
+    return bool(node.memory_total) and case.needed > room
+
+
+def _order_of_models(request: Request, candidates: dict[str, list[Candidate]], policy: Policy) -> list[str]:
+    """The model asked for first, unless only a fallback that the client named is loaded."""
+    order = list(request.models)
+    if policy.loaded_fallback and not any(entry.loaded for entry in candidates[request.model]):
+        loaded = [model for model in order if any(entry.loaded for entry in candidates[model])]
+        order = loaded[:1] + [model for model in order if model not in loaded[:1]]
+    return order
+
+
+def _reason(request: Request, plan: tuple[Candidate, ...]) -> Reason | None:
+    if not plan:
+        return None
+    first = plan[0]
+    rivals = [entry for entry in plan[1:] if entry.model == first.model]
+    if first.model != request.model:
+        return Reason.FALLBACK
+    if not rivals:
+        return Reason.ONLY_CANDIDATE
+    if not first.loaded:
+        return Reason.COLD
+    if not any(rival.loaded for rival in rivals):
+        return Reason.MODEL_LOADED
+    warm = next(rival for rival in rivals if rival.loaded)
+    gains = {name: first.signals[name] - warm.signals[name] for name in first.signals}
+    return Reason.AFFINITY if max(gains, key=lambda name: gains[name]) == "role_affinity" else Reason.LEAST_LOADED
+
+
+def _fallback_reason(
+    request: Request, plan: tuple[Candidate, ...], candidates: dict[str, list[Candidate]]
+) -> str | None:
+    if not plan or plan[0].model == request.model:
+        return None
+    return "loaded_alternative" if candidates[request.model] else "model_unavailable"

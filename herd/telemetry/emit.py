@@ -1,0 +1,33 @@
+"""The one door through which events become records. It never raises, blocks or awaits."""
+
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+
+from herd.core.events import Event
+
+logger = logging.getLogger(__name__)
+
+
+class Sink(Protocol):
+    """Takes every event; ignores those that are not its own; returns at once."""
+
+    def take(self, event: Event) -> None:
+        """Record the event, or count it as dropped."""
+
+
+class Emitter:
+    """Hands each event to each sink, in order; `failures` counts sinks that broke their promise not to raise."""
+
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        self._sinks = tuple(sinks)
+        self.failures = 0
+
+    def __call__(self, event: Event) -> None:
+        """Record an event everywhere."""
+        for sink in self._sinks:
+            try:
+                sink.take(event)
+            except Exception:  # law 3: a defect in telemetry must not fail a request
+                self.failures += 1
+                logger.exception("A telemetry sink raised on %s", type(event).__name__)

@@ -1,0 +1,144 @@
+"""The heartbeat contract between agent and router, versioned.
+
+The one module of the router that the agent imports. Fields may be added; none is renamed or removed within a version,
+and unknown fields are ignored, so that an older router takes a newer agent's heartbeat.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+VERSION = 1
+NODE_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+Pressure = Literal["normal", "warn", "critical"]
+Bytes = Annotated[int, Field(ge=0, le=2**60)]
+Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+Text = Annotated[str, Field(max_length=1024)]
+
+
+class WireModel(BaseModel):
+    """What all parts of a heartbeat share: unknown fields are ignored, infinities refused."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False, frozen=True)
+
+
+class Cpu(WireModel):
+    """The processor: core count, utilisation 0..1, temperature in °C where it can be read."""
+
+    cores: Annotated[int, Field(ge=1, le=4096)]
+    utilization: Ratio = 0.0
+    temperature_c: float | None = None
+    throttled: bool = False
+
+
+class Memory(WireModel):
+    """Main memory in bytes; `pressure` as the operating system sees it."""
+
+    total_bytes: Bytes
+    used_bytes: Bytes
+    available_bytes: Bytes
+    swap_used_bytes: Bytes = 0
+    pressure: Pressure = "normal"
+
+
+class Disk(WireModel):
+    """The disk that holds the models, in bytes."""
+
+    total_bytes: Bytes
+    free_bytes: Bytes
+
+
+class Gpu(WireModel):
+    """One accelerator; with Apple's unified memory the totals are those of the machine."""
+
+    index: Annotated[int, Field(ge=0, le=255)] = 0
+    name: Text = ""
+    kind: Literal["nvidia", "amd", "apple", "other"] = "other"
+    memory_total_bytes: Bytes
+    memory_used_bytes: Bytes = 0
+    utilization: Ratio | None = None
+    temperature_c: float | None = None
+
+
+class Model(WireModel):
+    """A model on disk; `entry` is the engine's own listing of it, handed on to clients as it came."""
+
+    name: Name
+    size_bytes: Bytes = 0
+    context_length: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    entry: dict[str, JsonValue] = {}
+
+
+class LoadedModel(WireModel):
+    """A model in memory; `context_length` in tokens, `expires_at` in unix seconds (None: stays)."""
+
+    name: Name
+    size_bytes: Bytes = 0
+    vram_bytes: Bytes = 0
+    context_length: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    expires_at: float | None = None
+    entry: dict[str, JsonValue] = {}
+
+
+class Engine(WireModel):
+    """The inference server beside the agent: where it is, what it speaks, what it holds.
+
+    `endpoints` are the request paths it serves; `slots` is how many requests it works on at once per model.
+    `reachable` false says that it did not answer the agent, and `error` why.
+    """
+
+    kind: Literal["ollama", "llamacpp"]
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/@]+$", max_length=256)]
+    reachable: bool
+    version: Annotated[str, Field(max_length=64)] | None = None
+    error: Text | None = None
+    endpoints: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=64)]
+    slots: Annotated[int, Field(ge=1, le=1024)] = 4
+    models: Annotated[list[Model], Field(max_length=4096)] = []
+    loaded: Annotated[list[LoadedModel], Field(max_length=256)] = []
+
+
+class Heartbeat(WireModel):
+    """One node's word about itself, sent every `interval_s` and at once when something changes.
+
+    `sent_at` is the node's clock in unix seconds; `leaving` says that no further heartbeat will come;
+    `draining` that no new request should.
+    """
+
+    v: Annotated[int, Field(ge=1)] = VERSION
+    node_id: Annotated[str, Field(pattern=NODE_ID_PATTERN)]
+    agent_version: Annotated[str, Field(max_length=64)] | None = None
+    sent_at: float
+    interval_s: Annotated[float, Field(gt=0, le=300)] = 5.0
+    leaving: bool = False
+    draining: bool = False
+    cpu: Cpu
+    memory: Memory
+    disk: Disk | None = None
+    gpus: Annotated[list[Gpu], Field(max_length=64)] = []
+    engine: Engine
+
+
+class HeartbeatReply(WireModel):
+    """The router's answer: who it is, and whether the operator wants this node drained."""
+
+    v: int = VERSION
+    router_version: str
+    draining: bool = False
+
+
+OLLAMA_ENDPOINTS = (
+    "/api/chat", "/api/generate", "/api/embed", "/api/embeddings", "/api/show", "/api/pull", "/api/create",
+    "/api/copy", "/api/push", "/api/delete", "/api/blobs",
+    "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/messages",
+)  # fmt: skip
+LLAMACPP_ENDPOINTS = (
+    "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/messages",
+)  # fmt: skip
+
+
+def canonical_name(name: str) -> str:
+    """The one spelling of a model's name: `m` is `m:latest`, whatever stands before the last slash."""
+    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
