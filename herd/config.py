@@ -43,6 +43,7 @@ TABLE: Final = (
     Setting("load_timeout_s", 600.0, "What is added to that where the model has to be loaded first.", minimum=0),
     Setting("stall_timeout_s", 120.0, "Longest silence within an answer.", minimum=0.1),
     Setting("total_timeout_s", 3600.0, "Longest life of one attempt.", minimum=1),
+    Setting("retries", 2, "Further nodes that a request may be tried on before its first content.", minimum=0),
     Setting("context_protection", "strip", "What to do with num_ctx that would make a node reload a model.",
             choices=("strip", "warn", "off")),
     Setting("loaded_fallback", True, "A loaded fallback that the client named beats a cold load."),

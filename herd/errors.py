@@ -27,7 +27,7 @@ Retryable holds only until the first content byte went to the client. Foreign ex
 `dataplane.upstream.as_attempt_error`, nowhere else.
 """
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 
 class HerdError(Exception):
@@ -98,12 +98,21 @@ class NoNode(Refused):
     status, error_type = 503, "no_node"
 
 
-class AttemptError(HerdError):
-    """A node failed one attempt; `http_status` is what it answered, if it did."""
+class NodeAnswer(NamedTuple):
+    """A node's own error answer, which is handed on as it is."""
 
-    def __init__(self, message: str, http_status: int | None = None) -> None:
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+class AttemptError(HerdError):
+    """A node failed one attempt; `http_status` is what it answered, if it did; `answer` is handed on if given."""
+
+    def __init__(self, message: str, http_status: int | None = None, answer: NodeAnswer | None = None) -> None:
         super().__init__(message)
         self.http_status = http_status
+        self.answer = answer
 
 
 class ConnectFailed(AttemptError):

@@ -51,7 +51,7 @@ class Disk(WireModel):
 
 
 class Gpu(WireModel):
-    """One accelerator; with Apple's unified memory the totals are those of the machine."""
+    """One accelerator; with Apple's unified memory the totals are those of the machine. `throttled`: heat slows it."""
 
     index: Annotated[int, Field(ge=0, le=255)] = 0
     name: Text = ""
@@ -60,6 +60,7 @@ class Gpu(WireModel):
     memory_used_bytes: Bytes = 0
     utilization: Ratio | None = None
     temperature_c: float | None = None
+    throttled: bool = False
 
 
 class Model(WireModel):

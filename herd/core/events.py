@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from herd.core.fleet import Fleet
 from herd.core.request import Request
-from herd.core.routing import Candidate, Decision, Policy
+from herd.core.routing import Candidate, Decision, Policy, Reason
 
 
 class Status(StrEnum):
@@ -101,6 +101,7 @@ class Finished:
     decision_s: float | None = None
     queued_at: float | None = None
     admitted_at: float | None = None
+    requeued_s: float = 0.0
     first_content_at: float | None = None
     last_content_at: float | None = None
     content_frames: int = 0
@@ -131,10 +132,9 @@ class Finished:
 
     @property
     def queue_s(self) -> float:
-        """Seconds spent waiting for a slot."""
-        if self.queued_at is None:
-            return 0.0
-        return max(0.0, (self.admitted_at or self.finished_at) - self.queued_at)
+        """Seconds spent waiting for a slot; `queued_at` is None where one was free, `requeued_s` is before retries."""
+        first = 0.0 if self.queued_at is None else (self.admitted_at or self.finished_at) - self.queued_at
+        return max(0.0, first) + self.requeued_s
 
     @property
     def upstream_s(self) -> float:
@@ -157,6 +157,17 @@ class Finished:
         if self.chosen:
             return self.chosen.model
         return self.request.model if self.request else None
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why the node that answered was taken; None where no node was."""
+        if self.chosen is None or self.decision is None:
+            return None
+        if self.retry_count:
+            return Reason.RETRY
+        if self.decision.plan and self.chosen == self.decision.plan[0]:
+            return self.decision.reason
+        return Reason.FALLBACK if self.fallback_used else Reason.LEAST_LOADED  # the first of the plan had no free slot
 
     @property
     def fallback_used(self) -> bool:
@@ -248,7 +259,7 @@ class Managed:
 FLEET_EVENTS = (
     "node_joined", "node_left", "node_lost", "node_back", "node_degraded", "engine_lost", "engine_back",
     "model_loaded", "model_unloaded", "model_added", "model_removed", "drain_changed", "node_forgotten",
-    "fallback", "context_protection", "managed",
+    "fallback", "context_protection", "managed", "breaker_changed",
 )  # fmt: skip
 Event = (
     Finished | AttemptFailed | StreamBroken | ContextProtected | FleetChanged | NodeSampled | Managed

@@ -72,6 +72,7 @@ class Node:
     memory_available: int = 0
     vram_total: int = 0
     vram_free: int = 0
+    disk_free: int = 0
     models: Mapping[str, Model] = field(default_factory=dict)
     loaded: Mapping[str, Loaded] = field(default_factory=dict)
     uptime: float = 1.0

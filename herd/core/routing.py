@@ -88,14 +88,26 @@ DEFAULT_POLICY = Policy()
 def decide(
     request: Request, fleet: Fleet, policy: Policy = DEFAULT_POLICY, excluded: frozenset[str] = frozenset()
 ) -> Decision:
-    """Rank the nodes for a request; `excluded` nodes failed an earlier attempt of it."""
+    """Rank the nodes for a request; `excluded` nodes failed an earlier attempt of it.
+
+    Where breakers alone stand in the way, the best of those nodes is tried rather than the request refused.
+    """
+    decision = _decide(request, fleet, policy, excluded, heed_breakers=True)
+    if not decision.plan and any(entry.reason is RejectionReason.BREAKER_OPEN for entry in decision.rejected):
+        return _decide(request, fleet, policy, excluded, heed_breakers=False)
+    return decision
+
+
+def _decide(
+    request: Request, fleet: Fleet, policy: Policy, excluded: frozenset[str], heed_breakers: bool
+) -> Decision:
     candidates: dict[str, list[Candidate]] = {}
     rejected: list[Rejection] = []
     for model in request.models:
         ranked = candidates.setdefault(model, [])
         for node in fleet.nodes:
             case = Case(request, model, node, fleet)
-            reason = rejection(case, excluded)
+            reason = rejection(case, excluded, heed_breakers)
             if reason:
                 rejected.append(Rejection(node.node_id, model, reason))
             else:
@@ -107,7 +119,9 @@ def decide(
     return Decision(plan, tuple(rejected), _reason(request, plan), _fallback_reason(request, plan, candidates))
 
 
-def rejection(case: Case, excluded: frozenset[str] = frozenset()) -> RejectionReason | None:
+def rejection(
+    case: Case, excluded: frozenset[str] = frozenset(), heed_breakers: bool = True
+) -> RejectionReason | None:
     """The first reason for which a node cannot answer with a model, or None."""
     node = case.node
     for applies, reason in (
@@ -117,7 +131,7 @@ def rejection(case: Case, excluded: frozenset[str] = frozenset()) -> RejectionRe
         (case.request.endpoint not in node.endpoints, RejectionReason.ENDPOINT_UNSUPPORTED),
         (node.node_id in excluded, RejectionReason.EXCLUDED),
         (node.draining, RejectionReason.DRAINING),
-        (case.traffic.breaker_open, RejectionReason.BREAKER_OPEN),
+        (heed_breakers and case.traffic.breaker_open, RejectionReason.BREAKER_OPEN),
         (node.pressure == "critical", RejectionReason.CRITICAL_PRESSURE),
         (_does_not_fit(case), RejectionReason.DOES_NOT_FIT),
     ):

@@ -1,0 +1,45 @@
+# `make demo` and `make test` need Python 3.11 or newer and nothing else; they make what they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint types docs real lock clean
+
+demo: $(STAMP)  ## start a router with three simulated nodes and mixed traffic; Ctrl-C ends it
+	@$(BIN)/herd demo
+
+test: $(STAMP) tools  ## the gate: lint, types, all tests
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q
+
+$(STAMP): pyproject.toml requirements-dev.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --no-deps -e .
+	@touch $@
+
+.PHONY: tools
+tools:  ## the programs that the tests call, where they are missing and may be installed
+	@missing=""; for tool in sqlite3 curl; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	if [ -n "$$missing" ]; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; \
+		else echo "The tests need:$$missing"; exit 1; fi; \
+	fi
+
+docs: $(STAMP)  ## write the reference that is made from the tables
+	$(BIN)/herd docs --write docs
+
+lock: $(STAMP)  ## pin what development installs, from pyproject.toml
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --no-header --extra dev pyproject.toml -o requirements-dev.lock
+
+real: $(STAMP)  ## end-to-end tests against real inference servers (builds them first; takes a while)
+	bash scripts/build_engines.sh .engines
+	$(BIN)/pytest -q -m real tests/real
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

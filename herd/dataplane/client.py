@@ -1,0 +1,112 @@
+"""The client's side of one exchange: its body, its going away, and what it is sent. It knows ASGI and no node."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from herd.errors import BadRequest, BodyTooLarge
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+RawHeaders = list[tuple[bytes, bytes]]
+
+
+class ClientGone(Exception):
+    """The client left before its answer was whole."""
+
+
+class Client:
+    """One client for the length of one request.
+
+    `started` says that a status went out, so no other node can answer any more; `finished` that the answer is whole.
+    `broken_line`: what was sent ends within a line; `last_words`: what ends the answer in place of an error frame.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.query: bytes = scope.get("query_string", b"")
+        self.raw_path: str = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
+        self.headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
+        self.named = dict(self.headers)
+        self.address: str = scope["client"][0] if scope.get("client") else ""
+        self.gone = False
+        self.started = False
+        self.finished = False
+        self.broken_line = False
+        self.last_words: bytes | None = None
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes in; raises ClientGone."""
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self.gone = True
+                raise ClientGone
+            more = message.get("more_body", False)
+            yield message.get("body", b"")
+
+    async def body(self, limit: int) -> bytes:
+        """The whole body; raises BodyTooLarge over the limit, before it is all read where its length is given."""
+        self._check_length(limit)
+        parts, size = [], 0
+        async for part in self.chunks():
+            parts.append(part)
+            size += len(part)
+            if size > limit:
+                raise BodyTooLarge(_too_large(limit))
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Cancel what happens inside as soon as the client leaves; raises ClientGone then. The body is read before."""
+        task = asyncio.current_task()
+        assert task is not None
+        watcher = asyncio.create_task(self._watch(task))
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self.gone:
+                raise
+            task.uncancel()
+            raise ClientGone from None
+        finally:
+            watcher.cancel()
+
+    async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Send the status and the headers."""
+        self.started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
+
+    async def write(self, chunk: bytes) -> None:
+        """Send a part of the body; waits while the client is slow."""
+        if chunk:
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    async def finish(self, chunk: bytes = b"") -> None:
+        """Send the last part of the body."""
+        self.finished = True
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": False})
+
+    def _check_length(self, limit: int) -> None:
+        length = self.named.get("content-length", "0")
+        if not length.isdigit():
+            raise BadRequest("Content-Length is no number")
+        if int(length) > limit:
+            raise BodyTooLarge(_too_large(limit))
+
+    async def _watch(self, task: "asyncio.Task[object]") -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if not self.finished:
+            self.gone = True
+            task.cancel()
+
+
+def _too_large(limit: int) -> str:
+    return f"the request body is over the limit of {limit // 2**20} MiB (setting body_limit_mb)"

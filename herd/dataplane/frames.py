@@ -1,0 +1,166 @@
+"""What one document of an answer says: content, usage, a proper end, or an error. One pure reader for each shape."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from herd.dataplane.dialects import Shape
+
+NANOSECONDS = 1e9
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What a document tells: `content` of any channel (text, thinking, a tool call), the proper `end`, an `error`.
+
+    `usage` holds what it says of `core.events.Usage`; `usage_only` marks the frame that carries nothing else.
+    """
+
+    content: bool = False
+    end: bool = False
+    error: str | None = None
+    finish_reason: str | None = None
+    usage: Mapping[str, int | float] = field(default_factory=dict)
+    usage_only: bool = False
+
+
+def read_ollama(document: Document) -> Frame:
+    """A line of /api/chat or /api/generate, or the whole of an answer that does not stream."""
+    if document.get("error"):
+        return Frame(error=_error_text(document["error"]))
+    message = _object(document.get("message"))
+    content = any(
+        (document.get("response"), document.get("thinking"), document.get("tool_calls"),
+         message.get("content"), message.get("thinking"), message.get("tool_calls"), message.get("images"))
+    )  # fmt: skip
+    done = document.get("done") is True
+    return Frame(
+        content=content,
+        end=done,
+        finish_reason=_text(document.get("done_reason")),
+        usage=_ollama_usage(document) if done else {},
+    )
+
+
+def read_openai(document: Document) -> Frame:
+    """A chunk of /v1/chat/completions or /v1/completions, or the whole of one that does not stream."""
+    if document.get("error"):
+        return Frame(error=_error_text(document["error"]))
+    choices = [choice for choice in document.get("choices") or () if isinstance(choice, dict)]
+    usage = _openai_usage(_object(document.get("usage")))
+    reasons = [reason for choice in choices if (reason := _text(choice.get("finish_reason")))]
+    return Frame(
+        content=any(_has_content(choice) for choice in choices),
+        finish_reason=reasons[0] if reasons else None,
+        usage=usage,
+        usage_only=not choices and "usage" in document,
+    )
+
+
+def read_responses(document: Document) -> Frame:
+    """An event of /v1/responses, or the whole response object."""
+    kind = document.get("type")
+    inner = _object(document.get("response")) if kind else document
+    if kind in {"error", "response.failed"} or (not kind and document.get("error")):
+        return Frame(error=_error_text(document.get("error") or inner.get("error") or document), end=bool(kind))
+    ended = kind in {"response.completed", "response.incomplete"} or (
+        not kind and inner.get("status") in {"completed", "incomplete"}
+    )
+    details = _object(inner.get("incomplete_details"))
+    delta = isinstance(kind, str) and kind.endswith(".delta") and bool(document.get("delta"))
+    return Frame(
+        content=delta or (not kind and ended),
+        end=ended,
+        finish_reason=_text(details.get("reason")) or ("stop" if ended else None),
+        usage=_openai_usage(_object(inner.get("usage"))),
+    )
+
+
+def read_messages(document: Document) -> Frame:
+    """An event of /v1/messages, or the whole message."""
+    kind = document.get("type")
+    if kind == "error" or document.get("error"):
+        return Frame(error=_error_text(document.get("error")))
+    if kind == "message":
+        return Frame(
+            content=bool(document.get("content")),
+            end=True,
+            finish_reason=_text(document.get("stop_reason")),
+            usage=_anthropic_usage(_object(document.get("usage"))),
+        )
+    delta, block = _object(document.get("delta")), _object(document.get("content_block"))
+    holder = _object(document.get("message")) if kind == "message_start" else document
+    texts = ("text", "thinking", "partial_json")
+    return Frame(
+        content=block.get("type") == "tool_use" or any(delta.get(key) or block.get(key) for key in texts),
+        end=kind == "message_stop",
+        finish_reason=_text(delta.get("stop_reason")),
+        usage=_anthropic_usage(_object(holder.get("usage"))),
+    )
+
+
+def read_embedding(document: Document) -> Frame:
+    """The whole answer of /api/embed, /api/embeddings or /v1/embeddings."""
+    if document.get("error"):
+        return Frame(error=_error_text(document["error"]))
+    usage = _ollama_usage(document) or _openai_usage(_object(document.get("usage")))
+    return Frame(content=True, end=True, usage=usage)
+
+
+READERS: Mapping[Shape, Callable[[Document], Frame]] = {
+    Shape.OLLAMA: read_ollama,
+    Shape.OPENAI: read_openai,
+    Shape.RESPONSES: read_responses,
+    Shape.MESSAGES: read_messages,
+    Shape.EMBEDDING: read_embedding,
+}
+
+
+def _has_content(choice: Document) -> bool:
+    said = _object(choice.get("delta") or choice.get("message"))
+    keys = ("content", "reasoning_content", "reasoning", "thinking", "tool_calls", "function_call", "refusal", "audio")
+    return bool(choice.get("text")) or any(said.get(key) for key in keys)
+
+
+def _ollama_usage(document: Document) -> dict[str, int | float]:
+    counts = _numbers(document, {"prompt_tokens": "prompt_eval_count", "completion_tokens": "eval_count"})
+    times = {"load_s": "load_duration", "prompt_eval_s": "prompt_eval_duration", "eval_s": "eval_duration"}
+    return {**counts, **{name: value / NANOSECONDS for name, value in _numbers(document, times).items()}}
+
+
+def _openai_usage(usage: Document) -> dict[str, int | float]:
+    found = _numbers(usage, {"prompt_tokens": "prompt_tokens", "completion_tokens": "completion_tokens"})
+    found |= _numbers(usage, {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"})
+    prompt = _object(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
+    answer = _object(usage.get("completion_tokens_details") or usage.get("output_tokens_details"))
+    found |= _numbers(prompt, {"cached_tokens": "cached_tokens"})
+    found |= _numbers(answer, {"reasoning_tokens": "reasoning_tokens"})
+    return found
+
+
+def _anthropic_usage(usage: Document) -> dict[str, int | float]:
+    names = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
+    return _numbers(usage, {**names, "cached_tokens": "cache_read_input_tokens"})
+
+
+def _numbers(document: Document, names: Mapping[str, str]) -> dict[str, int | float]:
+    values = {ours: document.get(theirs) for ours, theirs in names.items()}
+    return {
+        ours: value
+        for ours, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**62
+    }
+
+
+def _object(value: object) -> Document:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _error_text(error: object) -> str:
+    inner = error.get("message", error) if isinstance(error, dict) else error
+    return str(inner)[:1000]

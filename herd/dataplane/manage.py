@@ -1,0 +1,134 @@
+"""Management requests (show, pull, delete, …): handed to one node, bytes passed through both ways, one Managed event.
+
+They take no slot and are never retried: most of them change something.
+"""
+
+import asyncio
+from collections.abc import AsyncIterable
+from urllib.parse import parse_qs
+
+import aiohttp
+
+from herd import errors
+from herd.clock import Clock
+from herd.core.events import Managed, TraceIds
+from herd.core.fleet import Fleet, Node
+from herd.core.placement import can_manage, place
+from herd.dataplane.answer import error_headers
+from herd.dataplane.client import Client, ClientGone, RawHeaders, Receive, Scope, Send
+from herd.dataplane.dialects import dialect_of, error_body
+from herd.dataplane.parse import read_document
+from herd.dataplane.serve import CLIENT_CLOSED, DataPlane, request_id_for
+from herd.dataplane.upstream import CLIENT_ERRORS, as_attempt_error, request_headers, response_headers
+from herd.telemetry.trace_ids import new_ids, new_span_id, traceparent, traceresponse
+from herd.wire import canonical_name
+
+MODEL_FIELDS = ("model", "name", "source")
+
+
+class Management:
+    """What every management request needs; one for the router's life."""
+
+    def __init__(self, plane: DataPlane) -> None:
+        self._plane = plane
+
+    async def serve(self, endpoint: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one management request; `endpoint` is its path without a digest."""
+        client, clock = Client(scope, receive, send), Clock()
+        request_id, ids = request_id_for(client), new_ids(client.named.get("traceparent"))
+        errand = Errand(self._plane, client, endpoint, ids, request_id)
+        received_at, error, status = clock.now(), None, 500
+        try:
+            status = await errand.run()
+        except ClientGone:
+            status = CLIENT_CLOSED
+        except errors.HerdError as failure:
+            error, status = failure, failure.status
+        finally:
+            self._plane.emit(
+                Managed(request_id, ids, endpoint, errand.model, errand.node_id, status, received_at, clock.now(),
+                        error.error_type if error else None, error.message if error else None)
+            )  # fmt: skip
+        if error and not client.started:
+            body = error_body(dialect_of(endpoint), error)
+            length = (b"content-length", str(len(body)).encode())
+            await client.start(status, [*errand.headers(), *error_headers(error), length])
+            await client.finish(body)
+
+
+class Errand:
+    """One management request on its way to its node."""
+
+    def __init__(self, plane: DataPlane, client: Client, endpoint: str, ids: TraceIds, request_id: str) -> None:
+        self._plane = plane
+        self._client = client
+        self._endpoint = endpoint
+        self._ids = ids
+        self._request_id = request_id
+        self.model: str | None = None
+        self.node_id: str | None = None
+
+    async def run(self) -> int:
+        """Hand the request on and its answer back; returns the status that the node answered."""
+        if self._endpoint == "/api/blobs":
+            sends = self._client.method == "POST"
+            return await self._relay(self._choose(), self._client.chunks() if sends else None)
+        body = await self._client.body(self._plane.settings.count("body_limit_mb") * 2**20)
+        named = next((value for key in MODEL_FIELDS if (value := read_document(body).get(key))), None)
+        if not isinstance(named, str):
+            raise errors.BadRequest("model is required")
+        self.model = canonical_name(named)
+        node = self._choose(named)
+        async with self._client.watched():
+            return await self._relay(node, body)
+
+    def headers(self) -> RawHeaders:
+        """The headers that describe where the request went."""
+        node = [(b"x-herd-node", self.node_id.encode())] if self.node_id else []
+        ids = [(b"x-request-id", self._request_id.encode()), (b"traceresponse", traceresponse(self._ids).encode())]
+        return ids + node
+
+    def _choose(self, as_asked: str = "") -> Node:
+        fleet = self._plane.roster.fleet(Clock().now())
+        wanted = parse_qs(self._client.query.decode("latin-1")).get("node_id", [None])[0]
+        node = _named(fleet, wanted, self._endpoint) if wanted else place(fleet, self._endpoint, self.model)
+        if node is None and self.model and not self._plane.roster.knows(self.model):
+            raise errors.ModelMissing(f"model '{as_asked}' not found")
+        if node is None:
+            raise errors.NoNode(f"no node can take {self._endpoint} now; `herd status` shows why", retry_after_s=10)
+        self.node_id = node.node_id
+        return node
+
+    async def _relay(self, node: Node, body: bytes | AsyncIterable[bytes] | None) -> int:
+        headers = request_headers(self._client.headers, traceparent(self._ids, new_span_id()))
+        try:
+            url = node.url + self._client.raw_path
+            opened = await self._plane.upstream.open(self._client.method, url, headers, body)
+            try:
+                return await self._pass_on(opened.response)
+            finally:
+                opened.response.close()
+        except CLIENT_ERRORS as failure:
+            raise as_attempt_error(failure, self._client.started, self._client.started) from failure
+
+    async def _pass_on(self, response: aiohttp.ClientResponse) -> int:
+        lengths = [(b"content-length", value.encode()) for value in response.headers.getall("Content-Length", ())]
+        await self._client.start(response.status, response_headers(response) + self.headers() + lengths)
+        stall_s = self._plane.settings.number("total_timeout_s")
+        while True:
+            async with asyncio.timeout(stall_s):
+                chunk = await response.content.readany()
+            if not chunk:
+                break
+            await self._client.write(chunk)
+        await self._client.finish()
+        return response.status
+
+
+def _named(fleet: Fleet, node_id: str, endpoint: str) -> Node:
+    node = next((node for node in fleet.nodes if node.node_id == node_id), None)
+    if node is None:
+        raise errors.BadRequest(f"there is no node {node_id!r} in the fleet; `herd status` lists them")
+    if not can_manage(node, endpoint):
+        raise errors.NoNode(f"node {node_id} is not there, or its engine does not speak {endpoint}", retry_after_s=10)
+    return node

@@ -1,0 +1,185 @@
+"""One request's life, from its first byte to its one Finished event: read, decide, wait, try, relay, record.
+
+The coroutine that enters `serve` owns the request to its end; nothing else sends to its client or gives back its slot.
+"""
+
+import asyncio
+import logging
+import re
+import uuid
+from contextlib import suppress
+
+from herd import errors
+from herd.config import Settings
+from herd.core.admission import Place
+from herd.core.context import protect
+from herd.core.events import AttemptFailed, ContextProtected, Finished, Status, StreamBroken
+from herd.core.routing import Candidate, Policy, decide
+from herd.dataplane.answer import refusal, send_error
+from herd.dataplane.body import for_node
+from herd.dataplane.client import Client, ClientGone, Receive, Scope, Send
+from herd.dataplane.dialects import Endpoint
+from herd.dataplane.life import Life, http_status_of
+from herd.dataplane.parse import Parsed, parse
+from herd.dataplane.relay import Limits, Relay
+from herd.dataplane.slots import Slots
+from herd.dataplane.upstream import Upstream, request_headers
+from herd.roster import Roster
+from herd.telemetry.emit import Emitter
+from herd.telemetry.trace_ids import new_ids, new_span_id, traceparent
+
+logger = logging.getLogger(__name__)
+REQUEST_ID = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
+CLIENT_CLOSED = 499  # nginx's number for a client that left; nobody receives it
+
+
+class DataPlane:
+    """What every request needs; one for the router's life."""
+
+    def __init__(self, settings: Settings, roster: Roster, slots: Slots, upstream: Upstream, emit: Emitter) -> None:
+        self.settings = settings
+        self.roster = roster
+        self.slots = slots
+        self.upstream = upstream
+        self.emit = emit
+        self.policy = Policy(loaded_fallback=settings.flag("loaded_fallback"))
+        self.lives: dict[str, Life] = {}
+
+    async def serve(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one inference request; it ends in exactly one Finished."""
+        client = Client(scope, receive, send)
+        life = self._begin(endpoint, client)
+        error: errors.HerdError | None = None
+        status, http_status = Status.FAILED, 500
+        try:
+            await self._run(life, client)
+            status, http_status = Status.COMPLETED, 200
+        except ClientGone:
+            status, http_status = Status.CLIENT_DISCONNECTED, CLIENT_CLOSED
+        except errors.HerdError as failure:
+            error = failure
+            status, http_status = life.status_of(error, client.started), http_status_of(error, client.started)
+        except asyncio.CancelledError:
+            error = errors.Internal("the router stopped before the answer was whole")
+            raise
+        except Exception as defect:  # a defect of ours must not cost the record of the request
+            logger.exception("Request %s met a defect", life.request_id)
+            error = errors.Internal(f"internal error ({type(defect).__name__}); the log has request {life.request_id}")
+            status, http_status = life.status_of(error, client.started), http_status_of(error, client.started)
+        finally:
+            self._end(life, life.finished(status, http_status, error))
+        if error and not client.gone:
+            with suppress(asyncio.CancelledError):  # the client left while it was told
+                await send_error(client, life, error)
+
+    def _begin(self, endpoint: Endpoint, client: Client) -> Life:
+        request_id = request_id_for(client)
+        if request_id in self.lives:
+            request_id = uuid.uuid4().hex  # two requests under one id would be one row
+        life = Life(request_id, new_ids(client.named.get("traceparent")), endpoint, client.address, self.policy)
+        self.lives[request_id] = life
+        return life
+
+    def _end(self, life: Life, event: Finished) -> None:
+        del self.lives[life.request_id]
+        if event.status is Status.INCOMPLETE and event.chosen:
+            self.emit(
+                StreamBroken(event.request_id, event.ids.trace_id, event.chosen.node_id, event.chosen.model,
+                             event.error_type or "", event.error_message or "")
+            )  # fmt: skip
+        self.emit(event)
+        self.roster.learn(event)
+
+    async def _run(self, life: Life, client: Client) -> None:
+        body = await client.body(self.settings.count("body_limit_mb") * 2**20)
+        parsed = parse(life.endpoint, body, client.named, client.address)
+        life.request, life.dropped_tags = parsed.request, parsed.dropped_tags
+        async with client.watched():
+            if not self._decide(life):
+                raise refusal(life, parsed.model_as_asked)
+            await self._try_nodes(life, client, parsed, body)
+
+    def _decide(self, life: Life, excluded: frozenset[str] = frozenset()) -> tuple[Place, ...]:
+        assert life.request is not None
+        began = life.clock.now()
+        life.fleet = self.roster.snapshot(
+            life.request, self.slots.in_flight(), self.slots.depth(life.request.model), began
+        )
+        life.decision = decide(life.request, life.fleet, self.policy, excluded)
+        life.decision_s = life.clock.now() - began
+        return tuple(Place(candidate.node_id, candidate.model) for candidate in life.decision.plan)
+
+    async def _try_nodes(self, life: Life, client: Client, parsed: Parsed, body: bytes) -> None:
+        assert life.decision is not None
+        assert life.request is not None
+        excluded: frozenset[str] = frozenset()
+        while True:
+            candidate = await self._wait_for_slot(life, excluded)
+            place, held_from = Place(candidate.node_id, candidate.model), life.clock.now()
+            try:
+                await self._attempt(life, client, parsed, candidate, body)
+                return
+            except errors.AttemptError as error:
+                excluded |= {candidate.node_id}
+                will_retry = self._may_retry(life, client, error, excluded)
+                self.emit(AttemptFailed(life.request_id, life.ids.trace_id, life.attempts[-1], will_retry))
+                if not will_retry:
+                    raise
+            finally:
+                for change in self.roster.attempted(life.attempts[-1], life.clock.now()) if life.attempts else ():
+                    self.emit(change)
+                self.slots.release(place, life.clock.now() - held_from)
+
+    async def _wait_for_slot(self, life: Life, excluded: frozenset[str]) -> Candidate:
+        assert life.request is not None
+        assert life.decision is not None
+
+        def places() -> tuple[Place, ...]:
+            assert life.decision is not None
+            return tuple(Place(c.node_id, c.model) for c in life.decision.plan if c.node_id not in excluded)
+
+        def plan_again() -> tuple[Place, ...]:
+            self._decide(life)
+            return places()
+
+        waits_from = None if self.slots.any_free(places()) else life.clock.now()
+        try:
+            place = await self.slots.acquire(life.request.model, life.request.client, places(), plan_again)
+        finally:
+            if waits_from is not None:
+                life.waited(waits_from)
+        return next(c for c in life.decision.plan if (c.node_id, c.model) == (place.node_id, place.model))
+
+    def _may_retry(self, life: Life, client: Client, error: errors.AttemptError, excluded: frozenset[str]) -> bool:
+        assert life.decision is not None
+        left = any(candidate.node_id not in excluded for candidate in life.decision.plan)
+        return error.retryable and not client.started and left and len(life.attempts) <= self.settings.count("retries")
+
+    async def _attempt(self, life: Life, client: Client, parsed: Parsed, candidate: Candidate, body: bytes) -> None:
+        assert life.request is not None
+        assert life.fleet is not None
+        node = next(node for node in life.fleet.nodes if node.node_id == candidate.node_id)
+        span_id = new_span_id()
+        life.context = protect(life.request, node, candidate.model, self.settings.text("context_protection"))
+        payload, strip = for_node(
+            body, parsed, life.endpoint, candidate.model, life.context, self.settings.flag("usage_in_streams")
+        )
+        if life.context:
+            self.emit(ContextProtected(life.request_id, life.ids.trace_id, life.context))
+        headers = request_headers(client.headers, traceparent(life.ids, span_id))
+        relay = Relay(life, client, Limits.of(self.settings, candidate.loaded), strip)
+        life.begin_attempt(candidate, node.url, span_id)
+        error: errors.AttemptError | None = None
+        try:
+            await relay.run(self.upstream, headers, payload)
+        except errors.AttemptError as failure:
+            error = failure
+            raise
+        finally:
+            life.end_attempt(error)
+
+
+def request_id_for(client: Client) -> str:
+    """The caller's `X-Request-Id` where it is 1 to 64 of `[A-Za-z0-9_.-]`, else a new one."""
+    asked = client.named.get("x-request-id", "")
+    return asked if REQUEST_ID.fullmatch(asked) else uuid.uuid4().hex

@@ -1,0 +1,136 @@
+"""Bytes to and from a node: the one module that knows the HTTP client.
+
+Every exception of the client's is mapped to the error tree here, in `as_attempt_error`, and nowhere else.
+"""
+
+import asyncio
+from collections.abc import AsyncIterable, Iterable, Mapping
+from typing import NamedTuple
+
+import aiohttp
+
+from herd import errors
+
+HOP_BY_HOP = frozenset({"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection",
+                        "te", "trailer", "transfer-encoding", "upgrade"})  # fmt: skip
+# Host is the node's; credentials and cookies are between client and herd; Origin and Referer would meet the node's CORS
+# rules; X-Conversation-Id makes llama.cpp go on working for a client that left.
+NOT_FORWARDED = HOP_BY_HOP | {"host", "content-length", "accept-encoding", "authorization", "x-api-key", "cookie",
+                              "origin", "referer", "expect", "traceparent", "tracestate", "x-herd-tags", "x-request-id",
+                              "x-conversation-id"}  # fmt: skip
+NOT_RETURNED = HOP_BY_HOP | {"content-length", "date", "server", "set-cookie", "access-control-allow-origin"}
+ERROR_BODY_LIMIT = 64 * 1024
+
+Body = bytes | AsyncIterable[bytes] | None
+
+
+class Opened(NamedTuple):
+    """A response whose headers are here, and whether it took a fresh connection after a closed one."""
+
+    response: aiohttp.ClientResponse
+    reconnected: bool
+
+
+class Upstream:
+    """Connections to the nodes: a pool, and fresh ones for a retry after a pooled one was found closed."""
+
+    def __init__(self, connect_timeout_s: float) -> None:
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s, sock_read=None)
+        self._pooled: aiohttp.ClientSession
+        self._fresh: aiohttp.ClientSession
+
+    async def start(self) -> None:
+        """Make the pools; they belong to the running event loop."""
+        self._pooled = self._session(self._timeout, aiohttp.TCPConnector(limit=0, keepalive_timeout=30))
+        self._fresh = self._session(self._timeout, aiohttp.TCPConnector(limit=0, force_close=True))
+
+    @staticmethod
+    def _session(timeout: aiohttp.ClientTimeout, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=connector,
+            timeout=timeout,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("User-Agent", "Accept-Encoding", "Accept", "Content-Type"),
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._pooled.close()
+        await self._fresh.close()
+
+    async def open(self, method: str, url: str, headers: Mapping[str, str], body: Body) -> Opened:
+        """Send a request and give the response once its headers are here; whoever gets it closes it.
+
+        A pooled connection may have been closed by the node while the request was on its way: nothing was received, so
+        the request goes once more, on a fresh connection.
+        """
+        try:
+            return Opened(await self._send(self._pooled, method, url, headers, body), reconnected=False)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            if isinstance(error, aiohttp.ClientConnectorError) or not isinstance(body, bytes | None):
+                raise
+        return Opened(await self._send(self._fresh, method, url, headers, body), reconnected=True)
+
+    @staticmethod
+    async def _send(
+        session: aiohttp.ClientSession, method: str, url: str, headers: Mapping[str, str], body: Body
+    ) -> aiohttp.ClientResponse:
+        return await session.request(method, url, data=body, headers=headers, allow_redirects=False)
+
+
+def request_headers(client_headers: Iterable[tuple[str, str]], traceparent: str) -> dict[str, str]:
+    """The headers for a node: the client's less those that are not its business, and the trace's place."""
+    kept = {name: value for name, value in client_headers if name not in NOT_FORWARDED}
+    kept["content-type"] = "application/json"  # herd reads bodies as JSON whatever they are called; so must the node
+    kept["traceparent"] = traceparent
+    return kept
+
+
+def response_headers(response: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
+    """The headers for the client: the node's less those of its own connection."""
+    found = ((name.lower(), value) for name, value in response.raw_headers)
+    return [(name, value) for name, value in found if name.decode("latin-1") not in NOT_RETURNED]
+
+
+def as_attempt_error(error: BaseException, content_seen: bool, answered: bool) -> errors.AttemptError:
+    """The error of the tree for an exception of the client's, by how far the answer had come: headers, or content."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, errors.AttemptError):
+        return error
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return errors.ConnectTimeout("the node did not take the connection in time")
+    if isinstance(error, TimeoutError):
+        if content_seen:
+            return errors.StallTimeout("the node went silent in the middle of its answer")
+        return errors.FirstByteTimeout("the node sent no content in time")
+    if answered or isinstance(error, aiohttp.ClientPayloadError):
+        return errors.StreamAborted(f"the node's answer broke off: {text}")
+    if isinstance(error, aiohttp.ClientResponseError):
+        return errors.BadResponse(f"the node's answer is not HTTP: {text}")
+    return errors.ConnectFailed(f"the node could not be reached: {text}")
+
+
+def status_error(status: int, message: str) -> errors.AttemptError:
+    """The error of the tree for a status of 400 or more that a node answered."""
+    if status == 404 and "not found" in message and "model" in message:
+        return errors.NodeLacksModel(message, status)
+    if status in {429, 503}:
+        return errors.UpstreamBusy(message, status)
+    if status >= 500:
+        return errors.Upstream5xx(message, status)
+    return errors.Upstream4xx(message, status)
+
+
+async def read_limited(response: aiohttp.ClientResponse, limit: int) -> tuple[bytes, bool]:
+    """The body up to a limit, and whether that is all of it."""
+    chunks, size = [], 0
+    async for chunk in response.content.iter_any():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > limit:
+            return b"".join(chunks), False
+    return b"".join(chunks), True
+
+
+CLIENT_ERRORS = (aiohttp.ClientError, TimeoutError, OSError, asyncio.IncompleteReadError)

@@ -1,0 +1,229 @@
+"""The one mutable cell: which nodes there are, and what their recent work looked like.
+
+It takes heartbeats, expires the silent, and gives frozen fleets to whoever decides. What changes comes back as events;
+the roster itself records nothing.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from herd import wire
+from herd.core.breaker import Breaker, BreakerState
+from herd.core.events import Attempt, Finished, FleetChanged, NodeSampled, Status
+from herd.core.fleet import Fleet, Node, NodeStatus, Traffic
+from herd.core.request import Request
+from herd.heartbeats import changes_between, node_from
+
+PREFIXES_KEPT = 10_000
+LOSS_WINDOW_S = 3600.0
+SMOOTHING = 0.3  # share of the newest observation in a moving average
+
+
+@dataclass(slots=True)
+class Service:
+    """Moving averages of what one node did with one model, in seconds."""
+
+    ttft_s: float | None = None
+    load_s: float | None = None
+    unloaded_at: float | None = None
+    breaker: Breaker = field(default_factory=Breaker)
+
+
+@dataclass(slots=True)
+class Entry:
+    """All that is known of one node: its last heartbeat, when it came, and what the operator wants of it."""
+
+    heartbeat: wire.Heartbeat
+    node: Node
+    last_seen: float
+    clock_skew_s: float = 0.0
+    drained: bool = False
+    losses: list[float] = field(default_factory=list)
+    services: dict[str, Service] = field(default_factory=dict)
+
+    @property
+    def left(self) -> bool:
+        """Whether the node left in order."""
+        return self.heartbeat.leaving
+
+
+class Roster:
+    """The fleet as it is now; all methods are called on the event loop and return at once."""
+
+    def __init__(self, degraded_s: float = 15.0, offline_s: float = 30.0) -> None:
+        self._degraded_s = degraded_s
+        self._offline_s = offline_s
+        self._entries: dict[str, Entry] = {}
+        self._prefixes: OrderedDict[str, str] = OrderedDict()
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """Every node ever heard of and not forgotten, by node_id."""
+        return self._entries
+
+    def knows(self, model: str) -> bool:
+        """Whether any node, silent ones included, holds a model."""
+        return any(entry.node.holds(model) for entry in self._entries.values())
+
+    def models(self) -> Mapping[str, frozenset[str]]:
+        """The models of each node, on disk or in memory."""
+        return {name: frozenset({*entry.node.models, *entry.node.loaded}) for name, entry in self._entries.items()}
+
+    def apply(self, heartbeat: wire.Heartbeat, now: float) -> list[FleetChanged]:
+        """Take a heartbeat in; returns what it changed."""
+        entry = self._entries.get(heartbeat.node_id)
+        node = node_from(heartbeat)
+        if entry is None:
+            entry = self._entries[heartbeat.node_id] = Entry(heartbeat, node, now)
+            self._refresh(entry, now)
+            return [FleetChanged(now, "node_joined", node.node_id, data={"engine": node.engine, "url": node.url})]
+        before = entry.node
+        entry.heartbeat, entry.last_seen, entry.clock_skew_s = heartbeat, now, heartbeat.sent_at - now
+        entry.node = replace(node, status=before.status, uptime=before.uptime, busy_usually=before.busy_usually)
+        if not heartbeat.engine.reachable:  # an engine that is away lists nothing; its disk still holds its models
+            entry.node = replace(entry.node, models=before.models)
+        self._refresh(entry, now)
+        changes = changes_between(before, entry.node, heartbeat.leaving, now)
+        for change in changes:
+            if change.kind == "model_unloaded" and change.model:
+                entry.services.setdefault(change.model, Service()).unloaded_at = now
+        return changes
+
+    def expire(self, now: float) -> list[FleetChanged]:
+        """Degrade and lose the nodes that fell silent; called about once a second."""
+        changes = []
+        for entry in self._entries.values():
+            before = entry.node.status
+            self._refresh(entry, now)
+            if entry.node.status == before or entry.left:
+                continue
+            if entry.node.status == "offline":
+                entry.losses.append(now)
+            kind = {"offline": "node_lost", "degraded": "node_degraded", "online": "node_back"}[entry.node.status]
+            changes.append(FleetChanged(now, kind, entry.node.node_id))
+        return changes
+
+    def fleet(self, now: float) -> Fleet:
+        """All nodes as frozen values, without traffic."""
+        return Fleet(now, tuple(entry.node for entry in self._entries.values()))
+
+    def snapshot(self, request: Request, in_flight: Mapping[str, Mapping[str, int]], waiting: int, now: float) -> Fleet:
+        """The fleet as frozen values, with the traffic of the request's models.
+
+        `in_flight` counts requests by node and model; `waiting` is the depth of the request's lane.
+        """
+        return Fleet(
+            at=now,
+            nodes=tuple(entry.node for entry in self._entries.values()),
+            traffic={
+                node_id: {model: self._traffic(entry, model, in_flight.get(node_id, {}), waiting, now)
+                          for model in request.models}
+                for node_id, entry in self._entries.items()
+            },
+            prefix_node=self._prefixes.get(request.prefix) if request.prefix else None,
+        )  # fmt: skip
+
+    def learn(self, event: Finished) -> None:
+        """Remember what a finished request says of its node: speed, loads, and whose cache holds its beginning."""
+        entry = self._entries.get(event.chosen.node_id) if event.chosen else None
+        if entry is None or event.chosen is None or event.status is not Status.COMPLETED:
+            return
+        service = entry.services.setdefault(event.chosen.model, Service())
+        last = event.attempts[-1] if event.attempts else None
+        load_s = event.usage.load_s or 0.0
+        if load_s > 0.5:
+            service.load_s = _smooth(service.load_s, load_s)
+        if last and last.first_content_at is not None and event.request and event.request.stream:
+            service.ttft_s = _smooth(service.ttft_s, max(0.0, last.first_content_at - last.started_at - load_s))
+        if event.request and event.request.prefix:
+            self._prefixes[event.request.prefix] = event.chosen.node_id
+            self._prefixes.move_to_end(event.request.prefix)
+            if len(self._prefixes) > PREFIXES_KEPT:
+                self._prefixes.popitem(last=False)
+
+    def attempted(self, attempt: Attempt, now: float) -> list[FleetChanged]:
+        """Move the breaker of the attempt's node and model; returns what that changed."""
+        entry = self._entries.get(attempt.node_id)
+        if entry is None:
+            return []
+        service = entry.services.setdefault(attempt.model, Service())
+        before, service.breaker = service.breaker, service.breaker.after(attempt.error_type, now)
+        was, state = before.open_until is not None, service.breaker.open_until is not None
+        if was == state:
+            return []
+        data = {"to": service.breaker.state(now).value}
+        return [FleetChanged(now, "breaker_changed", attempt.node_id, attempt.model, data)]
+
+    def breaker_state(self, node_id: str, now: float) -> BreakerState:
+        """The worst state among the breakers of a node's models."""
+        states = {service.breaker.state(now) for service in self._entries[node_id].services.values()}
+        return next((s for s in (BreakerState.OPEN, BreakerState.HALF_OPEN) if s in states), BreakerState.CLOSED)
+
+    def warm_up(self, ttft_s: Mapping[tuple[str, str], float]) -> None:
+        """Take times to first token from the store, so that a restarted router predicts from its first request on."""
+        for (node_id, model), seconds in ttft_s.items():
+            if node_id in self._entries:
+                service = self._entries[node_id].services.setdefault(model, Service())
+                service.ttft_s = seconds if service.ttft_s is None else service.ttft_s
+
+    def set_history(self, history: Mapping[str, tuple[float, float]]) -> None:
+        """Take each node's share of time up and usual busyness, made from the samples of the past."""
+        for node_id, (uptime, busy) in history.items():
+            if entry := self._entries.get(node_id):
+                entry.node = replace(entry.node, uptime=uptime, busy_usually=busy)
+
+    def drain(self, node_id: str, drained: bool, now: float) -> list[FleetChanged]:
+        """The operator wants no more requests there (or wants them again). KeyError if there is no such node."""
+        entry = self._entries[node_id]
+        entry.drained = drained
+        self._refresh(entry, now)
+        return [FleetChanged(now, "drain_changed", node_id, data={"draining": entry.node.draining})]
+
+    def forget(self, node_id: str, now: float) -> list[FleetChanged]:
+        """Strike a departed node off. KeyError if there is no such node, ValueError if it is still there."""
+        if self._entries[node_id].node.status != "offline":
+            raise ValueError(f"node {node_id} still sends heartbeats; stop its herd-node first")
+        del self._entries[node_id]
+        return [FleetChanged(now, "node_forgotten", node_id)]
+
+    def samples(self, in_flight: Mapping[str, Mapping[str, int]], now: float) -> list[NodeSampled]:
+        """One sample of each node that has not left."""
+        return [
+            NodeSampled(now, name, entry.node.status, entry.heartbeat.cpu.utilization,
+                        entry.heartbeat.memory.used_bytes, entry.heartbeat.memory.total_bytes,
+                        entry.node.pressure, tuple(entry.node.loaded), sum(in_flight.get(name, {}).values()),
+                        entry.node.slots)
+            for name, entry in self._entries.items() if not entry.left
+        ]  # fmt: skip
+
+    def _refresh(self, entry: Entry, now: float) -> None:
+        entry.losses = [at for at in entry.losses if now - at < LOSS_WINDOW_S]
+        status = self._status(entry, now)
+        draining = entry.drained or entry.heartbeat.draining
+        node = entry.node
+        if (node.status, node.draining, node.losses) != (status, draining, len(entry.losses)):
+            entry.node = replace(node, status=status, draining=draining, losses=len(entry.losses))
+
+    def _status(self, entry: Entry, now: float) -> NodeStatus:
+        silent_s = now - entry.last_seen
+        if entry.left or silent_s >= self._offline_s:
+            return "offline"
+        worried = not entry.node.engine_reachable or entry.node.pressure == "critical"
+        return "degraded" if worried or silent_s >= self._degraded_s else "online"
+
+    def _traffic(self, entry: Entry, model: str, in_flight: Mapping[str, int], waiting: int, now: float) -> Traffic:
+        service = entry.services.get(model) or Service()
+        return Traffic(
+            in_flight=in_flight.get(model, 0),
+            in_flight_node=sum(in_flight.values()),
+            waiting=waiting if entry.node.holds(model) else 0,
+            ttft_s=service.ttft_s,
+            load_s=service.load_s,
+            unloaded_at=service.unloaded_at,
+            breaker_open=service.breaker.blocks(now, in_flight.get(model, 0)),
+        )
+
+
+def _smooth(old: float | None, new: float) -> float:
+    return new if old is None else old + SMOOTHING * (new - old)

@@ -1,0 +1,147 @@
+"""The fleet's surface: heartbeats in, status out, and what an operator does to a node."""
+
+import time
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import ValidationError
+
+from herd import __version__, wire
+from herd.roster import Entry, Roster
+
+router = APIRouter()
+Document = dict[str, Any]
+GB = 1024**3
+
+
+@router.post("/heartbeat")
+async def heartbeat(request: Request) -> Response:
+    """Take a node's word about itself; malformed is a 422 that names the field. The content type does not matter."""
+    try:
+        beat = wire.Heartbeat.model_validate_json(await request.body())
+    except ValidationError as error:
+        found = [{"field": ".".join(map(str, item["loc"])), "message": item["msg"]} for item in error.errors()]
+        text = "; ".join(f"{item['field'] or 'body'}: {item['message']}" for item in found[:3])
+        return JSONResponse({"error": f"malformed heartbeat: {text}", "fields": found}, status_code=422)
+    request.app.state.upkeep.heard(beat)
+    entry = request.app.state.roster.entries[beat.node_id]
+    reply = wire.HeartbeatReply(router_version=__version__, draining=entry.drained)
+    return JSONResponse(reply.model_dump())
+
+
+@router.get("/fleet/status")
+async def status(request: Request) -> Document:
+    """Nodes, queues and counts; objects are never null."""
+    roster: Roster = request.app.state.roster
+    slots = request.app.state.plane.slots
+    in_flight = slots.in_flight()
+    now = time.time()
+    nodes = [
+        _node(entry, sum(in_flight.get(name, {}).values()), roster.breaker_state(name, now).value, now)
+        for name, entry in roster.entries.items()
+    ]
+    here = [node for node in nodes if node["status"] != "offline"]
+    return {
+        "fleet": {
+            "nodes_total": len(nodes),
+            "nodes_online": len(here),
+            "models_loaded": sum(len(node["ollama"]["models_loaded"]) for node in here),
+            "requests_active": len(request.app.state.plane.lives),
+        },
+        "nodes": nodes,
+        "queues": {model: {"depth": depth} for model, depth in slots.depths().items()},
+        "timestamp": now,
+    }
+
+
+@router.post("/fleet/nodes/{node_id}/drain")
+async def drain(request: Request, node_id: str, draining: bool = True) -> Response:
+    """Send no new request to a node (`?draining=false`: send them again)."""
+    if node_id not in request.app.state.roster.entries:
+        return _no_such_node(node_id)
+    request.app.state.upkeep.drain(node_id, draining)
+    return JSONResponse({"node_id": node_id, "draining": request.app.state.roster.entries[node_id].node.draining})
+
+
+@router.delete("/fleet/nodes/{node_id}")
+async def forget(request: Request, node_id: str) -> Response:
+    """Strike a departed node off the list."""
+    try:
+        request.app.state.upkeep.forget(node_id)
+    except KeyError:
+        return _no_such_node(node_id)
+    except ValueError as error:
+        return JSONResponse({"error": str(error)}, status_code=409)
+    return JSONResponse({"node_id": node_id, "forgotten": True})
+
+
+def _no_such_node(node_id: str) -> Response:
+    text = f"there is no node {node_id!r} in the fleet; `herd status` lists them"
+    return JSONResponse({"error": text}, status_code=404)
+
+
+def _node(entry: Entry, in_flight: int, breaker: str, now: float) -> Document:
+    beat, node = entry.heartbeat, entry.node
+    return {
+        "node_id": node.node_id,
+        "status": node.status,
+        "left": entry.left,
+        "url": node.url,
+        "cpu": {
+            "utilization_pct": round(beat.cpu.utilization * 100, 1),
+            "cores": beat.cpu.cores,
+            "temperature_c": beat.cpu.temperature_c,
+            "throttled": beat.cpu.throttled,
+        },
+        "memory": {
+            "used_gb": round(beat.memory.used_bytes / GB, 2),
+            "total_gb": round(beat.memory.total_bytes / GB, 2),
+            "available_gb": round(beat.memory.available_bytes / GB, 2),
+            "swap_used_gb": round(beat.memory.swap_used_bytes / GB, 2),
+            "pressure": beat.memory.pressure,
+        },
+        "disk": {"free_gb": round(beat.disk.free_bytes / GB, 2), "total_gb": round(beat.disk.total_bytes / GB, 2)}
+        if beat.disk
+        else {},
+        "gpus": [
+            {
+                "index": gpu.index,
+                "name": gpu.name,
+                "kind": gpu.kind,
+                "memory_used_gb": round(gpu.memory_used_bytes / GB, 2),
+                "memory_total_gb": round(gpu.memory_total_bytes / GB, 2),
+                "utilization_pct": None if gpu.utilization is None else round(gpu.utilization * 100, 1),
+            }
+            for gpu in beat.gpus
+        ],
+        "ollama": _engine(entry, in_flight),
+        "version": beat.agent_version,
+        "last_seen_s": round(max(0.0, now - entry.last_seen), 2),
+        "clock_skew_s": round(entry.clock_skew_s, 2),
+        "draining": node.draining,
+        "breaker": breaker,
+    }
+
+
+def _engine(entry: Entry, in_flight: int) -> Document:
+    engine = entry.heartbeat.engine
+    return {
+        "engine": engine.kind,
+        "version": engine.version,
+        "reachable": engine.reachable,
+        "error": engine.error,
+        "slots": engine.slots,
+        "models_loaded": [
+            {
+                "name": model.name,
+                "size_gb": round(model.size_bytes / GB, 2),
+                "vram_gb": round(model.vram_bytes / GB, 2),
+                "context_length": model.context_length,
+                "expires_at": model.expires_at,
+            }
+            for model in engine.loaded
+        ],
+        "models_available": sorted(entry.node.models),
+        "requests_active": in_flight,
+    }

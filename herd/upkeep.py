@@ -1,0 +1,86 @@
+"""What keeps the router in step with its fleet: takes heartbeats in, and once a second looks who fell silent.
+
+It connects the roster with the slots, the metrics and the emitter; it decides nothing.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+
+from herd import wire
+from herd.core.events import FleetChanged
+from herd.dataplane.serve import DataPlane
+from herd.store.queries import Reader
+from herd.telemetry.metrics import MetricsSink
+from herd.telemetry.scrape import ScrapeView, node_view
+
+TICK_S = 1.0
+SAMPLE_EVERY_S = 60.0
+HISTORY_EVERY_S = 300.0
+
+
+class Upkeep:
+    """The router's housekeeping; `extras` adds to a scrape what only the composition root knows."""
+
+    def __init__(
+        self, plane: DataPlane, reader: Reader, metrics: MetricsSink, extras: Callable[[ScrapeView], ScrapeView]
+    ) -> None:
+        self._plane = plane
+        self._roster = plane.roster
+        self._reader = reader
+        self._metrics = metrics
+        self._extras = extras
+        self.stopping = False
+
+    def heard(self, heartbeat: wire.Heartbeat) -> None:
+        """Take a heartbeat in."""
+        self._changed(self._roster.apply(heartbeat, time.time()))
+
+    def drain(self, node_id: str, draining: bool) -> None:
+        """The operator drains a node, or ends its drain. KeyError if there is no such node."""
+        self._changed(self._roster.drain(node_id, draining, time.time()))
+
+    def forget(self, node_id: str) -> None:
+        """Strike a departed node off. KeyError or ValueError as the roster says."""
+        self._changed(self._roster.forget(node_id, time.time()))
+
+    def scrape_view(self) -> ScrapeView:
+        """What a scrape reads, at this moment."""
+        in_flight = self._plane.slots.in_flight()
+        nodes = tuple(
+            node_view(entry.heartbeat, entry.node.status != "offline", entry.node.draining, entry.last_seen,
+                      sum(in_flight.get(name, {}).values()))
+            for name, entry in self._roster.entries.items()
+        )  # fmt: skip
+        oldest = min((life.received_at for life in self._plane.lives.values()), default=None)
+        return self._extras(ScrapeView(nodes, self._plane.slots.depths(), oldest))
+
+    async def run(self) -> None:
+        """Tick until cancelled: every second the silent, every minute a sample, every five minutes the history."""
+        next_sample = next_history = 0.0
+        while True:
+            now = time.time()
+            self._changed(self._roster.expire(now))
+            if now >= next_sample:
+                next_sample = now + SAMPLE_EVERY_S
+                for sample in self._roster.samples(self._plane.slots.in_flight(), now):
+                    self._plane.emit(sample)
+            if now >= next_history and self._roster.entries:
+                next_history = now + HISTORY_EVERY_S
+                await self._learn_history(now)
+            await asyncio.sleep(TICK_S)
+
+    async def _learn_history(self, now: float) -> None:
+        self._roster.set_history(await asyncio.to_thread(self._reader.availability, now))
+        self._roster.warm_up(await asyncio.to_thread(self._reader.recent_ttft, now))
+
+    def _changed(self, changes: Iterable[FleetChanged]) -> None:
+        told = False
+        for change in changes:
+            self._plane.emit(change)
+            told = True
+        sizes = {name: e.node.slots for name, e in self._roster.entries.items() if e.node.status != "offline"}
+        self._plane.slots.resize(sizes)
+        if told:
+            self._metrics.set_known(self._roster.models())
+            self._plane.slots.replan()

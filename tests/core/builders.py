@@ -1,0 +1,31 @@
+"""Small fleets for tests of the core, in the words of the fleet."""
+
+from herd.core.fleet import Fleet, Loaded, Model, Node, Traffic
+from herd.core.request import Dialect, Request
+from herd.wire import OLLAMA_ENDPOINTS
+
+GIB = 1024**3
+
+
+def request(model: str = "llama:8b", **changes: object) -> Request:
+    return Request(**{"endpoint": "/api/chat", "dialect": Dialect.OLLAMA, "model": model, **changes})
+
+
+def node(node_id: str = "a", holds: dict[str, float] | None = None, loaded: dict[str, int] | None = None, **changes: object) -> Node:
+    """A healthy 64 GiB machine; `holds` is GiB by model, `loaded` the context length of the ones in memory."""
+    sizes = {"llama:8b": 5.0} if holds is None else holds
+    facts = {
+        "url": f"http://127.0.0.1/{node_id}",
+        "endpoints": frozenset(OLLAMA_ENDPOINTS),
+        "memory_total": 64 * GIB,
+        "memory_available": 40 * GIB,
+        "models": {name: Model(name, int(size * GIB), 131_072) for name, size in sizes.items()},
+        "loaded": {
+            name: Loaded(name, int(sizes[name] * GIB), 0, context) for name, context in (loaded or {}).items()
+        },
+    }
+    return Node(node_id=node_id, **{**facts, **changes})
+
+
+def fleet(*nodes: Node, traffic: dict[str, dict[str, Traffic]] | None = None, prefix_node: str | None = None) -> Fleet:
+    return Fleet(at=1000.0, nodes=nodes, traffic=traffic or {}, prefix_node=prefix_node)

@@ -1,0 +1,127 @@
+"""What holds of `decide` for every fleet, not only for the ones somebody thought of."""
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from herd.core.fleet import Fleet, Traffic
+from herd.core.routing import decide
+from herd.core.signals import SIGNALS
+from tests.core.builders import GIB, fleet, node, request
+
+MODELS = ("m:a", "m:b", "m:c")
+optional_seconds = st.none() | st.floats(0, 600)
+traffic = st.builds(
+    Traffic,
+    in_flight=st.integers(0, 20),
+    in_flight_node=st.integers(0, 40),
+    waiting=st.integers(0, 300),
+    slots=st.none() | st.integers(1, 16),
+    ttft_s=optional_seconds,
+    load_s=optional_seconds,
+    unloaded_at=st.none() | st.floats(0, 1000),
+    breaker_open=st.booleans(),
+)
+
+
+@st.composite
+def nodes(draw, node_id):
+    held = draw(st.dictionaries(st.sampled_from(MODELS), st.floats(0, 200), max_size=3))
+    loaded = {name: draw(st.integers(1, 200_000)) for name in held if draw(st.booleans())}
+    return node(
+        node_id,
+        holds=held,
+        loaded=loaded,
+        status=draw(st.sampled_from(["online", "degraded", "offline"])),
+        engine_reachable=draw(st.booleans()),
+        draining=draw(st.booleans()),
+        throttled=draw(st.booleans()),
+        pressure=draw(st.sampled_from(["normal", "warn", "critical"])),
+        memory_total=draw(st.integers(0, 512)) * GIB,
+        memory_available=draw(st.integers(0, 512)) * GIB,
+        vram_total=draw(st.sampled_from([0, 24 * GIB])),
+        vram_free=draw(st.integers(0, 24)) * GIB,
+        uptime=draw(st.floats(0, 1)),
+        losses=draw(st.integers(0, 50)),
+        busy_usually=draw(st.floats(0, 1)),
+    )
+
+
+@st.composite
+def fleets(draw) -> Fleet:
+    names = draw(st.lists(st.sampled_from(list("abcdefg")), unique=True, max_size=6))
+    seen = {name: draw(st.dictionaries(st.sampled_from(MODELS), traffic, max_size=3)) for name in names}
+    return fleet(
+        *(draw(nodes(name)) for name in names), traffic=seen, prefix_node=draw(st.none() | st.sampled_from(list("abc")))
+    )
+
+
+requests = st.builds(
+    request,
+    model=st.sampled_from(MODELS),
+    fallback_models=st.lists(st.sampled_from(MODELS), max_size=2).map(tuple),
+    prompt_tokens=st.integers(0, 300_000),
+    max_tokens=st.none() | st.integers(1, 100_000),
+    num_ctx=st.none() | st.integers(1, 300_000),
+)
+
+
+@given(requests, fleets(), st.randoms())
+def test_the_order_in_which_nodes_joined_changes_nothing(asked, known, random):
+    """Two routers that heard the same heartbeats decide the same."""
+    shuffled = list(known.nodes)
+    random.shuffle(shuffled)
+    assert decide(asked, replace(known, nodes=tuple(shuffled))) == decide(asked, known)
+
+
+@given(requests, fleets())
+def test_a_total_is_the_sum_of_its_seven_signals_and_each_stays_in_its_range(asked, known):
+    """The row's score must add up for whoever reads it."""
+    for candidate in decide(asked, known).plan:
+        assert list(candidate.signals) == list(SIGNALS)
+        assert candidate.total == round(sum(candidate.signals.values()), 2)
+        for name, (_, low, high) in SIGNALS.items():
+            assert low <= candidate.signals[name] <= high, name
+
+
+@given(requests, fleets())
+def test_an_unfit_node_is_never_in_a_plan(asked, known):
+    """Whatever its points, a node that cannot answer must not be asked."""
+    by_id = {found.node_id: found for found in known.nodes}
+    for candidate in decide(asked, known).plan:
+        found = by_id[candidate.node_id]
+        assert found.status != "offline"
+        assert found.engine_reachable
+        assert not found.draining
+        assert found.pressure != "critical"
+        assert found.holds(candidate.model)
+
+
+@given(requests, fleets())
+def test_every_node_is_either_in_the_plan_or_rejected_for_each_model(asked, known):
+    """An explanation that leaves a node out explains nothing."""
+    decision = decide(asked, known)
+    told = [(entry.node_id, entry.model) for entry in (*decision.plan, *decision.rejected)]
+    assert sorted(told) == sorted((found.node_id, model) for found in known.nodes for model in asked.models)
+
+
+@given(requests, fleets())
+def test_a_plan_is_ranked_within_each_model(asked, known):
+    """Retry takes the next entry, so the next must be the next best."""
+    plan = decide(asked, known).plan
+    for model in asked.models:
+        keys = [(-candidate.total, candidate.node_id) for candidate in plan if candidate.model == model]
+        assert keys == sorted(keys)
+
+
+@given(requests, fleets())
+def test_what_is_stored_of_a_fleet_is_enough_to_decide_again(asked, known):
+    """The replay works from the models that were asked about, and no more."""
+    assert decide(asked, known.about(asked.models)) == decide(asked, known)
+
+
+@given(requests, fleets())
+def test_only_models_that_the_client_named_are_in_a_plan(asked, known):
+    """Never a silent other model."""
+    assert {candidate.model for candidate in decide(asked, known).plan} <= set(asked.models)
