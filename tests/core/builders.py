@@ -11,7 +11,9 @@ def request(model: str = "llama:8b", **changes: object) -> Request:
     return Request(**{"endpoint": "/api/chat", "dialect": Dialect.OLLAMA, "model": model, **changes})
 
 
-def node(node_id: str = "a", holds: dict[str, float] | None = None, loaded: dict[str, int] | None = None, **changes: object) -> Node:
+def node(
+    node_id: str = "a", holds: dict[str, float] | None = None, loaded: dict[str, int] | None = None, **changes: object
+) -> Node:
     """A healthy 64 GiB machine; `holds` is GiB by model, `loaded` the context length of the ones in memory."""
     sizes = {"llama:8b": 5.0} if holds is None else holds
     facts = {

@@ -121,9 +121,8 @@ def test_a_model_that_fits_once_others_are_unloaded_is_not_refused():
 
 def test_a_loaded_fallback_that_the_client_named_beats_a_cold_load():
     """That is what naming a fallback is for, and the reason says so."""
-    decision = decide(
-        request(fallback_models=("tiny:1b",)), fleet(node("a", holds={M: 5.0, "tiny:1b": 1.0}, loaded={"tiny:1b": 4096}))
-    )
+    warm_fallback = node("a", holds={M: 5.0, "tiny:1b": 1.0}, loaded={"tiny:1b": 4096})
+    decision = decide(request(fallback_models=("tiny:1b",)), fleet(warm_fallback))
     assert [candidate.model for candidate in decision.plan] == ["tiny:1b", M]
     assert (decision.reason, decision.fallback_reason) == (Reason.FALLBACK, "loaded_alternative")
 

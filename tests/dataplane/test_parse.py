@@ -1,0 +1,170 @@
+"""How a body is understood: what is read, what is refused and in which words, and when it is changed for a node."""
+
+import json
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from herd.core.events import ContextAction
+from herd.dataplane.body import for_node
+from herd.dataplane.dialects import ENDPOINTS
+from herd.dataplane.parse import parse
+from herd.errors import BadRequest
+
+CHAT, NATIVE = ENDPOINTS["/v1/chat/completions"], ENDPOINTS["/api/chat"]
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+def read(endpoint=CHAT, headers=None, **document):
+    return parse(endpoint, json.dumps({"model": "m", "messages": HELLO, **document}).encode(), headers or {}, "1.2.3.4")
+
+
+def test_m_is_m_latest_everywhere():
+    """Two spellings of one model in two lanes would wait for each other."""
+    assert read(model="m").request.model == read(model="m:latest").request.model == "m:latest"
+    assert read(model="host:80/ns/m").request.model == "host:80/ns/m:latest"
+    assert read(model="m:7b", fallback_models=["n"]).request.models == ("m:7b", "n:latest")
+
+
+def test_stream_absent_is_true_on_native_paths_and_false_on_v1():
+    """Each dialect has its own default, and clients rely on it."""
+    assert read(NATIVE).request.stream
+    assert not read(CHAT).request.stream
+    assert not read(NATIVE, stream=False).request.stream
+    assert read(CHAT, stream=True).request.stream
+
+
+def test_tags_come_from_the_body_then_the_header_then_the_user():
+    """Three ways, because not every client can do each."""
+    found = read(metadata={"tags": [" prod ", "review"]}, headers={"x-herd-tags": "review, batch"}, user="ann").request
+    assert found.tags == ("prod", "review", "batch", "user:ann")
+
+
+def test_invalid_tags_are_dropped_and_counted():
+    """A tag ends up in SQL, JSON, labels and a page; odd ones are not worth the trouble."""
+    found = read(metadata={"tags": ["ok", "<img src=x>", "x" * 65, ""]})
+    assert (found.request.tags, found.dropped_tags) == (("ok",), 2)
+    many = read(metadata={"tags": [f"t{n}" for n in range(20)]})
+    assert (len(many.request.tags), many.dropped_tags) == (16, 4)
+
+
+def test_no_tags_are_no_tags():
+    """NULL in SQL, not an empty list."""
+    assert read().request.tags == ()
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "missing request body"),
+        (b"  ", "missing request body"),
+        (b"{", "not valid JSON"),
+        (b"\xff\xfe{", "not valid JSON"),
+        (b"[1]", "must be a JSON object, not an array"),
+        (b'"m"', "must be a JSON object, not a string"),
+        (b"{}", "model is required"),
+        (b'{"model":""}', "model is required"),
+        (b'{"model":7}', "model must be a string, not a number"),
+        (b'{"model":"m","stream":"yes"}', "stream must be a boolean, not a string"),
+        (b'{"model":"m","metadata":[]}', "metadata must be an object, not an array"),
+        (b'{"model":"m","metadata":{"tags":"prod"}}', "metadata.tags must be a list of strings"),
+        (b'{"model":"m","metadata":{"tags":[1]}}', "metadata.tags must be a list of strings"),
+        (b'{"model":"m","fallback_models":"n"}', "fallback_models must be a list of strings"),
+        (b'{"model":"m","options":"fast"}', "options must be an object, not a string"),
+        (b'{"model":"m","x":NaN}', "not valid JSON"),
+        (b'{"model":"' + b"x" * 300 + b'"}', "longer than 256"),
+        (b'{"model":"m","messages":' + b"[" * 100_000, "not valid JSON"),
+    ],
+)
+def test_a_body_that_cannot_be_understood_is_refused_in_words(body, words):
+    """A bare 500 tells a developer nothing."""
+    with pytest.raises(BadRequest, match=words):
+        parse(CHAT, body, {}, "")
+
+
+def test_whatever_else_stands_in_a_body_is_not_herds_business():
+    """Unknown fields and odd messages are the node's to judge."""
+    assert read(messages={"not": "a list"}, tools=7, user=3, seed="x").request.model == "m:latest"
+
+
+ANY_JSON = st.recursive(st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(), st.lists)
+
+
+@given(st.dictionaries(st.sampled_from(["messages", "options", "metadata", "stream", "fallback_models", "x"]), ANY_JSON))
+def test_any_json_object_is_understood_or_refused_and_nothing_else(document):
+    """No body makes the router fall over."""
+    with suppress(BadRequest):
+        assert parse(NATIVE, json.dumps({"model": "m", **document}).encode(), {}, "").request.model == "m:latest"
+
+
+def test_a_plain_body_passes_untouched():
+    """Bytes pass through: the node sees what the client wrote, down to its spaces."""
+    body = b'{ "model" : "m",  "messages" : [], "x": 1e400 }'
+    assert for_node(body, parse(CHAT, body, {}, ""), CHAT, "m:latest", None, True) == (body, False)
+
+
+def changed(document, endpoint=CHAT, model="m:latest", context=None, usage=True):
+    body = json.dumps({"model": "m", **document}).encode()
+    sent, asked = for_node(body, parse(endpoint, body, {}, ""), endpoint, model, context, usage)
+    return json.loads(sent), asked
+
+
+def test_herds_own_fields_are_taken_out():
+    """Nodes refuse or misread what is not of their dialect."""
+    sent, _ = changed({"fallback_models": ["n"], "metadata": {"tags": ["a"], "kept": "yes"}})
+    assert sent == {"model": "m", "metadata": {"kept": "yes"}}
+    assert changed({"metadata": {"tags": ["a"]}})[0] == {"model": "m"}
+
+
+def test_another_model_is_written_only_where_a_fallback_answers():
+    """`m` and `m:latest` are the same model; rewriting would change bytes for nothing."""
+    assert changed({}, model="n:1b")[0]["model"] == "n:1b"
+
+
+def test_usage_is_asked_for_only_in_chat_streams_that_did_not_ask():
+    """Completions would get a usage key in every chunk, and a client's own word is its own."""
+    sent, asked = changed({"stream": True})
+    assert (sent["stream_options"], asked) == ({"include_usage": True}, True)
+    assert not changed({"stream": True, "stream_options": {"include_usage": False}})[1]
+    assert not changed({"stream": False})[1]
+    assert not changed({"stream": True}, endpoint=ENDPOINTS["/v1/completions"])[1]
+    assert not changed({"stream": True}, usage=False)[1]
+
+
+def test_num_ctx_is_stripped_where_context_protection_says_so():
+    """And only there; the other options stay."""
+    stripped = ContextAction("stripped", "a", "m:latest", 2048, 4096)
+    sent, _ = changed({"options": {"num_ctx": 2048, "seed": 1}}, NATIVE, context=stripped)
+    assert sent["options"] == {"seed": 1}
+    warned = ContextAction("warned", "a", "m:latest", 9000, 4096)
+    assert changed({"options": {"num_ctx": 9000}}, NATIVE, context=warned)[0]["options"] == {"num_ctx": 9000}
+
+
+def test_a_rewritten_body_is_ascii_and_keeps_what_a_user_wrote():
+    """U+2028 and lone surrogates survive; line-splitting clients and parsers stay whole."""
+    text = "a\u2028b\u0085c \ud83d\ude00 \ud800"
+    body = json.dumps({"model": "m", "fallback_models": [], "messages": [{"content": text}], "big": 2**70}).encode()
+    sent, _ = for_node(body, parse(CHAT, body, {}, ""), CHAT, "m:latest", None, True)
+    assert sent.isascii()
+    assert json.loads(sent) == {key: value for key, value in json.loads(body).items() if key != "fallback_models"}
+
+
+def test_turns_of_one_conversation_share_a_prefix_and_others_do_not():
+    """That is how a conversation finds the node that holds its cache."""
+    system = {"role": "system", "content": "Be brief."}
+    more = [{"role": "assistant", "content": "Hi"}, {"role": "user", "content": "And?"}]
+    for begins in (HELLO, [system, *HELLO]):
+        assert read(messages=begins).request.prefix == read(messages=[*begins, *more]).request.prefix
+    assert read(messages=[system, *HELLO]).request.prefix != read(messages=[system, more[1]]).request.prefix
+    assert read(messages=[]).request.prefix is None
+
+
+def test_the_estimate_counts_text_and_images_not_their_bytes():
+    """A picture in base64 is not a million tokens."""
+    text = read(messages=[{"role": "user", "content": "x" * 400}]).request.prompt_tokens
+    part = {"type": "image_url", "image_url": {"url": "data:" + "x" * 10**6}}
+    image = read(messages=[{"role": "user", "content": [part]}])
+    assert text == 100
+    assert 0 < image.request.prompt_tokens < 5000

@@ -1,0 +1,198 @@
+"""What is read from a copy of an answer: content, usage and the proper end, whatever the chunks look like."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from herd.dataplane.dialects import Shape
+from herd.dataplane.tap import LINE_LIMIT, Tap, WholeTap
+
+OLLAMA = (
+    b'{"model":"m","message":{"role":"assistant","content":"Hi"},"done":false}\n'
+    b'{"model":"m","message":{"role":"assistant","content":" you"},"done":false}\n'
+    b'{"model":"m","message":{"role":"assistant","content":""},"done":true,"done_reason":"stop",'
+    b'"load_duration":2000000000,"prompt_eval_count":7,"eval_count":2}\n'
+)
+CHAT = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":"Hi"},"finish_reason":null}]}\n\n'
+STOP = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":2}}\n\n'
+DONE = b"data: [DONE]\n\n"
+NAMED, COUNTED = {"prompt_tokens": 3, "completion_tokens": 4}, {"input_tokens": 3, "output_tokens": 4}
+
+
+def tapped(shape, *chunks, strip=False):
+    tap = Tap(shape, strip)
+    sent = b"".join([*(tap.feed(chunk) for chunk in chunks), tap.close()])
+    return tap, sent
+
+
+@given(st.lists(st.integers(1, 40), max_size=30))
+def test_chunks_that_cut_lines_anywhere_are_read_and_passed_on_alike(sizes):
+    """A chunk is not a line: networks cut where they like."""
+    chunks, rest = [], OLLAMA
+    for size in sizes:
+        chunks.append(rest[:size])
+        rest = rest[size:]
+    tap, sent = tapped(Shape.OLLAMA, *chunks, rest)
+    assert sent == OLLAMA
+    assert (tap.ended, tap.content_frames, tap.usage().completion_tokens) == (True, 2, 2)
+
+
+def test_native_usage_and_engine_timings_come_from_the_last_line():
+    """Cold loads are seen by load_duration, so it must arrive."""
+    usage = tapped(Shape.OLLAMA, OLLAMA)[0].usage()
+    assert (usage.prompt_tokens, usage.source, usage.finish_reason, usage.load_s) == (7, "reported", "stop", 2.0)
+
+
+def test_a_native_stream_that_just_ends_has_not_ended_properly():
+    """Ollama cuts a stream under status 200, and the client would take it for success."""
+    assert not tapped(Shape.OLLAMA, OLLAMA.splitlines(keepends=True)[0])[0].ended
+
+
+def test_an_error_line_under_200_is_an_error():
+    """A 200 proves nothing."""
+    tap, sent = tapped(Shape.OLLAMA, b'{"error":"unexpected EOF"}\n')
+    assert (tap.error, tap.failed, tap.content_frames) == ("unexpected EOF", True, 0)
+    assert sent == b'{"error":"unexpected EOF"}\n'
+
+
+def test_a_line_that_is_no_json_object_is_malformed():
+    """A client that gets it stumbles; the router must know."""
+    for line in (b"{not json}\n", b"[1]\n", b'"text"\n'):
+        assert tapped(Shape.OLLAMA, line)[0].malformed
+
+
+def test_thinking_and_tool_calls_are_content():
+    """The first token of a reasoning model is a thought, and of an agent a call."""
+    for message in ({"content": "", "thinking": "Hm"}, {"content": "", "tool_calls": [{"function": {"name": "f"}}]}):
+        line = json.dumps({"message": message, "done": False}).encode() + b"\n"
+        assert tapped(Shape.OLLAMA, line)[0].content_frames == 1
+
+
+def test_a_role_alone_is_no_content():
+    """Some engines send the role before the prompt is worked on; TTFT must not end there."""
+    role = b'data: {"choices":[{"delta":{"role":"assistant","content":null},"finish_reason":null}]}\n\n'
+    assert tapped(Shape.OPENAI, role)[0].content_frames == 0
+
+
+def test_a_comment_is_noticed_and_is_no_content():
+    """Engines send comments to keep the line open while they prefill."""
+    tap, sent = tapped(Shape.OPENAI, b": ping\n\n")
+    assert (tap.commented, tap.content_frames, sent) == (True, 0, b": ping\n\n")
+
+
+def test_done_ends_an_openai_stream_and_so_does_a_finish_reason_alone():
+    """Some engines send no [DONE]."""
+    assert tapped(Shape.OPENAI, CHAT, DONE)[0].ended
+    assert tapped(Shape.OPENAI, CHAT, STOP)[0].ended
+    assert not tapped(Shape.OPENAI, CHAT)[0].ended
+
+
+@given(st.lists(st.integers(1, 60), max_size=30))
+def test_the_usage_frame_that_only_herd_asked_for_is_taken_out_and_nothing_else(sizes):
+    """The client gets what it would have got from the node."""
+    stream, chunks = CHAT + b": ping\n\n" + STOP + USAGE + DONE, []
+    for size in sizes:
+        chunks.append(stream[:size])
+        stream = stream[size:]
+    tap, sent = tapped(Shape.OPENAI, *chunks, stream, strip=True)
+    assert sent == CHAT + b": ping\n\n" + STOP + DONE
+    assert (tap.usage().prompt_tokens, tap.usage().completion_tokens) == (7, 2)
+
+
+def test_a_usage_frame_that_the_client_asked_for_stays():
+    """It is the client's."""
+    assert tapped(Shape.OPENAI, CHAT, STOP, USAGE, DONE)[1] == CHAT + STOP + USAGE + DONE
+
+
+def test_carriage_returns_at_line_ends_change_nothing():
+    """SSE allows CRLF."""
+    stream = (CHAT + STOP + USAGE + DONE).replace(b"\n", b"\r\n")
+    tap, sent = tapped(Shape.OPENAI, stream, strip=True)
+    assert tap.ended
+    assert sent == (CHAT + STOP + DONE).replace(b"\n", b"\r\n")
+
+
+def test_without_reported_usage_the_frames_of_content_are_counted_and_called_so():
+    """A count is better than nothing, and must not pass for a report."""
+    usage = tapped(Shape.OPENAI, CHAT, CHAT, STOP, DONE)[0].usage()
+    assert (usage.completion_tokens, usage.prompt_tokens, usage.source) == (2, None, "counted")
+
+
+def test_an_anthropic_stream_ends_with_message_stop_and_adds_its_usage_up():
+    """input_tokens come at the start, output_tokens in the delta before the end."""
+    counts = {"input_tokens": 7, "output_tokens": 5}
+    events = [
+        {"type": "message_start", "message": {"usage": {"input_tokens": 3, "output_tokens": 0}}},
+        {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "Hi"}},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": counts},
+        {"type": "message_stop"},
+    ]
+    stream = b"".join(f"event: {e['type']}\ndata: {json.dumps(e)}\n\n".encode() for e in events)
+    tap, sent = tapped(Shape.MESSAGES, stream)
+    usage = tap.usage()
+    assert sent == stream
+    assert (tap.ended, tap.content_frames, usage.prompt_tokens, usage.completion_tokens) == (True, 1, 7, 5)
+    assert usage.finish_reason == "end_turn"
+
+
+def test_a_responses_stream_ends_with_response_completed():
+    """It has no [DONE]."""
+    delta = b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","delta":"Hi"}\n\n'
+    usage = b'{"input_tokens":4,"output_tokens":1}'
+    done = b'data: {"type":"response.completed","response":{"status":"completed","usage":' + usage + b"}}\n\n"
+    assert not tapped(Shape.RESPONSES, delta)[0].ended
+    tap = tapped(Shape.RESPONSES, delta, done)[0]
+    assert (tap.ended, tap.content_frames, tap.usage().prompt_tokens) == (True, 1, 4)
+
+
+def test_a_line_over_the_cap_is_passed_on_and_not_kept():
+    """An endless line must not become the router's memory."""
+    tap = Tap(Shape.OLLAMA)
+    half = b"x" * (LINE_LIMIT // 2 + 1)
+    assert [tap.feed(half), tap.feed(half), tap.feed(half)] == [half] * 3
+    assert tap.feed(b"\n" + OLLAMA) == b"\n" + OLLAMA
+    assert (tap.ended, tap.malformed) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("shape", "document", "tokens"),
+    [
+        (Shape.OLLAMA, {"message": {"content": "Hi"}, "done": True, "prompt_eval_count": 3, "eval_count": 4}, (3, 4)),
+        (Shape.OPENAI, {"choices": [{"message": {"content": "Hi"}}], "usage": NAMED}, (3, 4)),
+        (Shape.RESPONSES, {"status": "completed", "output": [], "error": None, "usage": COUNTED}, (3, 4)),
+        (Shape.MESSAGES, {"type": "message", "content": [], "usage": COUNTED}, (3, 4)),
+        (Shape.EMBEDDING, {"embeddings": [[0.1]], "prompt_eval_count": 3}, (3, None)),
+        (Shape.EMBEDDING, {"data": [{"embedding": [0.1]}], "usage": {"prompt_tokens": 3}}, (3, None)),
+    ],
+)  # fmt: skip
+def test_a_whole_answer_of_each_shape_gives_its_usage(shape, document, tokens):
+    """Tokens are counted for answers that do not stream, too."""
+    tap = WholeTap(shape)
+    tap.read(json.dumps(document).encode())
+    assert (tap.usage().prompt_tokens, tap.usage().completion_tokens) == tokens
+    assert (tap.error, tap.malformed, tap.ended) == (None, None, True)
+
+
+def test_a_large_embedding_is_read_at_its_end_only():
+    """Parsing megabytes of numbers would hold up every stream."""
+    vectors = ",".join("0.123456" for _ in range(20_000))
+    tap = WholeTap(Shape.EMBEDDING)
+    tap.read(f'{{"model":"e","embeddings":[[{vectors}]],"load_duration":1000000000,"prompt_eval_count":9}}'.encode())
+    assert (tap.usage().prompt_tokens, tap.usage().load_s, tap.malformed) == (9, 1.0, None)
+
+
+def test_a_whole_answer_that_says_it_is_not_done_is_not_done():
+    """Ollama stops a model that repeats itself, and answers 200 with done false."""
+    tap = WholeTap(Shape.OLLAMA)
+    tap.read(b'{"message":{"content":"x x x"},"done":false}')
+    assert not tap.ended
+
+
+def test_a_whole_answer_that_is_no_json_object_is_malformed():
+    """It is retried elsewhere rather than handed on."""
+    tap = WholeTap(Shape.OPENAI)
+    tap.read(b"<html>")
+    assert tap.malformed

@@ -1,0 +1,144 @@
+"""A real router process for tests, and the patience to wait for what it does: no test sleeps, it waits for something."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+T = TypeVar("T")
+DEADLINE_S = 20.0
+POLL_S = 0.02
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(condition: Callable[[], T], what: str, deadline_s: float = DEADLINE_S) -> T:
+    """What the condition gives once it is true; fails with `what` at the deadline."""
+    end = time.monotonic() + deadline_s
+    waiter = socket.socketpair()
+    try:
+        waiter[0].settimeout(POLL_S)
+        while not (found := condition()):
+            assert time.monotonic() < end, f"not within {deadline_s:g} s: {what}"
+            try:
+                waiter[0].recv(1)
+            except TimeoutError:
+                continue
+        return found
+    finally:
+        for end_point in waiter:
+            end_point.close()
+
+
+async def eventually(condition: Callable[[], T], what: str, deadline_s: float = DEADLINE_S) -> T:
+    """The same within an event loop that has other work, such as simulated nodes."""
+    end = time.monotonic() + deadline_s
+    while not (found := await asyncio.to_thread(condition)):
+        assert time.monotonic() < end, f"not within {deadline_s:g} s: {what}"
+        await asyncio.sleep(POLL_S)
+    return found
+
+
+class Router:
+    """One `python -m herd` with a home of its own; `data_dir` is `<home>/.fleet-manager`."""
+
+    def __init__(self, home: Path, port: int, **environment: str) -> None:
+        self.home, self.port = home, port
+        self.data_dir = home / ".fleet-manager"
+        self.url = f"http://127.0.0.1:{port}"
+        self.database = self.data_dir / "latency.db"
+        self.log = self.data_dir / "logs" / "herd.jsonl"
+        self._environment = environment
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def environment(self) -> dict[str, str]:
+        """The environment of the process and of commands about it."""
+        own = {"HOME": str(self.home), "HERD_PORT": str(self.port), "PYTHONWARNINGS": "ignore"}
+        return {**os.environ, **own, **self._environment}
+
+    def start(self) -> None:
+        """Start, and wait until it is ready."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        with (self.home / "stderr.txt").open("ab") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "herd"], env=self.environment(), stderr=stderr, stdout=stderr
+            )
+        until(self._ready, f"the router is ready; it said: {self.stderr()[-2000:]}")
+
+    def stop(self, kind: signal.Signals = signal.SIGTERM) -> int:
+        """End it by its process id; returns the exit code."""
+        if self.process is None:
+            return 0
+        if self.process.poll() is None:
+            self.process.send_signal(kind)
+        try:
+            code = self.process.wait(45)
+        finally:
+            self.process.kill()
+            self.process = None
+        return code
+
+    def stderr(self) -> str:
+        """What the process said on its terminal."""
+        path = self.home / "stderr.txt"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def get(self, path: str) -> Any:
+        """The JSON of a GET."""
+        return httpx.get(self.url + path, timeout=10).raise_for_status().json()
+
+    def rows(self, where: str = "1=1", *values: object) -> list[dict[str, Any]]:
+        """The rows of request_traces, oldest first."""
+        if not self.database.exists():
+            return []
+        connection = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)
+        connection.row_factory = sqlite3.Row
+        try:
+            found = connection.execute(f"SELECT * FROM request_traces WHERE {where} ORDER BY id", values)
+            return [dict(row) for row in found]
+        finally:
+            connection.close()
+
+    def lines(self, event: str | None = "request_finished") -> list[dict[str, Any]]:
+        """The lines of herd.jsonl, by event; all with None."""
+        text = self.log.read_text() if self.log.exists() else ""
+        found = [json.loads(line) for line in text.splitlines() if line.strip()]
+        return [line for line in found if event is None or line["event"] == event]
+
+    def row(self, request_id: str) -> dict[str, Any]:
+        """The row of a request, waited for."""
+        return until(lambda: self.rows("request_id = ?", request_id), f"a row of {request_id}")[0]
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that carry these labels."""
+        text = httpx.get(self.url + "/metrics", timeout=10).text
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        lines = [line for line in text.splitlines() if line.startswith((name + "{", name + " "))]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if all(item in line for item in wanted))
+
+    def online(self) -> int:
+        """How many nodes are online."""
+        return sum(node["status"] == "online" for node in self.get("/fleet/status")["nodes"])
+
+    def _ready(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, f"the router ended: {self.stderr()[-2000:]}"
+        try:
+            return httpx.get(self.url + "/readyz", timeout=2).status_code == 200
+        except httpx.HTTPError:
+            return False
