@@ -8,12 +8,15 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+
+from herd.sim import SimConfig, SimNode
 
 T = TypeVar("T")
 DEADLINE_S = 20.0
@@ -142,3 +145,32 @@ class Router:
             return httpx.get(self.url + "/readyz", timeout=2).status_code == 200
         except httpx.HTTPError:
             return False
+
+
+class Nodes:
+    """Simulated nodes on an event loop in a thread of its own, so that plain tests may talk to them."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self.nodes: dict[str, SimNode] = {}
+
+    def start(self, config: SimConfig) -> SimNode:
+        """Start a node; with `router_url` in its config it reports there."""
+        node = SimNode(config)
+        self.call(node.start())
+        self.nodes[config.node_id] = node
+        return node
+
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the nodes' loop and give what it gives."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(DEADLINE_S)
+
+    def stop(self) -> None:
+        """Stop all nodes, then the loop."""
+        for node in self.nodes.values():
+            self.call(node.stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(DEADLINE_S)
+        self._loop.close()

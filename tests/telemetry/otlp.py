@@ -1,4 +1,4 @@
-"""A real OTLP/HTTP receiver on loopback, with a thread and an event loop of its own, so that any test may wait for it."""
+"""A real OTLP/HTTP receiver on loopback, with a thread and event loop of its own, so that any test may wait for it."""
 
 import asyncio
 import threading

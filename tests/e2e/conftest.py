@@ -1,0 +1,59 @@
+"""A fleet for the tests of the whole: one router process, three simulated nodes, mixed traffic where it is asked for."""
+
+import pytest
+
+from herd.sim import SimConfig, SimModel
+from tests.harness import Nodes, Router, free_port, until
+
+LLAMA = SimModel("llama3.2:3b", size_gb=2.0)
+QWEN = SimModel("qwen3:8b", size_gb=5.2, family="qwen3", capabilities=("completion", "tools", "thinking"))
+VISION = SimModel("gemma3:4b", size_gb=3.3, family="gemma3", capabilities=("completion", "vision"))
+EMBED = SimModel("nomic-embed-text", size_gb=0.27, family="nomic-bert", capabilities=("embedding",))
+LARGE = SimModel("llama3.3:70b", size_gb=43.0)
+MACHINES = (
+    SimConfig("studio", memory_gb=192, models=(LARGE, LLAMA, QWEN, EMBED), preload=("llama3.3:70b", "llama3.2:3b")),
+    SimConfig("gpu-box", memory_gb=64, vram_gb=24, models=(LLAMA, QWEN, VISION), preload=("qwen3:8b",)),
+    SimConfig("mini", memory_gb=16, models=(LLAMA, EMBED), preload=("llama3.2:3b", "nomic-embed-text")),
+)
+
+
+class Fleet:
+    """A router and its nodes."""
+
+    def __init__(self, router: Router, nodes: Nodes) -> None:
+        self.router = router
+        self.nodes = nodes
+        self.url = router.url
+
+    def join(self, *machines: SimConfig) -> None:
+        """Let these machines join, and wait until they are online."""
+        for machine in machines:
+            values = {name: getattr(machine, name) for name in machine.__slots__}
+            self.nodes.start(SimConfig(**{**values, "router_url": self.url, "frozen_time": True}))
+        until(lambda: self.router.online() == len(self.nodes.nodes), "all nodes are online")
+
+
+def started(home, *machines, **environment):
+    """A fleet with these machines."""
+    fleet = Fleet(Router(home, free_port(), **environment), Nodes())
+    fleet.router.start()
+    fleet.join(*machines)
+    return fleet
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory):
+    """Three machines for a whole module of tests."""
+    running = started(tmp_path_factory.mktemp("fleet"), *MACHINES)
+    yield running
+    running.nodes.stop()
+    running.router.stop()
+
+
+@pytest.fixture
+def lonely(tmp_path):
+    """A router that no node has joined; tests let some join."""
+    running = started(tmp_path / "lonely")
+    yield running
+    running.nodes.stop()
+    running.router.stop()

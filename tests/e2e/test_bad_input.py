@@ -1,0 +1,121 @@
+"""What is wrong is said in the caller's dialect, recorded where a request was understood, and hurts no one else."""
+
+import json
+
+import httpx
+import pytest
+
+from tests.harness import until
+
+HELLO = [{"role": "user", "content": "Hello"}]
+PATHS = {
+    "/api/chat": lambda body: body["error"],
+    "/api/generate": lambda body: body["error"],
+    "/v1/chat/completions": lambda body: (body["error"]["message"], body["error"]["type"], body["error"]["code"])[0],
+    "/v1/embeddings": lambda body: body["error"]["message"],
+    "/v1/messages": lambda body: (body["type"] == "error" and body["error"]["message"]),
+}
+WRONG = [
+    (b"", 400, "missing request body"),
+    (b"{nope", 400, "not valid JSON"),
+    (b"[]", 400, "must be a JSON object"),
+    (b"null", 400, "must be a JSON object, not null"),
+    (b"{}", 400, "model is required"),
+    (b'{"model":["m"]}', 400, "model must be a string"),
+    (b'{"model":"m","stream":1}', 400, "stream must be a boolean"),
+    (b'{"model":"m","metadata":{"tags":"one"}}', 400, "metadata.tags must be a list of strings"),
+    (b'{"model":"m","fallback_models":{}}', 400, "fallback_models must be a list of strings"),
+    (b'{"model":"not-there:1b"}', 404, "not found"),
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(("body", "status", "words"), WRONG, ids=range(len(WRONG)))
+def test_a_wrong_body_gets_a_clear_error_in_its_dialect_and_a_row(fleet, path, body, status, words):
+    """Never a bare 500, and never a request that nobody can find again."""
+    answer = httpx.post(fleet.url + path, content=body, timeout=10)
+    assert answer.status_code == status
+    assert words in PATHS[path](answer.json())
+    row = fleet.router.row(answer.headers["x-request-id"])
+    assert (row["status"], row["http_status"], row["endpoint"]) == ("rejected", status, path)
+    assert row["error_type"] == ("model_missing" if status == 404 else "bad_request")
+
+
+def test_a_body_over_the_limit_is_refused_with_413_and_a_row(fleet):
+    """101 MiB of base64 must not become the router's memory."""
+    answer = httpx.post(fleet.url + "/api/chat", content=b"x" * (101 * 2**20), timeout=30)
+    assert answer.status_code == 413
+    assert "limit of 100 MiB" in answer.json()["error"]
+    assert fleet.router.row(answer.headers["x-request-id"])["http_status"] == 413
+
+
+def test_a_body_over_the_limit_that_does_not_say_its_length_is_refused_too(fleet):
+    """Chunked uploads have no Content-Length."""
+
+    def endless():
+        for _ in range(101):
+            yield b"x" * 2**20
+
+    answer = httpx.post(fleet.url + "/v1/chat/completions", content=endless(), timeout=30)
+    assert answer.status_code == 413
+
+
+def test_images_of_several_megabytes_pass(fleet):
+    """The limit is for accidents, not for pictures."""
+    body = {"model": "gemma3:4b", "stream": False, "messages": [{"role": "user", "content": "?", "images": ["A" * 8_000_000]}]}
+    assert httpx.post(fleet.url + "/api/chat", json=body, timeout=30).status_code == 200
+
+
+def test_unknown_paths_and_methods_are_answered_in_the_dialect_of_their_path(fleet):
+    """A typo in a URL must not look like a crash."""
+    assert "GET /api/nope" in httpx.get(fleet.url + "/api/nope").json()["error"]
+    missing = httpx.get(fleet.url + "/v1/nope")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "not_found")
+    wrong = httpx.get(fleet.url + "/api/chat")
+    assert wrong.status_code == 405
+    assert wrong.json()["error"]
+
+
+def test_a_malformed_heartbeat_is_refused_by_the_name_of_its_field(fleet):
+    """Whoever writes an agent needs the field, not a stack trace."""
+    answer = httpx.post(fleet.url + "/heartbeat", content=json.dumps({"node_id": "x y"}))
+    assert answer.status_code == 422
+    fields = {item["field"] for item in answer.json()["fields"]}
+    assert {"node_id", "cpu", "memory", "engine"} <= fields
+    assert httpx.post(fleet.url + "/heartbeat", content=b"{").status_code == 422
+    assert len(fleet.router.get("/fleet/status")["nodes"]) == 3
+
+
+def test_wrong_parameters_of_the_read_api_are_named(fleet):
+    """A silent default would show the wrong data."""
+    for query in ("limit=0", "limit=1001", "limit=x", "status=fine", "cursor=%00"):
+        answer = httpx.get(f"{fleet.url}/dashboard/api/traces?{query}")
+        assert answer.status_code == 422, query
+        assert query.split("=")[0] in answer.text
+
+
+def test_a_foreign_host_name_is_not_answered(fleet):
+    """A page whose DNS name points at this machine must not reach the fleet."""
+    answer = httpx.get(fleet.url + "/api/tags", headers={"Host": "evil.example"})
+    assert answer.status_code == 403
+    assert "allowed_hosts" in answer.json()["error"]
+    assert httpx.get(fleet.url + "/api/tags", headers={"Host": "localhost"}).status_code == 200
+
+
+def test_a_foreign_origin_may_not_change_anything_and_a_local_page_may(fleet):
+    """A web page elsewhere once deleted a model by a text/plain POST."""
+    foreign, local = {"Origin": "https://evil.example"}, {"Origin": "http://localhost:3000"}
+    body = json.dumps({"model": "llama3.2:3b", "messages": HELLO, "stream": False})
+    for path in ("/api/chat", "/heartbeat", "/fleet/nodes/mini/drain"):
+        assert httpx.post(fleet.url + path, content=body, headers=foreign).status_code == 403
+    assert httpx.request("DELETE", fleet.url + "/api/delete", content=body, headers=foreign).status_code == 403
+    assert httpx.post(fleet.url + "/api/chat", content=body, headers=local, timeout=10).status_code == 200
+    assert httpx.get(fleet.url + "/api/tags", headers=foreign).status_code == 200
+
+
+def test_nobody_else_notices_what_was_wrong(fleet):
+    """After all of the above the fleet answers as before and nothing is in flight."""
+    body = {"model": "llama3.2:3b", "messages": HELLO, "stream": False}
+    assert httpx.post(fleet.url + "/api/chat", json=body, timeout=10).status_code == 200
+    until(lambda: fleet.router.get("/fleet/status")["fleet"]["requests_active"] == 0, "nothing is in flight")
+    assert fleet.router.metric("herd_sink_failures_total") == 0

@@ -1,0 +1,329 @@
+"""Counting: every event once, under labels that nobody outside can invent."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+
+from herd.core.events import Attempt, Status, Usage
+from herd.telemetry.metrics import OPENMETRICS, MetricsSink, prefers_openmetrics
+from tests.store import builders
+from tests.telemetry.exposition import (
+    MODEL,
+    OTHER,
+    gave_up,
+    open_families,
+    retried,
+    script,
+    sink_with,
+    text_families,
+    total,
+    value,
+)
+
+
+def test_a_finished_request_is_counted_once_by_endpoint_model_and_status():
+    """The counter that dashboards and alerts stand on."""
+    sink = sink_with(MODEL)
+    sink.take(builders.finished())
+    assert value(sink, "herd_requests_total", endpoint="/api/chat", model=MODEL, status="completed") == 1
+    assert total(sink, "herd_requests_total") == 1
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_every_status_is_counted_under_its_own_name(status):
+    """A status that fell into another's count would make the four records differ."""
+    sink = sink_with(MODEL)
+    sink.take(builders.finished(status=status))
+    assert value(sink, "herd_requests_finished_total", status=status.value) == 1
+    assert total(sink, "herd_requests_finished_total") == 1
+
+
+def test_tokens_are_counted_by_type_node_and_model():
+    """Usage panels and the audit read the same numbers as the rows."""
+    sink = sink_with(MODEL)
+    sink.take(retried())
+    counts = {kind: value(sink, "herd_tokens_total", model=MODEL, node="ada", type=kind)
+              for kind in ("input", "output", "cached_input", "reasoning")}  # fmt: skip
+    assert counts == {"input": 20, "output": 40, "cached_input": 8, "reasoning": 16}
+    assert value(sink, "herd_tokens_finished_total", type="output") == 40
+
+
+def test_nonsense_token_counts_neither_raise_nor_spoil_the_counter():
+    """An engine's bug must not end in a NaN, an exception or a counter that falls."""
+    sink = sink_with(MODEL)
+    sink.take(builders.finished(usage=Usage(-5, 2**63 - 1, source="reported")))
+    assert value(sink, "herd_tokens_finished_total", type="input") == 0
+    assert value(sink, "herd_tokens_finished_total", type="output") == 2**53
+
+
+def test_a_model_that_the_fleet_does_not_know_gets_no_series():
+    """Whoever may send a request could otherwise fill the exposition with names."""
+    sink = sink_with(MODEL)
+    for number in range(50):
+        sink.take(replace(builders.finished(model=f"made-up-{number}:latest"), chosen=None))
+    assert total(sink, "herd_requests_total", model="_unknown") == 50
+    assert b"made-up" not in sink.render()[0]
+
+
+def test_an_unknown_endpoint_node_and_error_type_get_no_series_either():
+    """Closed lists stay closed, whatever an event carries."""
+    sink = sink_with(MODEL)
+    stray = replace(builders.finished(node_id="stranger"), endpoint="/evil", error_type="novel")
+    sink.take(stray)
+    body = sink.render()[0]
+    assert b"/evil" not in body
+    assert b"stranger" not in body
+    assert value(sink, "herd_request_errors_total", error_type="internal", node="_unknown") == 1
+
+
+def test_series_stand_at_zero_as_soon_as_a_node_and_its_model_register():
+    """A counter born at 1 hides its first increase from Prometheus."""
+    sink = sink_with(MODEL)
+    assert value(sink, "herd_requests_total", endpoint="/v1/messages", model=MODEL, status="failed") == 0
+    assert value(sink, "herd_routing_decisions_total", node="ada", reason="cold") == 0
+    assert value(sink, "herd_tokens_total", model=MODEL, node="ada", type="output") == 0
+    assert value(sink, "herd_time_to_first_token_seconds_count", model=MODEL) == 0
+
+
+def test_series_of_closed_lists_stand_at_zero_before_there_is_any_node():
+    """An alert on refusals must see the first of them."""
+    sink = MetricsSink("1.2.3")
+    assert value(sink, "herd_requests_finished_total", status="rejected") == 0
+    assert value(sink, "herd_queue_rejected_total", reason="queue_full") == 0
+    assert value(sink, "herd_request_errors_total", error_type="no_node", node="_none") == 0
+
+
+def test_series_go_with_the_model_and_the_node_that_left():
+    """A departed node's series would be scraped for ever."""
+    sink = MetricsSink("1.2.3")
+    sink.set_known({"ada": [MODEL, OTHER], "bob": [MODEL]})
+    sink.take(builders.finished(model="gone:1b", served=OTHER))
+    sink.set_known({"bob": [MODEL]})
+    body = sink.render()[0].decode()
+    assert OTHER not in body
+    assert '"ada"' not in body
+    assert '"bob"' in body
+    assert MODEL in body
+
+
+def test_nothing_is_lost_from_the_audit_s_counters_when_a_model_leaves():
+    """`herd audit` compares sums with rows, and rows do not leave with their model."""
+    sink = sink_with(MODEL)
+    sink.take(builders.finished())
+    sink.set_known({})
+    assert total(sink, "herd_requests_total") == 0
+    assert value(sink, "herd_requests_finished_total", status="completed") == 1
+    assert value(sink, "herd_tokens_finished_total", type="input") == 20
+
+
+def test_a_request_that_outlives_its_model_still_counts():
+    """In flight while the model was deleted: it must not raise, nor bring the series back."""
+    sink = sink_with(MODEL)
+    sink.set_known({"ada": []})
+    sink.take(builders.finished())
+    assert total(sink, "herd_requests_total", model="_unknown") == 1
+    assert total(sink, "herd_requests_total", model=MODEL) == 0
+
+
+def test_a_node_that_comes_back_starts_at_zero_again():
+    """A counter reset is what Prometheus understands; a half-remembered one is not."""
+    sink = sink_with(MODEL)
+    sink.take(builders.finished())
+    sink.set_known({})
+    sink.set_known({"ada": [MODEL]})
+    assert value(sink, "herd_upstream_requests_total", node="ada", code_class="2xx") == 0
+
+
+def test_a_model_beyond_the_cap_is_unknown_and_counted_as_overflow():
+    """The cap bounds the exposition; the counter says that it bit."""
+    sink = sink_with("a:1", "b:1", "c:1", max_models=2)
+    sink.take(builders.finished(model="c:1"))
+    assert total(sink, "herd_requests_total", model="_unknown") == 1
+    assert (value(sink, "herd_label_overflow_total", label="model") or 0) > 0
+    assert value(sink, "herd_label_overflow_total", label="node") == 0
+
+
+def test_an_unknown_model_is_not_an_overflow():
+    """The alert on overflow is about the fleet's size, not about clients' typing errors."""
+    sink = sink_with("a:1", max_models=2)
+    sink.take(builders.finished(model="typo:1"))
+    assert value(sink, "herd_label_overflow_total", label="model") == 0
+
+
+def test_a_model_that_is_in_stays_in_when_the_fleet_outgrows_the_cap():
+    """Series that changed owner with each heartbeat would be worthless."""
+    sink = sink_with("m:1", "n:1", max_models=2)
+    sink.set_known({"ada": ["a:1", "b:1", "m:1", "n:1"]})
+    assert set(sink.models.known) == {"m:1", "n:1"}
+    sink.set_known({"ada": ["a:1", "b:1", "n:1"]})
+    assert set(sink.models.known) == {"a:1", "n:1"}
+
+
+def test_a_node_beyond_the_cap_is_unknown():
+    """Sixty-four nodes have their own series; the sixty-fifth does not."""
+    sink = MetricsSink("1.2.3", max_nodes=1)
+    sink.set_known({"ada": [MODEL], "bob": [MODEL]})
+    sink.take(builders.finished(node_id="bob"))
+    assert value(sink, "herd_upstream_requests_total", node="_unknown", code_class="2xx") == 1
+
+
+def test_a_large_fleet_s_idle_exposition_stays_under_five_thousand_lines():
+    """Rendering costs over ten microseconds a line, and every scrape pays it."""
+    sink = MetricsSink("1.2.3")
+    models = [f"model-{number}:latest" for number in range(200)]
+    sink.set_known({f"node-{number}": models for number in range(20)})
+    assert sink.render()[0].count(b"\n") < 5000
+
+
+def test_a_first_attempt_counts_for_its_reason_and_a_later_one_as_a_retry():
+    """`reason` tells the plan's choice from its second thoughts."""
+    sink = MetricsSink("1.2.3")
+    sink.set_known({"ada": [MODEL], "lost1": [MODEL]})
+    event = retried()
+    sink.take(event)
+    assert value(sink, "herd_routing_decisions_total", node="lost1", reason=event.decision.reason.value) == 1
+    assert value(sink, "herd_routing_decisions_total", node="ada", reason="retry") == 1
+    assert value(sink, "herd_retries_total", reason="connect") == 1
+    assert total(sink, "herd_retries_exhausted_total") == 0
+
+
+def test_a_request_that_failed_for_want_of_another_node_is_exhausted_not_retried():
+    """The two counters answer different questions: was it tried again, was it given up."""
+    sink = sink_with(MODEL)
+    sink.take(gave_up())
+    assert value(sink, "herd_retries_exhausted_total", reason="connect") == 1
+    assert total(sink, "herd_retries_total") == 0
+
+
+@pytest.mark.parametrize(
+    ("http_status", "code_class"), [(200, "2xx"), (404, "4xx"), (503, "5xx"), (None, "none"), (99, "none")]
+)
+def test_attempts_count_by_the_class_of_the_node_s_answer(http_status, code_class):
+    """A connection refused has no code, and must not look like one."""
+    sink = sink_with(MODEL)
+    attempt = Attempt(1, "ada", MODEL, "http://ada:11434", "1" * 16, builders.NOON, builders.NOON + 1, http_status)
+    sink.take(replace(builders.finished(), attempts=(attempt,)))
+    assert value(sink, "herd_upstream_requests_total", node="ada", code_class=code_class) == 1
+
+
+@pytest.mark.parametrize(("load_s", "loads"), [(0.4, 0), (0.6, 1), (None, 0), (float("nan"), 0), (float("inf"), 0)])
+def test_only_a_load_over_half_a_second_is_a_cold_one(load_s, loads):
+    """Ollama reports some milliseconds of load for every request, loaded or not."""
+    sink = sink_with(MODEL)
+    sink.take(builders.finished(usage=Usage(1, 1, source="reported", load_s=load_s)))
+    assert value(sink, "herd_model_loads_total", node="ada", model=MODEL) == loads
+    assert value(sink, "herd_model_load_seconds_count", node="ada") == loads
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "status", "missing"),
+    [("/api/chat", Status.COMPLETED, 1), ("/api/chat", Status.FAILED, 0), ("/api/embeddings", Status.COMPLETED, 0)],
+)
+def test_missing_usage_is_told_only_where_usage_belongs(endpoint, status, missing):
+    """An alert that fires for failures, or for an endpoint that never counts, is switched off by its owner."""
+    sink = sink_with(MODEL)
+    sink.take(replace(builders.finished(usage=Usage(), status=status), endpoint=endpoint))
+    assert value(sink, "herd_usage_missing_total", model=MODEL) == missing
+
+
+def test_a_fallback_from_an_unknown_model_does_not_name_it():
+    """The model that was asked for is a user's string."""
+    sink = sink_with(OTHER)
+    sink.take(builders.finished(model="gone:1b", served=OTHER))
+    assert total(sink, "herd_fallbacks_total", from_model="_unknown", to_model=OTHER) == 1
+    assert b"gone:1b" not in sink.render()[0]
+
+
+def test_the_prediction_s_ratio_leaves_out_requests_that_were_tried_twice():
+    """Nobody predicted the failed attempt."""
+    sink = sink_with(MODEL)
+    sink.take(retried())
+    assert value(sink, "herd_predicted_ttft_error_ratio_count") == 0
+    sink.take(builders.finished())
+    assert value(sink, "herd_predicted_ttft_error_ratio_count") == 1
+
+
+def test_whole_answers_have_no_time_to_first_token():
+    """A whole answer's first byte is its last; averaging the two would hide slow prefill."""
+    sink = sink_with(MODEL)
+    sink.take(builders.finished(asked=builders.request(stream=False)))
+    assert value(sink, "herd_time_to_first_token_seconds_count", model=MODEL) == 0
+    assert value(sink, "herd_request_duration_seconds_count", model=MODEL, stream="false") == 1
+
+
+def test_a_request_that_never_reached_the_queue_is_no_wait_of_zero():
+    """Refusals would pull the percentiles of waiting down."""
+    sink = sink_with(MODEL)
+    sink.take(builders.refused())
+    assert total(sink, "herd_queue_wait_seconds_count") == 0
+    sink.take(builders.finished())
+    assert value(sink, "herd_queue_wait_seconds_count", model=MODEL) == 1
+
+
+def test_openmetrics_exemplars_carry_the_trace_id():
+    """From a spike on the latency panel to its trace in one click."""
+    sink, event = sink_with(MODEL), builders.finished()
+    sink.take(event)
+    for name in ("herd_request_duration_seconds", "herd_time_to_first_token_seconds"):
+        exemplars = [sample.exemplar for sample in open_families(sink)[name].samples if sample.exemplar]
+        assert [exemplar.labels for exemplar in exemplars] == [{"trace_id": event.ids.trace_id}]
+
+
+def test_prometheus_text_has_no_exemplars_and_neither_format_has_created_series():
+    """The text format cannot carry exemplars; `_created` would nearly double the lines."""
+    sink = sink_with(MODEL)
+    for event in script():
+        sink.take(event)
+    text, openmetrics = sink.render("")[0], sink.render(OPENMETRICS)[0]
+    assert b"trace_id" not in text
+    assert b"_created" not in text + openmetrics
+    assert openmetrics.endswith(b"# EOF\n")
+
+
+@pytest.mark.parametrize(
+    ("accept", "openmetrics"),
+    [
+        ("", False),
+        ("*/*", False),
+        ("text/plain", False),
+        ("application/openmetrics-text", True),
+        ("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1", True),
+        ("application/openmetrics-text;q=0.2,text/plain;q=0.8", False),
+        ("application/openmetrics-text;q=0", False),
+        ("application/openmetrics-text;q=nonsense", False),
+        (",;,;q=,application", False),
+    ],
+)
+def test_the_format_follows_the_accept_header(accept, openmetrics):
+    """Prometheus weighs several formats; garbage gets the plain one, never an error."""
+    assert prefers_openmetrics(accept) is openmetrics
+    assert ("openmetrics" in sink_with(MODEL).render(accept)[1]) is openmetrics
+
+
+def test_a_name_that_utf_8_cannot_carry_does_not_break_the_exposition():
+    """One lone surrogate in one model's name would take every metric down."""
+    sink = sink_with("evil\udcff:latest")
+    sink.take(builders.finished(model="evil\udcff:latest"))
+    assert total(sink, "herd_requests_total", model="evil?:latest") == 1
+
+
+def test_rendering_in_a_thread_survives_a_fleet_that_changes_meanwhile():
+    """Scrapes run beside the event loop, not in turn with it."""
+    sink, failures = MetricsSink("1.2.3"), []
+
+    def scrape():
+        try:
+            for _ in range(30):
+                text_families(sink)
+        except (RuntimeError, KeyError, ValueError) as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=scrape)
+    thread.start()
+    while thread.is_alive():
+        sink.set_known({f"node-{number}": [f"m{number}:1"] for number in range(10)})
+        sink.take(builders.finished(model="m1:1", node_id="node-1"))
+        sink.set_known({})
+    thread.join()
+    assert failures == []
