@@ -34,63 +34,74 @@ from herd.upkeep import Upkeep
 FLUSH_S = 3.0
 
 
-def build(settings: Settings) -> FastAPI:
-    """The router as an application; everything with a thread or a socket starts in its lifespan."""
-    log = configure_logging(settings.log_dir, settings.text("log_level"), settings.count("log_files_kept"))
-    metrics = MetricsSink(__version__)
-    writer = Writer(
-        settings.database,
-        retention_days=settings.count("retention_days"),
-        limit_bytes=settings.count("store_limit_mb") * 2**20,
-        on_commit=metrics.observe_commit,
-    )
-    spans = SpanSink(settings.text("otlp_endpoint"))
-    emit = Emitter((metrics, spans, log, writer))
-    roster = Roster(settings.number("heartbeat_degraded_s"), settings.number("heartbeat_offline_s"))
-    slots = Slots(settings.count("queue_limit"), settings.number("queue_timeout_s"))
-    plane = DataPlane(settings, roster, slots, Upstream(settings.number("connect_timeout_s")), emit)
-    reader = Reader(settings.database)
+class Parts:
+    """Everything the router is made of, not yet started."""
 
-    def extras(view: ScrapeView) -> ScrapeView:
-        return dataclasses.replace(
-            view, store=writer.stats(), log=log.stats(), spans=spans.stats(), sink_failures=emit.failures
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.log = configure_logging(settings.log_dir, settings.text("log_level"), settings.count("log_files_kept"))
+        self.metrics = MetricsSink(__version__)
+        self.writer = Writer(
+            settings.database,
+            retention_days=settings.count("retention_days"),
+            limit_bytes=settings.count("store_limit_mb") * 2**20,
+            on_commit=self.metrics.observe_commit,
         )
-
-    upkeep = Upkeep(plane, reader, metrics, extras)
+        self.spans = SpanSink(settings.text("otlp_endpoint"))
+        self.emit = Emitter((self.metrics, self.spans, self.log, self.writer))
+        self.roster = Roster(settings.number("heartbeat_degraded_s"), settings.number("heartbeat_offline_s"))
+        slots = Slots(settings.count("queue_limit"), settings.number("queue_timeout_s"))
+        upstream = Upstream(settings.number("connect_timeout_s"))
+        self.plane = DataPlane(settings, self.roster, slots, upstream, self.emit, self.spans.new_ids)
+        self.reader = Reader(settings.database)
+        self.upkeep = Upkeep(self.plane, self.reader, self.metrics, self._with_sinks)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        writer.start()
-        await plane.upstream.start()
-        canary = EventLoopCanary(metrics.observe_lag)
+    async def running(self, _: FastAPI) -> AsyncIterator[None]:
+        """Start what has a thread, a task or a socket, and end it in order."""
+        canary, advertisement = EventLoopCanary(self.metrics.observe_lag), Advertisement(self.settings)
+        self.writer.start()
+        await self.plane.upstream.start()
         canary.start()
-        housekeeping = asyncio.create_task(upkeep.run())
-        advertisement = Advertisement(settings)
+        housekeeping = asyncio.create_task(self.upkeep.run())
         await advertisement.start()
         try:
             yield
         finally:
-            upkeep.stopping = True
+            self.upkeep.stopping = True
             housekeeping.cancel()
             await advertisement.stop()
             await canary.stop()
-            await plane.upstream.close()
-            # Three sinks end side by side, each within its own bound, so that a hanging collector delays no row.
-            await asyncio.gather(*(asyncio.to_thread(sink.close, FLUSH_S) for sink in (writer, spans, log)))
-            reader.close()
+            await self.plane.upstream.close()
+            # Side by side, each within its own bound, so that a hanging collector delays no row and no line.
+            sinks = (self.writer, self.spans, self.log)
+            await asyncio.gather(*(asyncio.to_thread(sink.close, FLUSH_S) for sink in sinks))
+            self.reader.close()
 
-    app = FastAPI(title="Herd", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.state.roster, app.state.plane, app.state.reader = roster, plane, reader
-    app.state.upkeep, app.state.metrics, app.state.settings = upkeep, metrics, settings
-    app.router.routes.extend(inference.routes(plane))
+    def _with_sinks(self, view: ScrapeView) -> ScrapeView:
+        return dataclasses.replace(
+            view,
+            store=self.writer.stats(),
+            log=self.log.stats(),
+            spans=self.spans.stats(),
+            sink_failures=self.emit.failures,
+        )
+
+
+def build(settings: Settings) -> FastAPI:
+    """The router as an application; nothing runs before its lifespan begins."""
+    parts = Parts(settings)
+    app = FastAPI(title="Herd", version=__version__, lifespan=parts.running, docs_url=None, redoc_url=None)
+    app.state.roster, app.state.plane, app.state.reader = parts.roster, parts.plane, parts.reader
+    app.state.upkeep, app.state.metrics, app.state.settings = parts.upkeep, parts.metrics, settings
+    app.router.routes.extend(inference.routes(parts.plane))
     for module in (merged, fleet, operations, dashboard_api):
         app.include_router(module.router)
     app.add_exception_handler(HTTPException, _in_dialect)
     app.add_exception_handler(RequestValidationError, _naming_the_field)
-    app.add_middleware(
-        ClosedDoors, allowed_hosts=settings.text("allowed_hosts").split(","), uncounted=inference.UNCOUNTED
-    )
-    instrument_control_plane(app)
+    hosts = settings.text("allowed_hosts").split(",")
+    app.add_middleware(ClosedDoors, allowed_hosts=hosts, uncounted=inference.UNCOUNTED)
+    instrument_control_plane(app, parts.spans)
     return app
 
 

@@ -142,7 +142,8 @@ def rejection(
 
 def score(case: Case) -> Candidate:
     """The seven signals of one node for one model, rounded to a hundredth so that a stored score is the score."""
-    signals = {name: round(function(case), 2) for name, (function, _, _) in SIGNALS.items()}
+    # Adding 0.0 makes a negative zero plain: it would be read as a penalty that rounds away.
+    signals = {name: round(function(case), 2) + 0.0 for name, (function, _, _) in SIGNALS.items()}
     return Candidate(
         node_id=case.node.node_id,
         model=case.model,

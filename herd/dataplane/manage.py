@@ -20,7 +20,7 @@ from herd.dataplane.dialects import dialect_of, error_body
 from herd.dataplane.parse import read_document
 from herd.dataplane.serve import CLIENT_CLOSED, DataPlane, request_id_for
 from herd.dataplane.upstream import CLIENT_ERRORS, as_attempt_error, request_headers, response_headers
-from herd.telemetry.trace_ids import new_ids, new_span_id, traceparent, traceresponse
+from herd.telemetry.trace_ids import new_span_id, traceparent, traceresponse
 from herd.wire import canonical_name
 
 MODEL_FIELDS = ("model", "name", "source")
@@ -35,7 +35,7 @@ class Management:
     async def serve(self, endpoint: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one management request; `endpoint` is its path without a digest."""
         client, clock = Client(scope, receive, send), Clock()
-        request_id, ids = request_id_for(client), new_ids(client.named.get("traceparent"))
+        request_id, ids = request_id_for(client), self._plane.new_ids(client.named.get("traceparent"))
         errand = Errand(self._plane, client, endpoint, ids, request_id)
         received_at, error, status = clock.now(), None, 500
         try:

@@ -58,7 +58,7 @@ def parse(endpoint: Endpoint, body: bytes, headers: Mapping[str, str], client: s
         prompt_tokens=sum(map(len, texts)) // BYTES_PER_TOKEN + images * IMAGE_TOKENS,
         max_tokens=_max_tokens(document, options),
         num_ctx=_positive(options.get("num_ctx")) or _positive(document.get("num_ctx")),
-        prefix=_prefix(document, texts),
+        prefix=_prefix(document, document.get(endpoint.text_field)),
         client=tags[0] if tags else client,
     )
     return Parsed(request, document, model, dropped)
@@ -138,12 +138,15 @@ def _count_images(document: Document) -> int:
     return native + sum(1 for part in parts if isinstance(part, dict) and part.get("type") in kinds)
 
 
-def _prefix(document: Document, texts: list[str]) -> str | None:
-    """A digest of the conversation's beginning (system prompt and first message): its later turns share it."""
-    system = "".join(_texts(document.get("system")))
+def _prefix(document: Document, asked: object) -> str | None:
+    """A digest of the conversation's beginning (all up to its first user's message): its later turns share it."""
+    turns = asked if isinstance(asked, list) else [asked]
+    roles = [turn.get("role") if isinstance(turn, dict) else "user" for turn in turns]
+    first = roles.index("user") + 1 if "user" in roles else 1
+    texts = _texts(document.get("system")) + _texts(turns[:first])
     if not texts:
         return None
-    beginning = "\0".join((system, *texts[:2]))[:PREFIX_CHARACTERS]
+    beginning = "\0".join(texts)[:PREFIX_CHARACTERS]
     return blake2b(beginning.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 

@@ -7,13 +7,14 @@ import asyncio
 import logging
 import re
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 
 from herd import errors
 from herd.config import Settings
 from herd.core.admission import Place
 from herd.core.context import protect
-from herd.core.events import AttemptFailed, ContextProtected, Finished, Status, StreamBroken
+from herd.core.events import AttemptFailed, ContextProtected, Finished, Status, StreamBroken, TraceIds
 from herd.core.routing import Candidate, Policy, decide
 from herd.dataplane.answer import refusal, send_error
 from herd.dataplane.body import for_node
@@ -26,22 +27,26 @@ from herd.dataplane.slots import Slots
 from herd.dataplane.upstream import Upstream, request_headers
 from herd.roster import Roster
 from herd.telemetry.emit import Emitter
-from herd.telemetry.trace_ids import new_ids, new_span_id, traceparent
+from herd.telemetry.trace_ids import new_span_id, traceparent
 
 logger = logging.getLogger(__name__)
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
+NewIds = Callable[[str | None], TraceIds]
 CLIENT_CLOSED = 499  # nginx's number for a client that left; nobody receives it
 
 
 class DataPlane:
     """What every request needs; one for the router's life."""
 
-    def __init__(self, settings: Settings, roster: Roster, slots: Slots, upstream: Upstream, emit: Emitter) -> None:
+    def __init__(
+        self, settings: Settings, roster: Roster, slots: Slots, upstream: Upstream, emit: Emitter, new_ids: NewIds
+    ) -> None:
         self.settings = settings
         self.roster = roster
         self.slots = slots
         self.upstream = upstream
         self.emit = emit
+        self.new_ids = new_ids
         self.policy = Policy(loaded_fallback=settings.flag("loaded_fallback"))
         self.lives: dict[str, Life] = {}
 
@@ -76,7 +81,7 @@ class DataPlane:
         request_id = request_id_for(client)
         if request_id in self.lives:
             request_id = uuid.uuid4().hex  # two requests under one id would be one row
-        life = Life(request_id, new_ids(client.named.get("traceparent")), endpoint, client.address, self.policy)
+        life = Life(request_id, self.new_ids(client.named.get("traceparent")), endpoint, client.address, self.policy)
         self.lives[request_id] = life
         return life
 

@@ -1,4 +1,4 @@
-"""A fleet for the tests of the whole: one router process, three simulated nodes, mixed traffic where it is asked for."""
+"""A fleet for the tests of the whole: one router process and three simulated nodes."""
 
 import pytest
 

@@ -62,7 +62,8 @@ def test_a_body_over_the_limit_that_does_not_say_its_length_is_refused_too(fleet
 
 def test_images_of_several_megabytes_pass(fleet):
     """The limit is for accidents, not for pictures."""
-    body = {"model": "gemma3:4b", "stream": False, "messages": [{"role": "user", "content": "?", "images": ["A" * 8_000_000]}]}
+    message = {"role": "user", "content": "?", "images": ["A" * 8_000_000]}
+    body = {"model": "gemma3:4b", "stream": False, "messages": [message]}
     assert httpx.post(fleet.url + "/api/chat", json=body, timeout=30).status_code == 200
 
 

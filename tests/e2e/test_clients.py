@@ -18,7 +18,9 @@ TOOL = {
     },
 }
 CALL_A_TOOL = [{"role": "user", "content": "Use the weather tool: what is the weather in Oslo?"}]
-PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 
 
 @pytest.fixture
@@ -123,7 +125,8 @@ async def test_the_asynchronous_openai_client_works_as_well(fleet):
     async with openai.AsyncOpenAI(base_url=fleet.url + "/v1", api_key="any", max_retries=0) as client:
         stream = await client.chat.completions.create(model="llama3.2:3b", messages=PROMPT, stream=True)
         text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
-        events = [event.type async for event in await client.responses.create(model="llama3.2:3b", input="Hi", stream=True)]
+        answer = await client.responses.create(model="llama3.2:3b", input="Hi", stream=True)
+        events = [event.type async for event in answer]
     assert text
     assert events[-1] == "response.completed"
 

@@ -1,7 +1,7 @@
 """The operator's commands work as printed: each test runs the shell command itself against a running router.
 
-Two of the printed commands cannot work anywhere: the fleet one-liner lost its indentation, which is put back here, and a
-grep of several lines piped into `json.tool`, which takes one document; there the grep alone is tested.
+Two of the printed commands cannot work anywhere: the fleet one-liner lost its indentation, which is put back here, and
+a grep of several lines piped into `json.tool`, which takes one document; there the grep alone is tested.
 """
 
 import asyncio
@@ -146,9 +146,9 @@ def test_time_to_first_token_by_node_and_model(operated):
     """Cold loads show here."""
     found = sql(
         operated,
-        "SELECT node_id, model, ROUND(AVG(time_to_first_token_ms), 0) as avg_ttft_ms, ROUND(MAX(time_to_first_token_ms), "
-        "0) as max_ttft_ms, COUNT(*) as n FROM request_traces WHERE time_to_first_token_ms IS NOT NULL GROUP BY node_id, "
-        "model HAVING n > 5 ORDER BY avg_ttft_ms DESC",
+        "SELECT node_id, model, ROUND(AVG(time_to_first_token_ms), 0) as avg_ttft_ms, "
+        "ROUND(MAX(time_to_first_token_ms), 0) as max_ttft_ms, COUNT(*) as n FROM request_traces "
+        "WHERE time_to_first_token_ms IS NOT NULL GROUP BY node_id, model HAVING n > 5 ORDER BY avg_ttft_ms DESC",
     )
     assert [row[:2] for row in found] == [["studio", "llama3.3:70b"]]
 
@@ -158,8 +158,8 @@ def test_slowest_requests(operated):
     found = sql(
         operated,
         "SELECT request_id, model, node_id, ROUND(latency_ms/1000.0, 1) as secs, prompt_tokens, completion_tokens, "
-        "retry_count, datetime(timestamp, 'unixepoch', 'localtime') as time FROM request_traces WHERE status='completed' "
-        "ORDER BY latency_ms DESC LIMIT 10",
+        "retry_count, datetime(timestamp, 'unixepoch', 'localtime') as time FROM request_traces "
+        "WHERE status='completed' ORDER BY latency_ms DESC LIMIT 10",
     )
     assert len(found) == 10
     assert all(int(row[4]) > 0 and int(row[5]) > 0 for row in found)
@@ -226,8 +226,8 @@ def test_requests_by_hour_and_by_day(operated):
 
 def test_usage_by_node_model_and_day(operated):
     """Capacity planning begins here."""
-    out = json.loads(shell(operated, "curl -s http://localhost:11435/dashboard/api/usage | python3 -m json.tool").stdout)
-    assert {"studio"} <= {row["node_id"] for row in out["data"]}
+    out = shell(operated, "curl -s http://localhost:11435/dashboard/api/usage | python3 -m json.tool").stdout
+    assert "studio" in {row["node_id"] for row in json.loads(out)["data"]}
 
 
 def test_recent_errors_are_found_by_grep(operated):

@@ -54,8 +54,8 @@ def test_embeddings_by_way_of_the_router_are_byte_for_byte_the_nodes(fleet):
         ("/api/embeddings", {"prompt": "a"}),
         ("/v1/embeddings", {"input": "a"}),
     ):
-        body = {"model": "nomic-embed-text", **body}
-        assert raw(fleet.url, path, body) == raw(node.url, path, body)
+        asked = {"model": "nomic-embed-text", **body}
+        assert raw(fleet.url, path, asked) == raw(node.url, path, asked)
 
 
 def test_a_nodes_own_refusal_reaches_the_client_as_it_is(fleet):

@@ -39,7 +39,7 @@ def mixed(count: int, seed: int) -> list[Ask]:
     dice = random.Random(seed)
     makers = (
         lambda: ask("/api/chat", model="llama3.2:3b", messages=HELLO),
-        lambda: ask("/api/chat", model="llama3.2:3b", messages=HELLO, stream=False, metadata={"tags": ["prod", "chat"]}),
+        lambda: ask("/api/chat", model="llama3.2:3b", messages=HELLO, stream=False, metadata={"tags": ["prod", "a"]}),
         lambda: ask("/api/generate", model="qwen3:8b", prompt="Once", headers={"X-Herd-Tags": "batch, night"}),
         lambda: ask("/v1/chat/completions", model="llama3.2:3b", messages=HELLO, user="ann"),
         lambda: ask("/v1/chat/completions", model="llama3.2:3b", messages=HELLO, stream=True),
