@@ -160,7 +160,8 @@ def _from_file(path: Path) -> Mapping[str, object]:
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
     prefix = "HERD_"
     named = {key[len(prefix) :].lower(): text for key, text in environment.items() if key.startswith(prefix)}
-    named.pop("router_url", None)  # the agent's and the command line's, not the router's
+    for other in ("router_url", "url"):  # the agent's and the command line's, not the router's
+        named.pop(other, None)
     return named
 
 

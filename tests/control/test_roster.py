@@ -1,0 +1,141 @@
+"""The roster: what heartbeats make of the fleet, and what silence does."""
+
+import pytest
+
+from herd import wire
+from herd.core.events import Attempt
+from herd.core.request import Dialect, Request
+from herd.roster import Roster
+
+GIB = 1024**3
+ASKED = Request("/api/chat", Dialect.OLLAMA, "llama:8b", prefix="p")
+
+
+def beat(node_id="a", models=("llama:8b",), loaded=(), reachable=True, **changes):
+    engine = wire.Engine(
+        kind="ollama",
+        url="http://127.0.0.1:11434",
+        reachable=reachable,
+        endpoints=list(wire.OLLAMA_ENDPOINTS),
+        models=[wire.Model(name=name, size_bytes=5 * GIB) for name in models] if reachable else [],
+        loaded=[wire.LoadedModel(name=name, size_bytes=5 * GIB, context_length=4096) for name in loaded],
+    )
+    memory = wire.Memory(total_bytes=64 * GIB, used_bytes=8 * GIB, available_bytes=56 * GIB)
+    return wire.Heartbeat(
+        **{"node_id": node_id, "sent_at": 0.0, "cpu": wire.Cpu(cores=8), "memory": memory, "engine": engine, **changes}
+    )
+
+
+def kinds(changes):
+    return [(change.kind, change.model) for change in changes]
+
+
+def status(roster, node_id="a"):
+    return roster.entries[node_id].node.status
+
+
+def test_a_first_heartbeat_joins_a_node_and_a_second_changes_nothing():
+    """A heartbeat every five seconds must not be an event every five seconds."""
+    roster = Roster()
+    assert kinds(roster.apply(beat(), 0.0)) == [("node_joined", None)]
+    assert roster.apply(beat(), 5.0) == []
+
+
+def test_loads_and_unloads_pulls_and_deletes_are_told_by_model():
+    """The history of a node is made of these."""
+    roster = Roster()
+    roster.apply(beat(models=("x", "y")), 0.0)
+    told = kinds(roster.apply(beat(models=("x", "z"), loaded=("x",)), 1.0))
+    assert told == [("model_added", "z:latest"), ("model_removed", "y:latest"), ("model_loaded", "x:latest")]
+    assert kinds(roster.apply(beat(models=("x", "z")), 2.0)) == [("model_unloaded", "x:latest")]
+
+
+def test_a_silent_node_is_degraded_then_lost_then_back():
+    """15 and 30 seconds, each told once."""
+    roster = Roster(15, 30)
+    roster.apply(beat(), 0.0)
+    assert (roster.expire(14.0), status(roster)) == ([], "online")
+    assert (kinds(roster.expire(15.0)), status(roster)) == ([("node_degraded", None)], "degraded")
+    assert roster.expire(16.0) == []
+    assert (kinds(roster.expire(30.0)), status(roster)) == ([("node_lost", None)], "offline")
+    assert (kinds(roster.apply(beat(), 40.0)), status(roster)) == ([("node_back", None)], "online")
+
+
+def test_a_node_that_left_in_order_is_not_lost():
+    """An orderly stop must not raise an alarm 30 seconds later."""
+    roster = Roster()
+    roster.apply(beat(), 0.0)
+    assert kinds(roster.apply(beat(leaving=True), 1.0)) == [("node_left", None)]
+    assert roster.expire(100.0) == []
+    assert roster.entries["a"].left
+
+
+def test_an_engine_that_went_away_keeps_its_models_on_disk():
+    """It lists nothing while it is away, and its model must not become unknown by that."""
+    roster = Roster()
+    roster.apply(beat(), 0.0)
+    assert kinds(roster.apply(beat(reachable=False), 1.0)) == [("node_degraded", None), ("engine_lost", None)]
+    assert roster.knows("llama:8b")
+    assert kinds(roster.apply(beat(), 2.0)) == [("node_back", None), ("engine_back", None)]
+
+
+def test_an_operators_drain_outlives_the_nodes_next_heartbeats():
+    """Otherwise a drain would last five seconds."""
+    roster = Roster()
+    roster.apply(beat(), 0.0)
+    roster.drain("a", True, 1.0)
+    roster.apply(beat(), 5.0)
+    assert roster.entries["a"].node.draining
+    roster.drain("a", False, 6.0)
+    assert not roster.entries["a"].node.draining
+
+
+def test_losses_of_the_last_hour_are_counted_and_forgotten_after_it():
+    """A node that flaps is worth fewer points for an hour, not for ever."""
+    roster = Roster()
+    for at in (0.0, 100.0):
+        roster.apply(beat(), at)
+        roster.expire(at + 40)
+    roster.apply(beat(), 200.0)
+    assert roster.entries["a"].node.losses == 2
+    roster.apply(beat(), 4000.0)
+    assert roster.entries["a"].node.losses == 0
+
+
+def failed(error_type="connect"):
+    return Attempt(1, "a", "llama:8b", "http://a", "s", 0.0, 0.0, error_type=error_type)
+
+
+@pytest.mark.parametrize(("error_type", "opens"), [("connect", True), ("upstream_5xx", True), ("upstream_4xx", False)])
+def test_five_faults_of_the_node_open_its_breaker_and_a_clients_mistakes_do_not(error_type, opens):
+    """A client that sends bad requests must not take a node away from everyone."""
+    roster = Roster()
+    roster.apply(beat(), 0.0)
+    told = [change for _ in range(5) for change in roster.attempted(failed(error_type), 1.0)]
+    assert roster.snapshot(ASKED, {}, 0, 2.0).traffic_of("a", "llama:8b").breaker_open is opens
+    assert bool(told) is opens
+
+
+def test_an_open_breaker_lets_one_probe_through_and_closes_when_it_succeeds():
+    """Half-open: one request finds out, not all of them."""
+    roster = Roster()
+    roster.apply(beat(), 0.0)
+    for _ in range(5):
+        roster.attempted(failed(), 0.0)
+    blocked = [
+        roster.snapshot(ASKED, in_flight, 0, at).traffic_of("a", "llama:8b").breaker_open
+        for at, in_flight in ((4.9, {}), (5.1, {}), (5.1, {"a": {"llama:8b": 1}}))
+    ]
+    assert blocked == [True, False, True]
+    assert kinds(roster.attempted(failed(None), 5.2)) == [("breaker_changed", "llama:8b")]
+    assert not roster.snapshot(ASKED, {"a": {"llama:8b": 1}}, 0, 5.3).traffic_of("a", "llama:8b").breaker_open
+
+
+def test_a_failed_probe_opens_the_breaker_for_twice_as_long():
+    """A node that stays broken is asked less and less often, up to once a minute."""
+    roster = Roster()
+    roster.apply(beat(), 0.0)
+    for _ in range(5):
+        roster.attempted(failed(), 0.0)
+    roster.attempted(failed(), 5.0)
+    assert [roster.breaker_state("a", at) for at in (14.9, 15.0)] == ["open", "half_open"]
