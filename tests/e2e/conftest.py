@@ -15,6 +15,8 @@ MACHINES = (
     SimConfig("gpu-box", memory_gb=64, vram_gb=24, models=(LLAMA, QWEN, VISION), preload=("qwen3:8b",)),
     SimConfig("mini", memory_gb=16, models=(LLAMA, EMBED), preload=("llama3.2:3b", "nomic-embed-text")),
 )
+# Slow enough that a client can leave in the middle of an answer.
+SLOW = SimConfig("slow", memory_gb=16, tokens_per_s=100, load_bytes_per_s=0, models=(SimModel("slow:1b", size_gb=1.0),))
 
 
 class Fleet:

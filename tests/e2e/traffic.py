@@ -53,7 +53,7 @@ def mixed(count: int, seed: int) -> list[Ask]:
         lambda: ask("/v1/chat/completions", model="nope:1b", messages=HELLO),
         lambda: ask("/api/chat", model="llama3.2:3b", messages=HELLO, metadata={"tags": "wrong"}),
         lambda: Ask("/api/generate", b"{not json"),
-        lambda: ask("/api/chat", leave=True, model="llama3.2:3b", messages=HELLO),
+        lambda: ask("/api/chat", leave=True, model="slow:1b", messages=HELLO),
     )
     weights = (8, 5, 5, 5, 5, 3, 3, 3, 3, 2, 2, 2, 1, 1, 1, 1)
     return [maker() for maker in dice.choices(makers, weights, k=count)]
