@@ -77,7 +77,7 @@ async def send(url: str, asks: list[Ask], at_once: int) -> list[Seen]:
 async def _one(session: aiohttp.ClientSession, url: str, wanted: Ask, request_id: str) -> Seen:
     headers = {"X-Request-Id": request_id, **wanted.headers}
     async with session.post(url + wanted.path, data=wanted.body, headers=headers) as answer:
-        if wanted.leave:
+        if wanted.leave and answer.status == 200:
             await answer.content.readany()
             answer.close()
             return Seen(request_id, 0)
