@@ -1,4 +1,4 @@
-"""A real router process for tests, and the patience to wait for what it does: no test sleeps, it waits for something."""
+"""A real router process for tests, and the patience to wait for what it does."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from herd.sim import SimConfig, SimNode
+from herd.sim import Fault, SimConfig, SimNode
 
 T = TypeVar("T")
 DEADLINE_S = 20.0
@@ -166,6 +166,19 @@ class Nodes:
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the nodes' loop and give what it gives."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(DEADLINE_S)
+
+    def script(self, node_id: str, *faults: Fault) -> None:
+        """Have a node fail as scripted."""
+
+        async def on_its_loop() -> None:
+            self.nodes[node_id].script(*faults)
+
+        self.call(on_its_loop())
+
+    def clear(self) -> None:
+        """All nodes are well again."""
+        for node in self.nodes.values():
+            self.call(node.clear())
 
     def stop(self) -> None:
         """Stop all nodes, then the loop."""

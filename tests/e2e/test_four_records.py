@@ -38,8 +38,8 @@ def storm(tmp_path_factory, collector):
     batch = {"OTEL_BSP_MAX_QUEUE_SIZE": "50000", "OTEL_BSP_SCHEDULE_DELAY": "200"}
     home = tmp_path_factory.mktemp("storm")
     fleet = started(home, *MACHINES, SLOW, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, HERD_RETRIES="2", **batch)
-    for node in fleet.nodes.nodes.values():
-        node.script(*FAULTS)
+    for node_id in fleet.nodes.nodes:
+        fleet.nodes.script(node_id, *FAULTS)
     fleet.seen = asyncio.run(send(fleet.url, mixed(REQUESTS, seed=7), AT_ONCE))
     until(lambda: len(fleet.router.rows()) >= REQUESTS, "every request has its row", 60)
     yield fleet
@@ -87,7 +87,7 @@ def test_the_clients_saw_what_the_rows_say(storm):
             assert seen.status == row["http_status"], row
             assert row["status"] != "client_disconnected"
         else:
-            assert row["status"] in {"client_disconnected", "completed"}
+            assert row["status"] in {"client_disconnected", "completed", "incomplete"}, row
 
 
 def test_metrics_agree_with_rows_by_status_model_and_tokens(storm):

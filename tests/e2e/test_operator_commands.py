@@ -30,13 +30,12 @@ def operated(tmp_path_factory):
     ]
     asyncio.run(send(fleet.url, gentle, 4))
     for kind in (FaultKind.HTTP_500, FaultKind.CUT):
-        for node in fleet.nodes.nodes.values():
-            node.script(Fault(kind, times=2, after=300 if kind is FaultKind.CUT else 0))
+        for node_id in fleet.nodes.nodes:
+            fleet.nodes.script(node_id, Fault(kind, times=2, after=300 if kind is FaultKind.CUT else 0))
         body = {"model": "llama3.2:3b", "messages": HELLO}
         process = shell(fleet, f"curl -s http://localhost:11435/api/chat -d '{json.dumps(body)}'")
         assert process.stdout
-        for node in fleet.nodes.nodes.values():
-            fleet.nodes.call(node.clear())
+        fleet.nodes.clear()
     until(lambda: len(fleet.router.rows()) >= 16, "all rows are there")
     yield fleet
     fleet.nodes.stop()

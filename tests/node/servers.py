@@ -1,4 +1,4 @@
-"""Real loopback servers for the agent to talk to: a router's endpoint that keeps what it hears, and two small engines."""
+"""Real loopback servers for the agent to talk to: a router's endpoint that keeps what it hears, and two engines."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ DEADLINE_S = 30.0
 async def until(condition: Callable[[], Any], seconds: float = DEADLINE_S) -> Any:
     """Wait for a condition; its value when it holds."""
     async with asyncio.timeout(seconds):
-        while not (value := condition()):
+        while not (value := condition()):  # noqa: ASYNC110 - what is waited for is often in another process
             await asyncio.sleep(0.02)
     return value
 

@@ -77,7 +77,7 @@ def test_loopback_is_known_by_name_and_number(host):
     assert is_this_machine(host)
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "box", "fd00::2", "localhost.example", ""])
+@pytest.mark.parametrize("host", ["192.0.2.1", "box.invalid", "2001:db8::2", "localhost.example", ""])
 def test_other_hosts_are_not_loopback(host):
     """And one that is reached by others must not be replaced."""
     assert not is_loopback(host)

@@ -5,6 +5,7 @@ import os
 import signal
 import stat
 
+import psutil
 import pytest
 
 from herd import wire
@@ -23,7 +24,7 @@ async def probe(ollama):
 
 @pytest.fixture
 async def serve(tmp_path):
-    """Starts processes that look like `ollama serve` to the operating system, with an environment of the test's choice."""
+    """Starts processes that are `ollama serve` to the operating system, with an environment of the test's choice."""
     script = tmp_path / "ollama"
     script.write_text("#!/bin/sh\nread line\n")
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
@@ -34,17 +35,12 @@ async def serve(tmp_path):
             script, "serve", stdin=asyncio.subprocess.PIPE, env={"PATH": os.environ["PATH"], **environment}
         )
         started.append(process)
-        await until(lambda: _comm(process.pid) == "ollama")
+        await until(lambda: psutil.Process(process.pid).name() == "ollama")
 
     yield start
     for process in started:
         process.send_signal(signal.SIGKILL)
         await process.communicate()
-
-
-def _comm(pid):
-    with open(f"/proc/{pid}/comm") as file:  # noqa: PTH123 - a kernel file
-        return file.read().strip()
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,17 @@ from herd.telemetry.canary import EventLoopCanary
 from tests.telemetry.exposition import sink_with, value
 
 
+def hold_up(seconds):
+    """Keep the thread, and with it the event loop, as a slow handler would."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        sum(range(1000))
+
+
 async def until(condition):
     """Yield to the loop until a condition holds."""
     async with asyncio.timeout(10):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - the canary tells no event, and must not for a test's sake
             await asyncio.sleep(0.001)
 
 
@@ -21,7 +28,7 @@ async def test_a_loop_that_is_held_up_is_seen_as_a_stall():
     canary.start()
     await until(lambda: value(sink, "herd_event_loop_lag_seconds_count"))
     before = value(sink, "herd_event_loop_stalls_total")
-    time.sleep(0.3)  # noqa: ASYNC251 - the stall that is to be seen
+    hold_up(0.3)
     await until(lambda: value(sink, "herd_event_loop_stalls_total") > before)
     await canary.stop()
 

@@ -314,7 +314,7 @@ def test_rendering_in_a_thread_survives_a_fleet_that_changes_meanwhile():
 
     def scrape():
         try:
-            for _ in range(30):
+            for _ in range(10):
                 text_families(sink)
         except (RuntimeError, KeyError, ValueError) as error:
             failures.append(error)
