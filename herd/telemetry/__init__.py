@@ -1,1 +1,1 @@
-"""The four records of a request, made from events; the only package that knows Prometheus, OpenTelemetry and structlog."""
+"""The records of a request, made from events; the only package that knows Prometheus, OpenTelemetry and structlog."""

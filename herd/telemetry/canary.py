@@ -1,0 +1,34 @@
+"""A task that asks to be woken every 10 ms and records how late that happens: what every other task waits, too."""
+
+import asyncio
+from collections.abc import Callable
+
+INTERVAL_S = 0.010
+
+
+class EventLoopCanary:
+    """Measures the event loop that it is started on; `observe` takes the seconds that it was late."""
+
+    def __init__(self, observe: Callable[[float], None], interval_s: float = INTERVAL_S) -> None:
+        self._observe = observe
+        self._interval_s = interval_s
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin; needs a running event loop."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._watch(), name="event-loop-canary")
+
+    async def stop(self) -> None:
+        """End, and wait for the end."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _watch(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            due = clock() + self._interval_s
+            await asyncio.sleep(self._interval_s)
+            self._observe(max(0.0, clock() - due))

@@ -1,0 +1,212 @@
+"""The way out for spans: OTLP over HTTP, in batches, and an exact account of what arrived and what was lost.
+
+Without an endpoint there is none of it. A collector that is away costs spans, never a request and never the shutdown.
+"""
+
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
+
+from herd.telemetry import semconv
+
+logger = logging.getLogger(__name__)
+
+EXPORT_TIMEOUT_S = 2.0
+SHUTDOWN_S = 3.0
+QUEUE_SIZE = 2048
+ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+PROTOCOL_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+TIMEOUT_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
+
+
+class PresetIds(IdGenerator):
+    """Hands out the ids that the next span of this thread was promised, else random ones."""
+
+    def __init__(self) -> None:
+        self._random = RandomIdGenerator()
+        self._next = threading.local()
+
+    def preset(self, span_id: str, trace_id: str | None = None) -> None:
+        """Promise ids to the next span that this thread starts."""
+        self._next.span_id = int(span_id, 16)
+        self._next.trace_id = int(trace_id, 16) if trace_id else 0
+
+    def generate_span_id(self) -> int:
+        span_id: int = getattr(self._next, "span_id", 0)
+        self._next.span_id = 0
+        return span_id or self._random.generate_span_id()
+
+    def generate_trace_id(self) -> int:
+        trace_id: int = getattr(self._next, "trace_id", 0)
+        self._next.trace_id = 0
+        return trace_id or self._random.generate_trace_id()
+
+
+class Ledger:
+    """The account of ended spans: every one is waiting, on its way, exported or dropped."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._lock = threading.Lock()
+        self._closed = False
+        self._waiting = 0
+        self._on_the_way = 0
+        self.exported = 0
+        self.dropped = 0
+
+    def admit(self) -> bool:
+        """Count an ended span in; False where there is no room for it."""
+        with self._lock:
+            if self._closed or self._waiting >= self._room:
+                self.dropped += 1
+                return False
+            self._waiting += 1
+            return True
+
+    def handed_over(self, count: int) -> None:
+        """The exporter has taken spans out of the queue."""
+        with self._lock:
+            self._waiting -= count
+            self._on_the_way += count
+
+    def settle(self, count: int, arrived: bool) -> None:
+        """The collector took them, or did not."""
+        with self._lock:
+            if not self._closed:
+                self._on_the_way -= count
+                self.exported += count if arrived else 0
+                self.dropped += 0 if arrived else count
+
+    def close(self) -> None:
+        """Nobody waits any longer for what is left, nor takes what still comes: all of it is dropped."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self.dropped += self._waiting + self._on_the_way
+
+
+class CountedExporter(SpanExporter):
+    """An exporter whose batches are entered in a ledger."""
+
+    def __init__(self, inner: SpanExporter, ledger: Ledger) -> None:
+        self._inner = inner
+        self._ledger = ledger
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self._ledger.handed_over(len(spans))
+        result = SpanExportResult.FAILURE
+        try:
+            result = self._inner.export(spans)
+        finally:
+            self._ledger.settle(len(spans), result is SpanExportResult.SUCCESS)
+        return result
+
+    def shutdown(self) -> None:
+        self._inner.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return self._inner.force_flush(timeout_millis)
+
+
+class CountedProcessor(BatchSpanProcessor):
+    """The SDK's batches, with the queue's bound kept here: the SDK drops from a full queue without saying how many."""
+
+    def __init__(self, exporter: SpanExporter, ledger: Ledger, room: int) -> None:
+        super().__init__(exporter, max_queue_size=room)
+        self._ledger = ledger
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if span.context is not None and span.context.trace_flags.sampled and self._ledger.admit():
+            super().on_end(span)
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """Everything that spans are made with and sent by."""
+
+    sdk: TracerProvider
+    ids: PresetIds
+    ledger: Ledger
+    _closing: threading.Event = field(default_factory=threading.Event)
+
+    def flush(self, timeout: float) -> bool:
+        """Send what waits; False where `timeout` seconds were not enough."""
+        return _bounded(self.sdk.force_flush, "span-flush", timeout)
+
+    def shutdown(self, timeout: float = SHUTDOWN_S) -> bool:
+        """Send what waits and close; False where it had to be given up after `timeout` seconds."""
+        if self._closing.is_set():
+            return True
+        self._closing.set()
+        in_time = _bounded(self.sdk.shutdown, "span-shutdown", timeout)
+        self.ledger.close()
+        return in_time
+
+
+def make_provider(endpoint: str = "", version: str = "") -> Provider | None:
+    """A provider that exports to `endpoint` (base URL), else to where the `OTEL_*` variables say; None for nowhere."""
+    if not _wanted(endpoint):
+        return None
+    protocol = _variable(PROTOCOL_VARIABLES)
+    if protocol and protocol != "http/protobuf":
+        logger.warning("Spans go out as http/protobuf; OTEL_EXPORTER_OTLP_PROTOCOL=%s is not spoken here", protocol)
+    room = _whole_number("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE_SIZE)
+    ledger, ids = Ledger(room), PresetIds()
+    timeout = None if _variable(TIMEOUT_VARIABLES) else EXPORT_TIMEOUT_S
+    try:
+        exporter = OTLPSpanExporter(endpoint=_traces_url(endpoint), timeout=timeout)
+        processor = CountedProcessor(CountedExporter(exporter, ledger), ledger, room)
+    except ValueError as error:
+        logger.error("Spans are not exported: %s", error)
+        return None
+    sdk = TracerProvider(resource=_resource(version), shutdown_on_exit=False, id_generator=ids)
+    sdk.add_span_processor(processor)
+    return Provider(sdk, ids, ledger)
+
+
+def _wanted(endpoint: str) -> bool:
+    disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    elsewhere = os.environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() == "none"
+    return bool(endpoint.strip() or _variable(ENDPOINT_VARIABLES)) and not disabled and not elsewhere
+
+
+def _traces_url(endpoint: str) -> str | None:
+    base = endpoint.strip().rstrip("/")
+    return base if not base or base.endswith("/v1/traces") else f"{base}/v1/traces"
+
+
+def _resource(version: str) -> Resource:
+    own = {
+        semconv.SERVICE_NAME: "herd",
+        semconv.SERVICE_VERSION: version,
+        semconv.SERVICE_INSTANCE_ID: str(uuid.uuid4()),
+    }
+    return Resource.create(own).merge(OTELResourceDetector().detect())
+
+
+def _variable(names: Sequence[str]) -> str:
+    return next((value for name in names if (value := os.environ.get(name, "").strip())), "")
+
+
+def _whole_number(name: str, default: int) -> int:
+    try:
+        return max(1, int(os.environ.get(name, default)))
+    except ValueError:
+        return default
+
+
+def _bounded(work: Callable[[], object], name: str, timeout: float) -> bool:
+    """Run a call that may block far longer than it is asked to; True if it came back in time."""
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    thread.start()
+    thread.join(timeout)
+    return not thread.is_alive()

@@ -1,0 +1,208 @@
+"""The log: every event and every stdlib logger, as JSON lines in `herd.jsonl`, written by a thread of its own.
+
+Whoever logs never waits and never sees an error; what could not be written is counted. Warnings also go to stderr, in
+words for people.
+"""
+
+import json
+import logging
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from logging.handlers import QueueHandler
+from pathlib import Path
+from typing import Any
+
+from structlog.processors import JSONRenderer
+from structlog.stdlib import ExtraAdder
+from structlog.typing import EventDict, WrappedLogger
+
+from herd.core.events import Event, NodeSampled
+from herd.telemetry.backlog import Backlog
+from herd.telemetry.catalog import LEVELS
+from herd.telemetry.log_file import LogFile
+from herd.telemetry.log_lines import Line, line_of
+from herd.telemetry.redact import redact
+from herd.telemetry.scrape import LogStats
+
+FILE_NAME = "herd.jsonl"
+HEAD = ("timestamp", "level", "logger", "event")
+# Libraries that would tell of every request or packet at INFO.
+CHATTY = ("httpx", "httpcore", "urllib3", "aiohttp.access", "uvicorn.access", "zeroconf")
+ALOUD_AT_INFO = ("herd", "uvicorn.error")
+# Left on a record by formatters and by uvicorn; the line has the same in its `event`.
+NOT_FIELDS = frozenset({"_record", "message", "asctime", "color_message"})
+REPEAT_S = 10.0  # the same warning is not said aloud again within this time; the file has every one
+MOST_REPEATS = 1000
+
+
+def configure_logging(log_dir: Path, level: str = "INFO", files_kept: int = 30) -> "LogSink":
+    """Send all logging to `log_dir/herd.jsonl` until the sink is closed; `level` holds for loggers, not for events."""
+    sink = LogSink(log_dir, files_kept)
+    sink.attach(level)
+    return sink
+
+
+class LogSink:
+    """Writes events and log records; `stats` tells how many lines are in the file and how many were lost."""
+
+    def __init__(self, log_dir: Path, files_kept: int = 30, capacity: int = 10_000) -> None:
+        self.path = log_dir / FILE_NAME
+        self._file = LogFile(self.path, files_kept)
+        self._lines: Counter[str] = Counter()
+        self._unwritten = 0
+        self._untold = 0
+        self._batch: list[tuple[str, bytes]] = []
+        self._aloud = Aloud()
+        self._handler: RecordTap | None = None
+        self._level_before = logging.WARNING
+        self._backlog: Backlog[Line | tuple[Event, float]] = Backlog(
+            "herd-log", self._render, self._write, capacity=capacity
+        )
+
+    def take(self, event: Event) -> None:
+        """Have an event's line written."""
+        if not isinstance(event, NodeSampled):
+            self._backlog.put((event, time.time()))
+
+    def attach(self, level: str) -> None:
+        """Take what all loggers of the process say from `level` on."""
+        root = logging.getLogger()
+        self._handler = RecordTap(self._backlog)
+        self._level_before = root.level
+        root.addHandler(self._handler)
+        root.setLevel(level)
+        for name in CHATTY if level != "DEBUG" else ():
+            logging.getLogger(name).setLevel(logging.WARNING)
+
+    def stats(self) -> LogStats:
+        """Lines written and lost so far."""
+        return LogStats({level: self._lines[level] for level in LEVELS}, self._unwritten + self._backlog.dropped)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until everything taken so far is in the file; False where `timeout` seconds were not enough."""
+        return self._backlog.flush(timeout)
+
+    def close(self, timeout: float) -> bool:
+        """Let the loggers go, write what waits, end; False where `timeout` seconds were not enough."""
+        if self._handler is not None:
+            logging.getLogger().removeHandler(self._handler)
+            logging.getLogger().setLevel(self._level_before)
+            self._handler = None
+        closed = self._backlog.close(timeout)
+        if closed:
+            self._file.close()
+        return closed
+
+    def _render(self, item: Line | tuple[Event, float]) -> None:
+        line = item if isinstance(item, Line) else line_of(*item)
+        if line is None:
+            return
+        self._batch.append((line.level, json_line(line)))
+        if isinstance(item, Line) or (line.logger == "herd.fleet" and line.level == "WARNING"):
+            self._aloud.say(line)
+
+    def _write(self) -> None:
+        batch, self._batch = self._batch, []
+        if self._untold:
+            lost = Line(time.time(), "WARNING", __name__, "log_lines_dropped", {"count": self._untold})
+            batch.insert(0, (lost.level, json_line(lost)))
+        if not batch:
+            return
+        written = 0
+        try:
+            written = self._file.write(b"".join(line for _, line in batch))
+        except OSError as error:
+            self._aloud.say(
+                Line(time.time(), "ERROR", __name__, f"{self.path} cannot be written: {error}", {}, "write")
+            )
+        self._account(batch, written, told=bool(self._untold))
+
+    def _account(self, batch: list[tuple[str, bytes]], written: int, told: bool) -> None:
+        """Count what is in the file and what is not; a note about earlier losses is itself no loss."""
+        self._lines.update(level for level, _ in batch[:written])
+        lost = len(batch) - written - (1 if told and not written else 0)
+        self._unwritten += lost
+        self._untold = (0 if told and written else self._untold) + lost
+
+
+class RecordTap(QueueHandler):
+    """Puts stdlib log records into the sink's backlog, made into lines in the caller: arguments may change later."""
+
+    def __init__(self, backlog: "Backlog[Line | tuple[Event, float]]") -> None:
+        super().__init__(queue=None)  # type: ignore[arg-type]  # `enqueue` is all that uses it
+        self._backlog = backlog
+        self._extra = ExtraAdder()
+        self._tracebacks = logging.Formatter()
+
+    def prepare(self, record: logging.LogRecord) -> Line:
+        """A record as a line."""
+        found = self._extra(logging.getLogger(), "", {"_record": record})
+        fields = {name: value for name, value in found.items() if name not in NOT_FIELDS}
+        if record.exc_info and record.exc_info[0] is not None:
+            fields["exception"] = self._tracebacks.formatException(record.exc_info)
+        if record.stack_info:
+            fields["stack"] = record.stack_info
+        level = next((name for name in reversed(LEVELS) if record.levelno >= getattr(logging, name)), "DEBUG")
+        return Line(record.created, level, record.name, record.getMessage(), fields, str(record.msg))
+
+    def enqueue(self, record: Any) -> None:
+        """Hand a prepared line over."""
+        self._backlog.put(record)
+
+    def flush(self) -> None:
+        """At the interpreter's end: the last lines of a crash are those that count."""
+        self._backlog.flush(1.0)
+
+
+class Aloud:
+    """Says lines on stderr: warnings, errors, what herd does on starting and ending; not every repetition of them."""
+
+    def __init__(self) -> None:
+        self._said: dict[tuple[str, str], float] = {}
+
+    def say(self, line: Line) -> None:
+        """Print a line for people, if it is for them and was not said just now."""
+        if line.level == "DEBUG" or (line.level == "INFO" and not line.logger.startswith(ALOUD_AT_INFO)):
+            return
+        key, now = (line.logger, line.template), time.monotonic()
+        if now - self._said.get(key, -REPEAT_S) < REPEAT_S:
+            return
+        if len(self._said) >= MOST_REPEATS:
+            self._said.clear()
+        self._said[key] = now
+        with suppress(OSError, ValueError):  # a closed terminal; the file has the line
+            sys.stderr.write(for_people(line))
+            sys.stderr.flush()
+
+
+def for_people(line: Line) -> str:
+    """One short line: local time, level, who, what; of a traceback only its last line."""
+    fields = redact(dict(line.fields))
+    told = " ".join(str(fields[name]) for name in ("node_id", "model") if fields.get(name))
+    cause = str(fields.get("exception", "")).rpartition("\n")[2]
+    text = " ".join(part for part in (str(redact(line.event)), told, f"({cause})" if cause else "") if part)
+    clock = datetime.fromtimestamp(line.at).strftime("%H:%M:%S")
+    return f"{clock} {line.level:<7} {line.logger}: {text}\n".encode("ascii", "backslashreplace").decode("ascii")
+
+
+def json_line(line: Line) -> bytes:
+    """A line as it stands in the file: fixed keys first, ASCII, Python's own separators, so that grep finds levels."""
+    at = datetime.fromtimestamp(line.at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    known: Mapping[str, object] = dict(zip(HEAD, (at, line.level, line.logger, line.event), strict=True))
+    rest = {name: value for name, value in line.fields.items() if name not in known}
+    entry: Any = {**known, **rest}
+    for processor in PROCESSORS:
+        entry = processor(None, "", entry)
+    return f"{entry}\n".encode("ascii")
+
+
+def _redact(_: WrappedLogger, __: str, entry: EventDict) -> MutableMapping[str, Any]:
+    redacted: MutableMapping[str, Any] = redact(entry)
+    return redacted
+
+
+PROCESSORS = (_redact, JSONRenderer(serializer=json.dumps, default=repr, skipkeys=True))
