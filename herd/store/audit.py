@@ -1,0 +1,90 @@
+"""What an audit compares the other records with: how many requests ended in a window, and which."""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+CHUNK: Final = 5_000
+_OTHERS: Final = ("fleet_events", "node_samples")
+Position = tuple[float, int]  # finished_at and row number of the last one seen
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Requests that ended in a window; those without a model or a node count under None."""
+
+    total: int = 0
+    by_status: Mapping[str, int] = field(default_factory=dict)
+    by_model: Mapping[str | None, int] = field(default_factory=dict)
+    by_node: Mapping[str | None, int] = field(default_factory=dict)
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Ended(NamedTuple):
+    """One request as an audit needs it; `timestamp` (receipt) and `finished_at` in unix seconds."""
+
+    request_id: str
+    finished_at: float
+    status: str
+    model: str | None
+    node_id: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    span_id: str
+    timestamp: float
+    endpoint: str
+
+
+class Kept(NamedTuple):
+    """From when on there are rows: receipt and number of the oldest, and the oldest moment that anything tells of."""
+
+    oldest: float | None = None
+    first_id: int | None = None
+    began: float | None = None
+
+
+def counts(connection: sqlite3.Connection, since: float | None, until: float | None) -> Counts:
+    """The counts of `since <= finished_at < until`; None leaves an end open."""
+    clauses = ["finished_at >= ?"] * (since is not None) + ["finished_at < ?"] * (until is not None)
+    where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
+    found = connection.execute(
+        f"""SELECT status, model, node_id, COUNT(*),
+                SUM(COALESCE(prompt_tokens, 0)), SUM(COALESCE(completion_tokens, 0))
+            FROM request_traces {where} GROUP BY status, model, node_id""",
+        [edge for edge in (since, until) if edge is not None],
+    ).fetchall()
+    by_status: Counter[str] = Counter()
+    by_model: Counter[str | None] = Counter()
+    by_node: Counter[str | None] = Counter()
+    for status, model, node_id, number, _, _ in found:
+        by_status[status] += number
+        by_model[model] += number
+        by_node[node_id] += number
+    return Counts(
+        by_status.total(), by_status, by_model, by_node, sum(row[4] for row in found), sum(row[5] for row in found)
+    )
+
+
+def chunk(connection: sqlite3.Connection, after: Position, until: float) -> tuple[list[Ended], Position]:
+    """The first requests that ended after a position and before `until`, in that order, and the new position."""
+    at, number = after
+    found = connection.execute(
+        """SELECT request_id, finished_at, status, model, node_id, prompt_tokens, completion_tokens,
+                  span_id, timestamp, endpoint, id
+           FROM request_traces
+           WHERE finished_at >= ? AND finished_at < ? AND (finished_at > ? OR id > ?)
+           ORDER BY finished_at, id LIMIT ?""",
+        (at, until, at, number, CHUNK),
+    ).fetchall()
+    reached = (found[-1]["finished_at"], found[-1]["id"]) if found else after
+    return [Ended(*tuple(row)[:-1]) for row in found], reached
+
+
+def kept(connection: sqlite3.Connection) -> Kept:
+    """From when on the database tells of requests."""
+    oldest, first_id = connection.execute("SELECT MIN(timestamp), MIN(id) FROM request_traces").fetchone()
+    others = (connection.execute(f"SELECT MIN(at) FROM {table}").fetchone()[0] for table in _OTHERS)
+    return Kept(oldest, first_id, min((at for at in (oldest, *others) if at is not None), default=None))

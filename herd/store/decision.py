@@ -1,0 +1,181 @@
+"""The stored decision: what `decide` saw and what it said, as JSON from which it can be decided again.
+
+Knows the text's shape and version, not where it is kept. Plain code instead of a schema library: a model's name may
+hold a lone surrogate, which those refuse, and floats must come back as they were.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from herd.core.events import Finished
+from herd.core.fleet import Fleet, Loaded, Model, Node, Traffic
+from herd.core.request import Dialect, Request
+from herd.core.routing import (
+    DEFAULT_POLICY,
+    Candidate,
+    Decision,
+    Policy,
+    Reason,
+    Rejection,
+    RejectionReason,
+    decide,
+)
+
+VERSION: Final = 1
+
+# Values that are left out of the text. They belong to the version, not to the dataclasses: a default that changes there
+# must not change what an old row says.
+_UNSAID: Final[Mapping[type, Mapping[str, Any]]] = {
+    Request: {
+        "stream": False, "fallback_models": (), "tags": (), "prompt_tokens": 0, "max_tokens": None, "num_ctx": None,
+        "prefix": None, "client": "",
+    },
+    Node: {
+        "status": "online", "engine": "ollama", "engine_reachable": True, "draining": False, "throttled": False,
+        "pressure": "normal", "vram_total": 0, "vram_free": 0, "disk_free": 0, "models": {}, "loaded": {},
+        "uptime": 1.0, "losses": 0, "busy_usually": 0.0,
+    },
+    Model: {"context_length": None},
+    Loaded: {"vram_bytes": 0, "context_length": None, "expires_at": None},
+    Traffic: {
+        "in_flight": 0, "in_flight_node": 0, "waiting": 0, "slots": None, "ttft_s": None, "load_s": None,
+        "unloaded_at": None, "breaker_open": False,
+    },
+    Policy: {}, Candidate: {}, Rejection: {}, Decision: {},
+}  # fmt: skip
+_UNSET: Final = object()
+_FIELDS: Final = {
+    kind: tuple((field.name, unsaid.get(field.name, _UNSET)) for field in fields(kind))
+    for kind, unsaid in _UNSAID.items()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDecision:
+    """What a row's `decision` holds; `fleet` knows only the listings that the request's models needed."""
+
+    request: Request
+    fleet: Fleet
+    policy: Policy
+    decision: Decision
+
+
+def encode(finished: Finished) -> str | None:
+    """The text for a row, ASCII only; None where the request ended before anything was decided."""
+    if finished.request is None or finished.fleet is None or finished.decision is None:
+        return None
+    stored = {
+        "version": VERSION,
+        "request": _plain(finished.request),
+        "fleet": _fleet_out(finished.fleet.about(finished.request.models)),
+        "policy": _plain(finished.policy or DEFAULT_POLICY),
+        "decision": _plain(finished.decision),
+    }
+    return json.dumps(stored, separators=(",", ":"))
+
+
+def decode(text: str) -> StoredDecision:
+    """The values that were encoded; ValueError where the text is not of this version or not whole."""
+    stored = json.loads(text)
+    version = stored.get("version") if isinstance(stored, dict) else None
+    if version != VERSION:
+        raise ValueError(f"the stored decision has version {version!r}; this herd reads version {VERSION}")
+    try:
+        return StoredDecision(
+            _request_in(stored["request"]),
+            _fleet_in(stored["fleet"]),
+            Policy(**stored["policy"]),
+            _decision_in(stored["decision"]),
+        )
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError(f"the stored decision is not whole: {error!r}") from error
+
+
+def replay(stored: StoredDecision) -> Decision:
+    """What `decide` says today of what was stored.
+
+    The nodes that an earlier attempt had failed on stand among the rejected. One that was rejected for another reason
+    instead was rejected before it came to that, and would be again.
+    """
+    failed = frozenset(entry.node_id for entry in stored.decision.rejected if entry.reason is RejectionReason.EXCLUDED)
+    return decide(stored.request, stored.fleet, stored.policy, failed)
+
+
+def agrees(stored: StoredDecision) -> bool:
+    """Whether a replay gives the decision that was stored."""
+    return replay(stored) == stored.decision
+
+
+def _plain(value: Any) -> Any:
+    known = _FIELDS.get(type(value))
+    if known is not None:
+        return {name: _plain(found) for name, unsaid in known if (found := getattr(value, name)) != unsaid}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _fleet_out(fleet: Fleet) -> dict[str, Any]:
+    # Nodes of one kind speak the same endpoints: the sets stand once, and nodes name them by number.
+    numbers: dict[frozenset[str], int] = {}
+    return {
+        "at": fleet.at,
+        "prefix_node": fleet.prefix_node,
+        "nodes": [_node_out(node, numbers.setdefault(node.endpoints, len(numbers))) for node in fleet.nodes],
+        "endpoint_sets": [sorted(names) for names in numbers],
+        "traffic": {
+            node_id: {model: _plain(seen) for model, seen in models.items()}
+            for node_id, models in fleet.traffic.items()
+        },
+    }
+
+
+def _node_out(node: Node, endpoints: int) -> dict[str, Any]:
+    out: dict[str, Any] = _plain(node)
+    out["endpoints"] = endpoints
+    for listing in ("models", "loaded"):
+        if listing in out:
+            out[listing] = {name: _plain(model) for name, model in out[listing].items()}
+    return out
+
+
+def _request_in(data: dict[str, Any]) -> Request:
+    told = {**_UNSAID[Request], **data}
+    told["dialect"] = Dialect(told["dialect"])
+    told["fallback_models"] = tuple(told["fallback_models"])
+    told["tags"] = tuple(told["tags"])
+    return Request(**told)
+
+
+def _fleet_in(data: dict[str, Any]) -> Fleet:
+    sets = [frozenset(names) for names in data["endpoint_sets"]]
+    return Fleet(
+        at=data["at"],
+        prefix_node=data["prefix_node"],
+        nodes=tuple(_node_in(node, sets) for node in data["nodes"]),
+        traffic={
+            node_id: {model: Traffic(**{**_UNSAID[Traffic], **seen}) for model, seen in models.items()}
+            for node_id, models in data["traffic"].items()
+        },
+    )
+
+
+def _node_in(data: dict[str, Any], sets: list[frozenset[str]]) -> Node:
+    told = {**_UNSAID[Node], **data}
+    told["endpoints"] = sets[told["endpoints"]]
+    told["models"] = {key: Model(**{**_UNSAID[Model], **model}) for key, model in told["models"].items()}
+    told["loaded"] = {key: Loaded(**{**_UNSAID[Loaded], **model}) for key, model in told["loaded"].items()}
+    return Node(**told)
+
+
+def _decision_in(data: dict[str, Any]) -> Decision:
+    return Decision(
+        plan=tuple(Candidate(**candidate) for candidate in data["plan"]),
+        rejected=tuple(
+            Rejection(entry["node_id"], entry["model"], RejectionReason(entry["reason"])) for entry in data["rejected"]
+        ),
+        reason=Reason(data["reason"]) if data["reason"] is not None else None,
+        fallback_reason=data["fallback_reason"],
+    )

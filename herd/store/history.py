@@ -1,0 +1,73 @@
+"""What a restarted router should remember: how reliable and how busy its nodes usually are, and how fast they were."""
+
+import sqlite3
+from bisect import bisect_left
+from collections import defaultdict
+from typing import Final
+
+DAY_S, WEEK_S, HOUR_S = 86_400, 7 * 86_400, 3_600
+WEEKS_BACK: Final = 4
+_MINUTE: Final = "CAST(at / 60 AS INTEGER)"
+RECENT_ROWS: Final = 2_000
+RECENT_EACH: Final = 20  # requests of one node and model that its average is made of
+
+
+def availability(connection: sqlite3.Connection, now: float) -> dict[str, tuple[float, float]]:
+    """By node: the share of the last day that it was there, and its mean use of slots at this hour of the week.
+
+    The day counts from the node's first sample, and only minutes in which the router was there to look.
+    """
+    since = now - DAY_S
+    first = dict(connection.execute(f"SELECT node_id, MIN({_MINUTE}) FROM node_samples GROUP BY node_id"))
+    minutes = [
+        row["minute"]
+        for row in connection.execute(
+            f"SELECT DISTINCT {_MINUTE} AS minute FROM node_samples WHERE at >= ? ORDER BY minute", (since,)
+        )
+    ]
+    there = dict(
+        connection.execute(
+            f"""SELECT node_id, COUNT(DISTINCT {_MINUTE}) FROM node_samples
+                WHERE at >= ? AND status <> 'offline' GROUP BY node_id""",
+            (since,),
+        )
+    )
+    busy = _busy(connection, now)
+    history = {}
+    for node_id, minute in first.items():
+        watched = len(minutes) - bisect_left(minutes, minute)
+        history[node_id] = (there.get(node_id, 0) / watched if watched else 0.0, busy.get(node_id, 0.0))
+    return history
+
+
+def recent_ttft(connection: sqlite3.Connection, now: float) -> dict[tuple[str, str], float]:
+    """By node and model: mean seconds to the first token of the latest streams, loading and queueing left out."""
+    found = connection.execute(
+        """SELECT attempt.node_id, attempt.model,
+               attempt.first_content_at - attempt.started_at - COALESCE(trace.load_ms, 0) / 1000
+           FROM (
+               SELECT request_id, load_ms FROM request_traces
+               WHERE status = 'completed' AND stream = 1 AND timestamp >= ? ORDER BY timestamp DESC LIMIT ?
+           ) AS trace JOIN request_attempts AS attempt USING (request_id)
+           WHERE attempt.error_type IS NULL AND attempt.first_content_at IS NOT NULL""",
+        (now - WEEK_S, RECENT_ROWS),
+    )
+    seen: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    for node_id, model, seconds in found:
+        latest = seen[node_id, model]
+        if len(latest) < RECENT_EACH:
+            latest.append(max(0.0, seconds))
+    return {pair: sum(latest) / len(latest) for pair, latest in seen.items()}
+
+
+def _busy(connection: sqlite3.Connection, now: float) -> dict[str, float]:
+    hour = now // HOUR_S * HOUR_S
+    starts = [hour - back * WEEK_S for back in range(1, WEEKS_BACK + 1)]
+    ranges = " OR ".join(["(at >= ? AND at < ?)"] * WEEKS_BACK)
+    return dict(
+        connection.execute(
+            f"""SELECT node_id, AVG(MIN(1.0, 1.0 * in_flight / MAX(slots, 1))) FROM node_samples
+                WHERE status <> 'offline' AND ({ranges}) GROUP BY node_id""",
+            [edge for start in starts for edge in (start, start + HOUR_S)],
+        )
+    )

@@ -1,0 +1,159 @@
+"""The store's reading side: every question that the rest of herd asks it, over connections that cannot write.
+
+A store in which nothing was kept yet, or whose file is gone, answers as an empty one.
+"""
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Concatenate, Final, ParamSpec, TypeVar
+
+from herd.store import audit, history, reports, schema, traces
+from herd.store.audit import Counts, Ended, Kept
+from herd.store.retention import DAY_S
+from herd.store.traces import Document, Page, StoredTrace, TraceFilter
+
+THREADS: Final = 2
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class StoreUnreadable(RuntimeError):
+    """The database could not be read; the text says why."""
+
+
+@dataclass(slots=True)
+class _Opened:
+    """A thread's connection, and the file it was opened on."""
+
+    connection: sqlite3.Connection
+    identity: tuple[int, int]
+
+
+class Reader:
+    """Answers from the database at `path`; any thread may ask, and `ask` does it off the event loop.
+
+    Every method raises StoreUnreadable where the file is there but cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._own = threading.local()
+        self._lock = threading.Lock()
+        self._opened: list[_Opened] = []
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="herd-store-read")
+
+    async def ask(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call one of the methods below on a thread of the reader's own."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: question(*args, **kwargs))
+
+    def traces(self, which: TraceFilter = TraceFilter(), cursor: str | None = None, limit: int = 100) -> Page:  # noqa: B008 - frozen
+        """A page of traces, newest first. ValueError for a cursor that is not one."""
+        return self._read(Page(), traces.page, which, cursor, limit)
+
+    def trace(self, request_id: str) -> StoredTrace | None:
+        """One request with its attempts and its decision; None where there is no such row."""
+        return self._read(None, traces.one, request_id)
+
+    def ids(self, prefix: str, limit: int = 10) -> list[str]:
+        """The first request ids that begin with a prefix."""
+        return self._read([], traces.ids, prefix, limit)
+
+    def apps(self, days: float, now: float | None = None) -> list[Document]:
+        """Sums by tag over the last days."""
+        return self._read([], reports.apps, _since(days, now))
+
+    def apps_daily(self, days: float, now: float | None = None) -> list[Document]:
+        """Sums by tag and UTC day over the last days."""
+        return self._read([], reports.apps_daily, _since(days, now))
+
+    def usage(self, days: float, now: float | None = None) -> list[Document]:
+        """Sums by UTC day, node and model over the last days."""
+        return self._read([], reports.usage, _since(days, now))
+
+    def counts(self, since: float | None = None, until: float | None = None) -> Counts:
+        """How many requests ended from `since` until before `until`, in unix seconds."""
+        return self._read(Counts(), audit.counts, since, until)
+
+    def ended(self, since: float = 0.0, until: float = float("inf")) -> Iterator[Ended]:
+        """Each request that ended in that window, in the order of the ends; read in chunks, so others may write."""
+        position = (since, 0)
+        while True:
+            found, position = self._read(([], position), audit.chunk, position, until)
+            if not found:
+                return
+            yield from found
+
+    def kept(self) -> Kept:
+        """From when on there are rows."""
+        return self._read(Kept(), audit.kept)
+
+    def availability(self, now: float) -> dict[str, tuple[float, float]]:
+        """By node: the share of the last day that it was there, and its usual use of slots at this hour of the week."""
+        return self._read({}, history.availability, now)
+
+    def recent_ttft(self, now: float) -> dict[tuple[str, str], float]:
+        """By node and model: mean seconds to the first token of the latest streams."""
+        return self._read({}, history.recent_ttft, now)
+
+    def close(self) -> None:
+        """Let go of the file and end the threads; questions under way are answered first."""
+        self._pool.shutdown()
+        with self._lock:
+            opened, self._opened = self._opened, []
+        for each in opened:
+            each.connection.close()
+
+    def _read(
+        self, empty: T, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a query within one snapshot of the database."""
+        try:
+            connection = self._connection()
+            if connection is None:
+                return empty
+            connection.execute("BEGIN")
+            try:
+                return query(connection, *args, **kwargs)
+            finally:
+                connection.rollback()
+        except (sqlite3.Error, OSError) as error:
+            self._forget()
+            raise StoreUnreadable(f"the trace store {self.path} cannot be read: {error}") from error
+
+    def _connection(self) -> sqlite3.Connection | None:
+        opened: _Opened | None = getattr(self._own, "opened", None)
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            self._forget()
+            return None
+        identity = (found.st_dev, found.st_ino)
+        if opened is not None and opened.identity == identity:
+            return opened.connection
+        self._forget()
+        connection = schema.open_for_reading(self.path)
+        if connection is not None:
+            self._own.opened = _Opened(connection, identity)
+            with self._lock:
+                self._opened.append(self._own.opened)
+        return connection
+
+    def _forget(self) -> None:
+        opened: _Opened | None = getattr(self._own, "opened", None)
+        if opened is None:
+            return
+        self._own.opened = None
+        with self._lock:
+            if opened in self._opened:
+                self._opened.remove(opened)
+        opened.connection.close()
+
+
+def _since(days: float, now: float | None) -> float:
+    return (time.time() if now is None else now) - days * DAY_S
