@@ -44,6 +44,7 @@ TABLE: Final = (
     Setting("stall_timeout_s", 120.0, "Longest silence within an answer.", minimum=0.1),
     Setting("total_timeout_s", 3600.0, "Longest life of one attempt.", minimum=1),
     Setting("retries", 2, "Further nodes that a request may be tried on before its first content.", minimum=0),
+    Setting("retry_budget_pct", 20.0, "Share of the requests in flight that may be on a retry (at least 3).", minimum=0),
     Setting("context_protection", "strip", "What to do with num_ctx that would make a node reload a model.",
             choices=("strip", "warn", "off")),
     Setting("loaded_fallback", True, "A loaded fallback that the client named beats a cold load."),
@@ -151,7 +152,7 @@ _TYPE_WORDS = {bool: "true or false", int: "a whole number", float: "a number", 
 def _from_file(path: Path) -> Mapping[str, object]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingError(f"{path}: {error}") from error

@@ -18,7 +18,7 @@ def node_from(heartbeat: wire.Heartbeat) -> Node:
         endpoints=frozenset(engine.endpoints),
         slots=engine.slots,
         draining=heartbeat.draining,
-        throttled=heartbeat.cpu.throttled,
+        throttled=heartbeat.cpu.throttled or any(gpu.throttled for gpu in heartbeat.gpus),
         pressure=memory.pressure,
         memory_total=memory.total_bytes,
         memory_available=memory.available_bytes,

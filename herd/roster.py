@@ -17,6 +17,7 @@ from herd.heartbeats import changes_between, node_from
 
 PREFIXES_KEPT = 10_000
 LOSS_WINDOW_S = 3600.0
+LIMIT_STEP_S = 2.0  # a node that was busy, or has just come back, gets one more slot each time this is over
 SMOOTHING = 0.3  # share of the newest observation in a moving average
 
 
@@ -26,19 +27,25 @@ class Service:
 
     ttft_s: float | None = None
     load_s: float | None = None
+    hold_s: float | None = None
     unloaded_at: float | None = None
     breaker: Breaker = field(default_factory=Breaker)
 
 
 @dataclass(slots=True)
 class Entry:
-    """All that is known of one node: its last heartbeat, when it came, and what the operator wants of it."""
+    """All that is known of one node: its last heartbeat, when it came, and what the operator wants of it.
+
+    `limit` is how many of its slots are used while it is busy or has just come back; None: all of them.
+    """
 
     heartbeat: wire.Heartbeat
     node: Node
     last_seen: float
     clock_skew_s: float = 0.0
     drained: bool = False
+    limit: int | None = None
+    limit_moved_at: float = 0.0
     losses: list[float] = field(default_factory=list)
     services: dict[str, Service] = field(default_factory=dict)
 
@@ -85,6 +92,8 @@ class Roster:
             entry.node = replace(entry.node, models=before.models)
         self._refresh(entry, now)
         changes = changes_between(before, entry.node, heartbeat.leaving, now)
+        if before.status == "offline" and not heartbeat.leaving:
+            changes += self._limit(entry, 1, now)  # slow start: what just came back is not buried at once
         for change in changes:
             if change.kind == "model_unloaded" and change.model:
                 entry.services.setdefault(change.model, Service()).unloaded_at = now
@@ -95,6 +104,7 @@ class Roster:
         changes = []
         for entry in self._entries.values():
             before = entry.node.status
+            self._raise_limit(entry, now)
             self._refresh(entry, now)
             if entry.node.status == before or entry.left:
                 continue
@@ -134,6 +144,8 @@ class Roster:
         load_s = event.usage.load_s or 0.0
         if load_s > 0.5:
             service.load_s = _smooth(service.load_s, load_s)
+        if last:
+            service.hold_s = _smooth(service.hold_s, max(0.0, last.ended_at - last.started_at - load_s))
         if last and last.first_content_at is not None and event.request and event.request.stream:
             service.ttft_s = _smooth(service.ttft_s, max(0.0, last.first_content_at - last.started_at - load_s))
         if event.request and event.request.prefix:
@@ -147,13 +159,20 @@ class Roster:
         entry = self._entries.get(attempt.node_id)
         if entry is None:
             return []
+        if attempt.error_type == "upstream_busy":
+            return self._limit(entry, max(1, entry.node.slots // 2), now)
         service = entry.services.setdefault(attempt.model, Service())
         before, service.breaker = service.breaker, service.breaker.after(attempt.error_type, now)
-        was, state = before.open_until is not None, service.breaker.open_until is not None
-        if was == state:
+        was, is_open = before.open_until is not None, service.breaker.open_until is not None
+        if was == is_open:
             return []
         data = {"to": service.breaker.state(now).value}
-        return [FleetChanged(now, "breaker_changed", attempt.node_id, attempt.model, data)]
+        changes = [FleetChanged(now, "breaker_changed", attempt.node_id, attempt.model, data)]
+        return changes if is_open else changes + self._limit(entry, 1, now)
+
+    def sizes(self) -> dict[str, int]:
+        """The slots for each model, by node; nodes that are not there have none."""
+        return {name: entry.node.slots for name, entry in self._entries.items() if entry.node.status != "offline"}
 
     def breaker_state(self, node_id: str, now: float) -> BreakerState:
         """The worst state among the breakers of a node's models."""
@@ -197,13 +216,25 @@ class Roster:
             for name, entry in self._entries.items() if not entry.left
         ]  # fmt: skip
 
+    def _limit(self, entry: Entry, slots: int, now: float) -> list[FleetChanged]:
+        """Use no more than these slots of a node for now; `_raise_limit` gives them back one by one."""
+        entry.limit, entry.limit_moved_at = slots, now
+        self._refresh(entry, now)
+        return [FleetChanged(now, "slots_limited", entry.node.node_id, data={"slots": entry.node.slots})]
+
+    def _raise_limit(self, entry: Entry, now: float) -> None:
+        if entry.limit is not None and now - entry.limit_moved_at >= LIMIT_STEP_S:
+            more = entry.limit + 1
+            entry.limit, entry.limit_moved_at = (None if more >= entry.heartbeat.engine.slots else more), now
+
     def _refresh(self, entry: Entry, now: float) -> None:
         entry.losses = [at for at in entry.losses if now - at < LOSS_WINDOW_S]
         status = self._status(entry, now)
         draining = entry.drained or entry.heartbeat.draining
-        node = entry.node
-        if (node.status, node.draining, node.losses) != (status, draining, len(entry.losses)):
-            entry.node = replace(node, status=status, draining=draining, losses=len(entry.losses))
+        slots = min(entry.heartbeat.engine.slots, entry.limit or entry.heartbeat.engine.slots)
+        node, losses = entry.node, len(entry.losses)
+        if (node.status, node.draining, node.losses, node.slots) != (status, draining, losses, slots):
+            entry.node = replace(node, status=status, draining=draining, losses=losses, slots=slots)
 
     def _status(self, entry: Entry, now: float) -> NodeStatus:
         silent_s = now - entry.last_seen
@@ -220,6 +251,7 @@ class Roster:
             waiting=waiting if entry.node.holds(model) else 0,
             ttft_s=service.ttft_s,
             load_s=service.load_s,
+            hold_s=service.hold_s,
             unloaded_at=service.unloaded_at,
             breaker_open=service.breaker.blocks(now, in_flight.get(model, 0)),
         )

@@ -5,7 +5,7 @@ It connects the roster with the slots, the metrics and the emitter; it decides n
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 from herd import wire
 from herd.core.events import FleetChanged
@@ -74,13 +74,6 @@ class Upkeep:
         self._roster.set_history(await asyncio.to_thread(self._reader.availability, now))
         self._roster.warm_up(await asyncio.to_thread(self._reader.recent_ttft, now))
 
-    def _changed(self, changes: Iterable[FleetChanged]) -> None:
-        told = False
-        for change in changes:
-            self._plane.emit(change)
-            told = True
-        sizes = {name: e.node.slots for name, e in self._roster.entries.items() if e.node.status != "offline"}
-        self._plane.slots.resize(sizes)
-        if told:
+    def _changed(self, changes: Sequence[FleetChanged]) -> None:
+        if self._plane.changed(changes):
             self._metrics.set_known(self._roster.models())
-            self._plane.slots.replan()

@@ -1,22 +1,39 @@
 """What to do about a `num_ctx` that would make a node reload a loaded model: the one rule of context protection."""
 
+from collections.abc import Iterable
+
 from herd.core.events import ContextAction
 from herd.core.fleet import Node
 from herd.core.request import Request
 
 
-def protect(request: Request, node: Node, model: str, mode: str) -> ContextAction | None:
+def protect(request: Request, node: Node, model: str, mode: str, others: Iterable[Node] = ()) -> ContextAction | None:
     """The action for a request about to go to a node; None where there is nothing to do or to say.
 
-    `mode` is `strip`, `warn` or `off`. A num_ctx no larger than the loaded context is stripped (the loaded one
-    serves it as well); a larger one stays, since the answer may need it, and is warned about. Source: Ollama reloads
-    a model whose load options differ from the loaded ones.
+    `mode` is `strip`, `warn` or `off`; `others` are the fleet's nodes. A num_ctx no larger than the loaded context is
+    stripped, since the loaded one serves it as well (`moved`: another node's is too small, so it came here). A larger
+    one stays, because the answer may need it, and is warned about. Source: Ollama reloads a model whose load options
+    differ from the loaded ones, also where they are smaller.
     """
     loaded = node.loaded.get(model)
     if mode == "off" or request.num_ctx is None or loaded is None or loaded.context_length is None:
         return None
-    if request.num_ctx == loaded.context_length:
+    fits = request.num_ctx <= loaded.context_length
+    narrow = any(_too_narrow(other, model, request.num_ctx) for other in others if other.node_id != node.node_id)
+    if fits and narrow:
+        action = "moved"
+    elif request.num_ctx == loaded.context_length:
         return None
-    fits = request.num_ctx < loaded.context_length
-    action = "stripped" if fits and mode == "strip" else "warned"
+    else:
+        action = "stripped" if fits and mode == "strip" else "warned"
     return ContextAction(action, node.node_id, model, request.num_ctx, loaded.context_length)
+
+
+def strips(action: ContextAction | None, mode: str) -> bool:
+    """Whether `num_ctx` goes out of the body: where the loaded context serves the request as well."""
+    return mode == "strip" and action is not None and action.action in {"stripped", "moved"}
+
+
+def _too_narrow(node: Node, model: str, num_ctx: int) -> bool:
+    loaded = node.loaded.get(model)
+    return loaded is not None and loaded.context_length is not None and loaded.context_length < num_ctx

@@ -184,12 +184,13 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class AttemptFailed:
-    """An attempt failed; `will_retry` says whether another node was tried."""
+    """An attempt failed; `will_retry`: another node is tried; `budget_spent`: too many others are retried already."""
 
     request_id: str
     trace_id: str
     attempt: Attempt
     will_retry: bool
+    budget_spent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +261,7 @@ FLEET_EVENTS = (
     "node_joined", "node_left", "node_lost", "node_back", "node_degraded", "engine_lost", "engine_back",
     "model_loaded", "model_unloaded", "model_added", "model_removed", "drain_changed", "node_forgotten",
     "fallback", "context_protection", "managed", "breaker_changed",
+    "slots_limited", "zombie_reaped",
 )  # fmt: skip
 Event = (
     Finished | AttemptFailed | StreamBroken | ContextProtected | FleetChanged | NodeSampled | Managed

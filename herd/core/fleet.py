@@ -36,7 +36,8 @@ class Traffic:
     """What one node's recent work on one model looks like.
 
     `in_flight` and `waiting` count requests of this model, `in_flight_node` those of all models on the node.
-    Times are seconds, moving averages of what was seen there, None before the first.
+    Times are seconds, moving averages of what was seen there, None before the first; `hold_s` is how long a slot is
+    held.
     """
 
     in_flight: int = 0
@@ -45,6 +46,7 @@ class Traffic:
     slots: int | None = None
     ttft_s: float | None = None
     load_s: float | None = None
+    hold_s: float | None = None
     unloaded_at: float | None = None
     breaker_open: bool = False
 

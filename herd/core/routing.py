@@ -50,7 +50,10 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One node that can answer with one model: its seven signals, their sum, and the predicted time to first token."""
+    """One node that can answer with one model: its seven signals, their sum, and the predicted time to first token.
+
+    `loaded`: the model is in its memory; `warm`: it is, or a request in flight there is loading it.
+    """
 
     node_id: str
     model: str
@@ -58,6 +61,7 @@ class Candidate:
     total: float
     loaded: bool
     predicted_ttft_s: float
+    warm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +155,24 @@ def score(case: Case) -> Candidate:
         total=round(sum(signals.values()), 2),
         loaded=case.loaded is not None,
         predicted_ttft_s=round(case.predicted_ttft_s, 4),
+        warm=case.warm,
     )
+
+
+def open_to(plan: tuple[Candidate, ...], excluded: frozenset[str] = frozenset()) -> tuple[Candidate, ...]:
+    """The candidates that a request may take a slot at now, best first.
+
+    A cold node stays closed while the model is being loaded elsewhere, and while a loaded node is predicted to answer
+    sooner, its queue included: so many requests for a cold model cause one load, and a second node loads it only once
+    the first cannot keep up.
+    """
+    left = tuple(candidate for candidate in plan if candidate.node_id not in excluded)
+    return tuple(candidate for candidate in left if candidate.warm or _worth_loading(candidate, left))
+
+
+def _worth_loading(cold: Candidate, plan: tuple[Candidate, ...]) -> bool:
+    warm = [candidate for candidate in plan if candidate.warm and candidate.model == cold.model]
+    return all(candidate.loaded and cold.predicted_ttft_s < candidate.predicted_ttft_s for candidate in warm)
 
 
 def _does_not_fit(case: Case) -> bool:

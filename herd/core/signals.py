@@ -17,6 +17,7 @@ SMALL_BYTES, LARGE_BYTES = 2 * GIB, 40 * GIB  # the ends of the scale on which a
 KV_SHARE = 0.10  # what context and buffers take beside the weights, as a share of them
 DISK_BYTES_PER_S = 1 * GIB  # a load's speed where none was seen yet
 USUAL_TTFT_S = 0.5  # time to the first token where none was seen yet
+USUAL_HOLD_S = 1.0  # how long a request holds its slot where none was seen yet
 PATIENCE_S = 10.0  # a wait of this length costs half of `wait_time`'s points
 
 
@@ -59,8 +60,14 @@ class Case:
         """Seconds to the first token if the request went here now: load, then the queue, then its own prefill."""
         seen = self.traffic
         ttft = seen.ttft_s if seen.ttft_s is not None else USUAL_TTFT_S
-        turns = 1 + (seen.in_flight + seen.waiting) / self.slots
-        return self.predicted_load_s + ttft * turns
+        ahead = max(0, seen.in_flight + seen.waiting + 1 - self.slots)
+        hold = seen.hold_s if seen.hold_s is not None else USUAL_HOLD_S
+        return self.predicted_load_s + ahead / self.slots * hold + ttft
+
+    @property
+    def warm(self) -> bool:
+        """Whether the model is in memory here, or on its way there for a request that is in flight."""
+        return self.loaded is not None or self.traffic.in_flight > 0
 
     @property
     def predicted_load_s(self) -> float:

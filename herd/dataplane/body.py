@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from herd.core.events import ContextAction
 from herd.dataplane.dialects import Endpoint, dump
 from herd.dataplane.parse import Parsed
 from herd.errors import BadRequest
 
 
-def for_node(body: bytes, parsed: Parsed, endpoint: Endpoint, model: str, context: ContextAction | None,
-             usage_in_streams: bool) -> tuple[bytes, bool]:  # fmt: skip
+def for_node(
+    body: bytes, parsed: Parsed, endpoint: Endpoint, model: str, strip_num_ctx: bool, usage_in_streams: bool
+) -> tuple[bytes, bool]:
     """The bytes for a node, and whether herd asked for usage that the client did not ask for.
 
     Rules: herd's own fields (`fallback_models`, `metadata.tags`) are taken out; another `model` is written where a
@@ -23,7 +23,7 @@ def for_node(body: bytes, parsed: Parsed, endpoint: Endpoint, model: str, contex
         changes["metadata"] = {key: value for key, value in metadata.items() if key != "tags"} or None
     if model != parsed.request.model:
         changes["model"] = model
-    if context and context.action == "stripped":
+    if strip_num_ctx:
         changes |= _without_num_ctx(document)
     asked = usage_in_streams and endpoint.usage_on_request and parsed.request.stream and not _asks_usage(document)
     if asked:

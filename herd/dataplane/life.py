@@ -40,6 +40,8 @@ class Life:
     content_frames: int = 0
     usage: Usage = field(default_factory=Usage)
     context: ContextAction | None = None
+    retrying: bool = False
+    budget_spent: bool = False
 
     def __post_init__(self) -> None:
         self.received_at = self.clock.now()

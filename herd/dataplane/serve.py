@@ -7,15 +7,15 @@ import asyncio
 import logging
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from herd import errors
 from herd.config import Settings
 from herd.core.admission import Place
-from herd.core.context import protect
-from herd.core.events import AttemptFailed, ContextProtected, Finished, Status, StreamBroken, TraceIds
-from herd.core.routing import Candidate, Policy, decide
+from herd.core.context import protect, strips
+from herd.core.events import AttemptFailed, ContextProtected, Finished, FleetChanged, Status, StreamBroken, TraceIds
+from herd.core.routing import Candidate, Decision, Policy, decide, open_to
 from herd.dataplane.answer import refusal, send_error
 from herd.dataplane.body import for_node
 from herd.dataplane.client import Client, ClientGone, Receive, Scope, Send
@@ -32,6 +32,7 @@ from herd.telemetry.trace_ids import new_span_id, traceparent
 logger = logging.getLogger(__name__)
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 NewIds = Callable[[str | None], TraceIds]
+LEAST_RETRIES = 3  # requests that may be retried at once however few there are
 CLIENT_CLOSED = 499  # nginx's number for a client that left; nobody receives it
 
 
@@ -77,6 +78,15 @@ class DataPlane:
             with suppress(asyncio.CancelledError):  # the client left while it was told
                 await send_error(client, life, error)
 
+    def changed(self, changes: Sequence[FleetChanged]) -> bool:
+        """The roster changed: tell it, and let those who wait have what is free now. Returns whether there was any."""
+        for change in changes:
+            self.emit(change)
+        self.slots.resize(self.roster.sizes())
+        if changes:
+            self.slots.replan()
+        return bool(changes)
+
     def _begin(self, endpoint: Endpoint, client: Client) -> Life:
         request_id = request_id_for(client)
         if request_id in self.lives:
@@ -100,19 +110,19 @@ class DataPlane:
         parsed = parse(life.endpoint, body, client.named, client.address)
         life.request, life.dropped_tags = parsed.request, parsed.dropped_tags
         async with client.watched():
-            if not self._decide(life):
+            if not self._decide(life).plan:
                 raise refusal(life, parsed.model_as_asked)
             await self._try_nodes(life, client, parsed, body)
 
-    def _decide(self, life: Life, excluded: frozenset[str] = frozenset()) -> tuple[Place, ...]:
+    def _decide(self, life: Life) -> Decision:
         assert life.request is not None
         began = life.clock.now()
         life.fleet = self.roster.snapshot(
             life.request, self.slots.in_flight(), self.slots.depth(life.request.model), began
         )
-        life.decision = decide(life.request, life.fleet, self.policy, excluded)
+        life.decision = decide(life.request, life.fleet, self.policy)
         life.decision_s = life.clock.now() - began
-        return tuple(Place(candidate.node_id, candidate.model) for candidate in life.decision.plan)
+        return life.decision
 
     async def _try_nodes(self, life: Life, client: Client, parsed: Parsed, body: bytes) -> None:
         assert life.decision is not None
@@ -127,29 +137,27 @@ class DataPlane:
             except errors.AttemptError as error:
                 excluded |= {candidate.node_id}
                 will_retry = self._may_retry(life, client, error, excluded)
-                self.emit(AttemptFailed(life.request_id, life.ids.trace_id, life.attempts[-1], will_retry))
+                failed = life.attempts[-1]
+                self.emit(AttemptFailed(life.request_id, life.ids.trace_id, failed, will_retry, life.budget_spent))
                 if not will_retry:
                     raise
+                life.retrying = True
             finally:
-                for change in self.roster.attempted(life.attempts[-1], life.clock.now()) if life.attempts else ():
-                    self.emit(change)
                 self.slots.release(place, life.clock.now() - held_from)
+                if life.attempts and (changes := self.roster.attempted(life.attempts[-1], life.clock.now())):
+                    self.changed(changes)
 
     async def _wait_for_slot(self, life: Life, excluded: frozenset[str]) -> Candidate:
         assert life.request is not None
         assert life.decision is not None
 
-        def places() -> tuple[Place, ...]:
-            assert life.decision is not None
-            return tuple(Place(c.node_id, c.model) for c in life.decision.plan if c.node_id not in excluded)
-
         def plan_again() -> tuple[Place, ...]:
-            self._decide(life)
-            return places()
+            return _places(self._decide(life), excluded)
 
-        waits_from = None if self.slots.any_free(places()) else life.clock.now()
+        places = _places(life.decision, excluded)
+        waits_from = None if self.slots.any_free(places) else life.clock.now()
         try:
-            place = await self.slots.acquire(life.request.model, life.request.client, places(), plan_again)
+            place = await self.slots.acquire(life.request.model, life.request.client, places, plan_again)
         finally:
             if waits_from is not None:
                 life.waited(waits_from)
@@ -158,17 +166,27 @@ class DataPlane:
     def _may_retry(self, life: Life, client: Client, error: errors.AttemptError, excluded: frozenset[str]) -> bool:
         assert life.decision is not None
         left = any(candidate.node_id not in excluded for candidate in life.decision.plan)
-        return error.retryable and not client.started and left and len(life.attempts) <= self.settings.count("retries")
+        few = len(life.attempts) <= self.settings.count("retries")
+        return error.retryable and not client.started and left and few and not self._budget_spent(life)
+
+    def _budget_spent(self, life: Life) -> bool:
+        # When everything fails, retries would multiply the load by the number of nodes just when there is least room.
+        retrying = sum(1 for other in self.lives.values() if other.retrying and other is not life)
+        allowed = max(LEAST_RETRIES, self.settings.number("retry_budget_pct") / 100 * len(self.lives))
+        life.budget_spent = retrying >= allowed
+        return life.budget_spent
 
     async def _attempt(self, life: Life, client: Client, parsed: Parsed, candidate: Candidate, body: bytes) -> None:
         assert life.request is not None
         assert life.fleet is not None
         node = next(node for node in life.fleet.nodes if node.node_id == candidate.node_id)
         span_id = new_span_id()
-        life.context = protect(life.request, node, candidate.model, self.settings.text("context_protection"))
+        mode = self.settings.text("context_protection")
+        life.context = protect(life.request, node, candidate.model, mode, life.fleet.nodes)
         payload, strip = for_node(
-            body, parsed, life.endpoint, candidate.model, life.context, self.settings.flag("usage_in_streams")
-        )
+            body, parsed, life.endpoint, candidate.model, strips(life.context, mode),
+            self.settings.flag("usage_in_streams"),
+        )  # fmt: skip
         if life.context:
             self.emit(ContextProtected(life.request_id, life.ids.trace_id, life.context))
         headers = request_headers(client.headers, traceparent(life.ids, span_id))
@@ -188,3 +206,7 @@ def request_id_for(client: Client) -> str:
     """The caller's `X-Request-Id` where it is 1 to 64 of `[A-Za-z0-9_.-]`, else a new one."""
     asked = client.named.get("x-request-id", "")
     return asked if REQUEST_ID.fullmatch(asked) else uuid.uuid4().hex
+
+
+def _places(decision: Decision, excluded: frozenset[str]) -> tuple[Place, ...]:
+    return tuple(Place(candidate.node_id, candidate.model) for candidate in open_to(decision.plan, excluded))

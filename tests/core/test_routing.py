@@ -3,7 +3,7 @@
 import pytest
 
 from herd.core.fleet import Traffic
-from herd.core.routing import Reason, RejectionReason, decide
+from herd.core.routing import Reason, RejectionReason, decide, open_to
 from tests.core.builders import GIB, fleet, node, request
 
 M = "llama:8b"
@@ -150,3 +150,36 @@ def test_an_empty_fleet_gives_an_empty_plan():
     """No node is a normal state on the first day."""
     decision = decide(request(), fleet())
     assert (decision.plan, decision.rejected, decision.reason) == ((), (), None)
+
+
+def opened(*nodes, traffic=None):
+    return [candidate.node_id for candidate in open_to(decide(request(), fleet(*nodes, traffic=traffic)).plan)]
+
+
+def test_a_cold_node_is_not_asked_to_load_while_a_warm_one_answers_sooner():
+    """A load for a request that a warm node would answer in a second costs everyone memory and time."""
+    busy = {"warm": {M: Traffic(in_flight=4, in_flight_node=4, hold_s=2.0, ttft_s=0.2)}}
+    assert opened(node("cold"), node("warm", loaded={M: 8192}), traffic=busy) == ["warm"]
+
+
+def test_a_cold_node_loads_once_the_warm_one_cannot_keep_up():
+    """Nothing waits long behind a busy node while another is free."""
+    swamped = {"warm": {M: Traffic(in_flight=4, in_flight_node=4, waiting=40, hold_s=20.0)}}
+    assert opened(node("cold"), node("warm", loaded={M: 8192}), traffic=swamped) == ["warm", "cold"]
+
+
+def test_many_requests_for_a_cold_model_wait_for_the_one_load_that_is_under_way():
+    """Each of them loading it somewhere else would evict what others use."""
+    loading = {"a": {M: Traffic(in_flight=1, in_flight_node=1)}}
+    assert opened(node("a"), node("b"), traffic=loading) == ["a"]
+
+
+def test_with_no_warm_node_every_cold_one_is_open():
+    """Someone has to load it."""
+    assert opened(node("a"), node("b")) == ["a", "b"]
+
+
+def test_after_the_warm_node_failed_the_cold_one_is_open():
+    """A retry must have somewhere to go."""
+    plan = decide(request(), fleet(node("cold"), node("warm", loaded={M: 8192}))).plan
+    assert [candidate.node_id for candidate in open_to(plan, frozenset({"warm"}))] == ["cold"]

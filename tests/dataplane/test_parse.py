@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from herd.core.events import ContextAction
 from herd.dataplane.body import for_node
 from herd.dataplane.dialects import ENDPOINTS
 from herd.dataplane.parse import parse
@@ -92,7 +91,10 @@ def test_whatever_else_stands_in_a_body_is_not_herds_business():
 ANY_JSON = st.recursive(st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(), st.lists)
 
 
-@given(st.dictionaries(st.sampled_from(["messages", "options", "metadata", "stream", "fallback_models", "x"]), ANY_JSON))
+FIELDS = ["messages", "options", "metadata", "stream", "fallback_models", "x"]
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), ANY_JSON))
 def test_any_json_object_is_understood_or_refused_and_nothing_else(document):
     """No body makes the router fall over."""
     with suppress(BadRequest):
@@ -102,12 +104,12 @@ def test_any_json_object_is_understood_or_refused_and_nothing_else(document):
 def test_a_plain_body_passes_untouched():
     """Bytes pass through: the node sees what the client wrote, down to its spaces."""
     body = b'{ "model" : "m",  "messages" : [], "x": 1e400 }'
-    assert for_node(body, parse(CHAT, body, {}, ""), CHAT, "m:latest", None, True) == (body, False)
+    assert for_node(body, parse(CHAT, body, {}, ""), CHAT, "m:latest", False, True) == (body, False)
 
 
-def changed(document, endpoint=CHAT, model="m:latest", context=None, usage=True):
+def changed(document, endpoint=CHAT, model="m:latest", strip_num_ctx=False, usage=True):
     body = json.dumps({"model": "m", **document}).encode()
-    sent, asked = for_node(body, parse(endpoint, body, {}, ""), endpoint, model, context, usage)
+    sent, asked = for_node(body, parse(endpoint, body, {}, ""), endpoint, model, strip_num_ctx, usage)
     return json.loads(sent), asked
 
 
@@ -135,18 +137,17 @@ def test_usage_is_asked_for_only_in_chat_streams_that_did_not_ask():
 
 def test_num_ctx_is_stripped_where_context_protection_says_so():
     """And only there; the other options stay."""
-    stripped = ContextAction("stripped", "a", "m:latest", 2048, 4096)
-    sent, _ = changed({"options": {"num_ctx": 2048, "seed": 1}}, NATIVE, context=stripped)
+    sent, _ = changed({"options": {"num_ctx": 2048, "seed": 1}}, NATIVE, strip_num_ctx=True)
     assert sent["options"] == {"seed": 1}
-    warned = ContextAction("warned", "a", "m:latest", 9000, 4096)
-    assert changed({"options": {"num_ctx": 9000}}, NATIVE, context=warned)[0]["options"] == {"num_ctx": 9000}
+    assert "options" not in changed({"options": {"num_ctx": 2048}}, NATIVE, strip_num_ctx=True)[0]
+    assert changed({"options": {"num_ctx": 9000}}, NATIVE)[0]["options"] == {"num_ctx": 9000}
 
 
 def test_a_rewritten_body_is_ascii_and_keeps_what_a_user_wrote():
     """U+2028 and lone surrogates survive; line-splitting clients and parsers stay whole."""
     text = "a\u2028b\u0085c \ud83d\ude00 \ud800"
     body = json.dumps({"model": "m", "fallback_models": [], "messages": [{"content": text}], "big": 2**70}).encode()
-    sent, _ = for_node(body, parse(CHAT, body, {}, ""), CHAT, "m:latest", None, True)
+    sent, _ = for_node(body, parse(CHAT, body, {}, ""), CHAT, "m:latest", False, True)
     assert sent.isascii()
     assert json.loads(sent) == {key: value for key, value in json.loads(body).items() if key != "fallback_models"}
 

@@ -1,0 +1,232 @@
+"""The command `herd-node`: turns options and environment into Settings, puts the agent together, minds the signals."""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from types import FrameType
+
+from .addresses import server_url
+from .agent import Agent
+from .discovery import find_router
+from .engines import EngineProbe
+from .engines.llamacpp import LlamaCppProbe
+from .engines.ollama import OllamaProbe
+from .logs import fields, start_logging
+from .probe import Machine
+from .router import RouterLink
+from .settings import DEFAULT_PORTS, INTERVAL_S, ROUTER_PORT, Settings, sanitised_node_id
+
+EXIT_S = 3.0  # how long a measurement that hangs in a driver may hold up the end of the process
+LEVELS = ("debug", "info", "warning", "error")
+
+DESCRIPTION = """\
+Tells a herd router about the inference server on this machine: what it holds, what it has loaded, how busy and how
+large the machine is. Run one beside each Ollama (or llama.cpp server). Nothing needs to be configured: the router is
+looked for on this machine, then on the local network.
+"""
+EPILOG = """\
+examples:
+  herd-node                                                     Ollama here; find the router
+  herd-node --router-url http://box:11435                       name the router
+  herd-node --engine llamacpp --engine-url http://127.0.0.1:8080
+  OLLAMA_HOST=0.0.0.0 ollama serve                              so that a router on another machine reaches Ollama
+
+The router is taken from --router-url, else HERD_ROUTER_URL, else http://localhost:11435 if herd answers there, else
+multicast DNS (_herd._tcp.local.). Ctrl-C or SIGTERM leaves the fleet in order; a second one ends the process at once.
+Two agents on one machine need different --node-id and --data-dir.
+"""
+
+logger = logging.getLogger(__name__)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options; those with an environment variable take it as their default."""
+    options = argparse.ArgumentParser(
+        prog="herd-node",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    options.add_argument("--version", action="version", version=f"herd-node {_version() or 'of unknown version'}")
+    _engine_options(options.add_argument_group("the engine"))
+    _router_options(options.add_argument_group("the router"))
+    _agent_options(options.add_argument_group("the agent"))
+    return options
+
+
+def _engine_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--engine", choices=tuple(DEFAULT_PORTS), default="ollama", help="kind of inference server (default: ollama)"
+    )
+    group.add_argument(
+        "--ollama-host",
+        metavar="ADDRESS",
+        type=_address(DEFAULT_PORTS["ollama"]),
+        default=os.environ.get("OLLAMA_HOST") or "127.0.0.1",
+        help="where Ollama listens, in any form of OLLAMA_HOST (env OLLAMA_HOST; default: 127.0.0.1:11434)",
+    )
+    group.add_argument(
+        "--engine-url",
+        metavar="URL",
+        help="where an engine of any kind listens (default: --ollama-host; 127.0.0.1:8080 for llamacpp)",
+    )
+    group.add_argument(
+        "--slots",
+        metavar="N",
+        type=_number(int, 1, 1024),
+        help="requests it works on at once, where that cannot be found out: Ollama's process is asked for "
+        "OLLAMA_NUM_PARALLEL, llama.cpp for its slots (default: 4)",
+    )
+    group.add_argument(
+        "--advertise-url",
+        metavar="URL",
+        help="where the router should reach the engine, if not as seen from here (containers, tunnels)",
+    )
+
+
+def _router_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--router-url",
+        metavar="URL",
+        type=_address(ROUTER_PORT),
+        default=os.environ.get("HERD_ROUTER_URL") or None,
+        help="the router (env HERD_ROUTER_URL; default: look for it)",
+    )
+    group.add_argument(
+        "--interval",
+        metavar="SECONDS",
+        type=_number(float, 0.1, 300),
+        default=INTERVAL_S,
+        help="time between heartbeats while nothing changes; changes are told at once (default: 5)",
+    )
+
+
+def _agent_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--node-id", metavar="NAME", help="name in the fleet (default: this machine's host name)")
+    group.add_argument(
+        "--data-dir",
+        metavar="FOLDER",
+        type=Path,
+        default=os.environ.get("HERD_DATA_DIR") or "~/.fleet-manager",
+        help="logs/herd-node.jsonl is written there (env HERD_DATA_DIR; default: ~/.fleet-manager)",
+    )
+    group.add_argument(
+        "--log-level", type=str.lower, choices=LEVELS, default="info", help="least level to log (default: info)"
+    )
+
+
+def _address(default_port: int) -> Callable[[str], str]:
+    def address(text: str) -> str:
+        try:
+            return server_url(text, default_port)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return address
+
+
+def _number(kind: type[int] | type[float], least: float, most: float) -> Callable[[str], int | float]:
+    def number(text: str) -> int | float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = kind(0)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r}: a number from {least} to {most} is needed")
+        return value
+
+    return number
+
+
+def settings_from(arguments: Sequence[str] | None = None) -> Settings:
+    """Settings from the command line and the environment; ends the process with a message when they are wrong."""
+    options = parser()
+    given = options.parse_args(arguments)
+    try:
+        engine_url = _engine_url(given)
+        advertise_url = server_url(given.advertise_url, DEFAULT_PORTS[given.engine]) if given.advertise_url else None
+    except ValueError as error:
+        options.error(str(error))
+    return Settings(
+        node_id=sanitised_node_id(given.node_id or socket.gethostname()),
+        engine=given.engine,
+        engine_url=engine_url,
+        router_url=given.router_url,
+        data_dir=given.data_dir.expanduser(),
+        slots=given.slots,
+        interval_s=given.interval,
+        advertise_url=advertise_url,
+        log_level=given.log_level.upper(),
+    )
+
+
+def _engine_url(given: argparse.Namespace) -> str:
+    if given.engine_url:
+        return server_url(given.engine_url, DEFAULT_PORTS[given.engine])
+    return given.ollama_host if given.engine == "ollama" else server_url("127.0.0.1", DEFAULT_PORTS["llamacpp"])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the agent until a signal; returns the exit status."""
+    settings = settings_from(arguments)
+    start_logging(settings.log_level, settings.data_dir)
+    asyncio.run(_run(settings))
+    return 0
+
+
+async def _run(settings: Settings) -> None:
+    stop = asyncio.Event()
+    _stop_on_signals(stop)
+    version = _version()
+    engine: EngineProbe = (
+        OllamaProbe(settings.engine_url, settings.slots)
+        if settings.engine == "ollama"
+        else LlamaCppProbe(settings.engine_url, settings.slots)
+    )
+    router = RouterLink(settings.router_url, find_router, version)
+    logger.info(
+        "Agent starts", extra=fields(node_id=settings.node_id, engine=settings.engine_url, agent_version=version)
+    )
+    try:
+        await Agent(settings, engine, Machine(), router, version).run(stop)
+    finally:
+        await engine.close()
+        await router.close()
+    _end_within(EXIT_S)
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    """The first signal asks for an orderly end, a second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+    seen: list[int] = []
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        if seen:
+            os._exit(128 + number)
+        seen.append(number)
+        loop.call_soon_threadsafe(stop.set)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+
+
+def _end_within(seconds: float) -> None:
+    """End the process even if a thread hangs: the loop's own end waits for all of them."""
+    last = threading.Timer(seconds, os._exit, (0,))
+    last.daemon = True
+    last.start()
+
+
+def _version() -> str | None:
+    try:
+        return metadata.version("ollama-herd")
+    except metadata.PackageNotFoundError:
+        return None  # run from a source tree that is not installed

@@ -1,0 +1,44 @@
+"""Context protection: a num_ctx that changes nothing for the answer must not cost a reload."""
+
+import pytest
+
+from herd.core.context import protect, strips
+from tests.core.builders import node, request
+
+M = "llama:8b"
+WARM = node("warm", loaded={M: 8192})
+
+
+@pytest.mark.parametrize(
+    ("asked", "mode", "action"),
+    [
+        (2048, "strip", "stripped"),
+        (2048, "warn", "warned"),
+        (2048, "off", None),
+        (8192, "strip", None),
+        (16384, "strip", "warned"),
+        (None, "strip", None),
+    ],
+)
+def test_a_num_ctx_is_stripped_only_where_the_loaded_context_serves_as_well(asked, mode, action):
+    """A larger one may be what the answer needs; an equal one costs nothing."""
+    found = protect(request(num_ctx=asked), WARM, M, mode)
+    assert (found.action if found else None) == action
+
+
+def test_nothing_is_done_where_the_model_is_not_loaded():
+    """It has to be loaded anyway, and may as well be loaded as asked."""
+    assert protect(request(num_ctx=2048), node("cold"), M, "strip") is None
+
+
+def test_a_request_that_came_here_because_another_context_was_too_small_is_called_moved():
+    """The operator sees that the larger context saved a reload."""
+    found = protect(request(num_ctx=6000), WARM, M, "strip", [WARM, node("narrow", loaded={M: 4096})])
+    assert found.action == "moved"
+    assert strips(found, "strip")
+
+
+def test_what_is_warned_about_stays_in_the_body():
+    """Warning and changing are two things."""
+    assert not strips(protect(request(num_ctx=16384), WARM, M, "strip"), "strip")
+    assert not strips(protect(request(num_ctx=2048), WARM, M, "warn"), "warn")
