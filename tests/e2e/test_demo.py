@@ -54,9 +54,11 @@ class Demo:
         return int(re.search(r'"pid": ?(\d+)', (self.data / "router.json").read_text()).group(1))
 
     def end(self):
-        if self.process.poll() is None:
+        self.process.terminate()  # not by force: its router would be left behind
+        try:
+            self.process.wait(50)
+        finally:
             self.process.kill()
-        self.process.wait()
 
 
 @pytest.fixture

@@ -276,7 +276,7 @@ async def test_faults_are_set_seen_and_cleared_over_http(http, node):
 
 
 @pytest.mark.parametrize(
-    "wrong", [b"x", b'[{"kind":"no_such"}]', b'[{"kind":"cut","after":"y"}]', b'[{"kynd":1}]', b"[3]"]
+    "wrong", [b"x", b'[{"kind":"no_such"}]', b'[{"kind":"cut","after":"y"}]', b'[{"kind":"cut","aftr":1}]', b"[3]"]
 )
 async def test_a_wrong_script_is_refused_and_nothing_is_set(http, node, wrong):
     """A typo must not make a test pass because nothing went wrong."""

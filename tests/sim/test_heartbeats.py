@@ -6,6 +6,7 @@ import pytest
 from aiohttp import web
 
 from herd import wire
+from herd.sim import Fault, FaultKind
 from tests.harness import free_port
 from tests.sim.conftest import HELLO, LLAMA, NOMIC, Wire, post, until
 
@@ -92,16 +93,17 @@ async def test_a_model_that_still_loads_is_not_reported_as_loaded(start, router)
         assert not router.last.engine.loaded
 
 
-async def test_memory_and_load_follow_the_work(http, start, router):
+async def test_memory_and_load_follow_the_work(start, router):
     """Made-up sensors that never move would test nothing."""
     node = await start(router_url=router.url, interval_s=60, memory_gb=16)
     await until(lambda: router.heard, "the first heartbeat")
     idle = router.last
+    node.script(Fault(FaultKind.HANG_MID_STREAM))
     async with Wire(node) as busy:
-        node.hardware.set(cpu=None)
-        await busy.send("/api/chat", options={"num_predict": 1})
+        await busy.send("/api/chat")
         await busy.head()
-        await until(lambda: router.last.engine.loaded, "the load")
+        await node.report()
+        assert router.last.cpu.utilization > idle.cpu.utilization
     assert router.last.memory.used_bytes > idle.memory.used_bytes + 2 * 10**9
     assert router.last.memory.available_bytes == 16 * 2**30 - router.last.memory.used_bytes
 
