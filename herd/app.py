@@ -68,7 +68,7 @@ class Parts:
         try:
             yield
         finally:
-            self.upkeep.stopping = True
+            self.plane.stopping = True
             housekeeping.cancel()
             await advertisement.stop()
             await canary.stop()

@@ -44,7 +44,7 @@ TABLE: Final = (
     Setting("stall_timeout_s", 120.0, "Longest silence within an answer.", minimum=0.1),
     Setting("total_timeout_s", 3600.0, "Longest life of one attempt.", minimum=1),
     Setting("retries", 2, "Further nodes that a request may be tried on before its first content.", minimum=0),
-    Setting("retry_budget_pct", 20.0, "Share of the requests in flight that may be on a retry (at least 3).", minimum=0),
+    Setting("retry_budget_pct", 20.0, "Share of the requests in flight that may be on a retry (least: 3).", minimum=0),
     Setting("context_protection", "strip", "What to do with num_ctx that would make a node reload a model.",
             choices=("strip", "warn", "off")),
     Setting("loaded_fallback", True, "A loaded fallback that the client named beats a cold load."),

@@ -15,6 +15,7 @@
     │   ├── ConnectTimeout        504  connect_timeout    retryable
     │   ├── FirstByteTimeout      504  first_byte_timeout retryable
     │   ├── StallTimeout          504  stall_timeout      retryable
+    │   ├── Stuck                 504  stall_timeout      ended from outside; its client is told nothing
     │   ├── Upstream4xx           the node's own, handed on
     │   ├── NodeLacksModel        404  model_missing      retryable
     │   ├── Upstream5xx           502  upstream_5xx       retryable
@@ -137,6 +138,12 @@ class StallTimeout(AttemptError):
     """The node's answer stopped in its middle."""
 
     status, error_type, retryable = 504, "stall_timeout", True
+
+
+class Stuck(AttemptError):
+    """Neither node nor client moved for longer than any limit allows, so the request was ended from outside."""
+
+    status, error_type = 504, "stall_timeout"
 
 
 class Upstream4xx(AttemptError):

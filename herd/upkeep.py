@@ -4,15 +4,18 @@ It connects the roster with the slots, the metrics and the emitter; it decides n
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 
 from herd import wire
 from herd.core.events import FleetChanged
 from herd.dataplane.serve import DataPlane
-from herd.store.queries import Reader
+from herd.store.queries import Reader, StoreUnreadable
 from herd.telemetry.metrics import MetricsSink
 from herd.telemetry.scrape import ScrapeView, node_view
+
+logger = logging.getLogger(__name__)
 
 TICK_S = 1.0
 SAMPLE_EVERY_S = 60.0
@@ -30,7 +33,6 @@ class Upkeep:
         self._reader = reader
         self._metrics = metrics
         self._extras = extras
-        self.stopping = False
 
     def heard(self, heartbeat: wire.Heartbeat) -> None:
         """Take a heartbeat in."""
@@ -46,13 +48,13 @@ class Upkeep:
 
     def scrape_view(self) -> ScrapeView:
         """What a scrape reads, at this moment."""
-        in_flight = self._plane.slots.in_flight()
+        in_flight, now = self._plane.slots.in_flight(), time.time()
         nodes = tuple(
             node_view(entry.heartbeat, entry.node.status != "offline", entry.node.draining, entry.last_seen,
-                      sum(in_flight.get(name, {}).values()))
+                      sum(in_flight.get(name, {}).values()), self._roster.breaker_state(name, now).value)
             for name, entry in self._roster.entries.items()
         )  # fmt: skip
-        oldest = min((life.received_at for life in self._plane.lives.values()), default=None)
+        oldest = min((life.received_at for life in self._plane.flights), default=None)
         return self._extras(ScrapeView(nodes, self._plane.slots.depths(), oldest))
 
     async def run(self) -> None:
@@ -61,6 +63,7 @@ class Upkeep:
         while True:
             now = time.time()
             self._changed(self._roster.expire(now))
+            self._plane.reap()
             if now >= next_sample:
                 next_sample = now + SAMPLE_EVERY_S
                 for sample in self._roster.samples(self._plane.slots.in_flight(), now):
@@ -71,8 +74,11 @@ class Upkeep:
             await asyncio.sleep(TICK_S)
 
     async def _learn_history(self, now: float) -> None:
-        self._roster.set_history(await asyncio.to_thread(self._reader.availability, now))
-        self._roster.warm_up(await asyncio.to_thread(self._reader.recent_ttft, now))
+        try:
+            self._roster.set_history(await asyncio.to_thread(self._reader.availability, now))
+            self._roster.warm_up(await asyncio.to_thread(self._reader.recent_ttft, now))
+        except StoreUnreadable as error:
+            logger.warning("The nodes' history is not known: %s", error)
 
     def _changed(self, changes: Sequence[FleetChanged]) -> None:
         if self._plane.changed(changes):

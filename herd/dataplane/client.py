@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mutabl
 from contextlib import asynccontextmanager
 from typing import Any
 
-from herd.errors import BadRequest, BodyTooLarge
+from herd.errors import BadRequest, BodyTooLarge, HerdError
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+BODY_SILENCE_S = 60.0  # a client that sends no more of its body holds a request open for nothing
 RawHeaders = list[tuple[bytes, bytes]]
 
 
@@ -39,17 +40,34 @@ class Client:
         self.finished = False
         self.broken_line = False
         self.last_words: bytes | None = None
+        self.ended_by: HerdError | None = None
+        self._task: asyncio.Task[object] | None = None
+
+    def end(self, error: HerdError) -> bool:
+        """End the request from outside with this error, wherever it waits; False where it is ending already."""
+        if self._task is None or self.gone or self.finished or self.ended_by:
+            return False
+        self.ended_by = error
+        self._task.cancel()
+        return True
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes in; raises ClientGone."""
         more = True
         while more:
-            message = await self._receive()
+            message = await self._next_part()
             if message["type"] == "http.disconnect":
                 self.gone = True
                 raise ClientGone
             more = message.get("more_body", False)
             yield message.get("body", b"")
+
+    async def _next_part(self) -> MutableMapping[str, Any]:
+        try:
+            async with asyncio.timeout(BODY_SILENCE_S):
+                return await self._receive()
+        except TimeoutError:
+            raise BadRequest(f"the request body stopped for {BODY_SILENCE_S:g} s before its end") from None
 
     async def body(self, limit: int) -> bytes:
         """The whole body; raises BodyTooLarge over the limit, before it is all read where its length is given."""
@@ -64,18 +82,22 @@ class Client:
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Cancel what happens inside as soon as the client leaves; raises ClientGone then. The body is read before."""
-        task = asyncio.current_task()
+        """Cancel what happens inside as soon as the client leaves; raises ClientGone then. The body is read before.
+
+        What `end` was called with is raised instead, if that came first.
+        """
+        task = self._task = asyncio.current_task()
         assert task is not None
         watcher = asyncio.create_task(self._watch(task))
         try:
             yield
         except asyncio.CancelledError:
-            if not self.gone:
+            if self.ended_by is None and not self.gone:
                 raise
             task.uncancel()
-            raise ClientGone from None
+            raise self.ended_by or ClientGone from None
         finally:
+            self._task = None
             watcher.cancel()
 
     async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
@@ -103,7 +125,7 @@ class Client:
     async def _watch(self, task: "asyncio.Task[object]") -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        if not self.finished:
+        if not self.finished and self.ended_by is None:
             self.gone = True
             task.cancel()
 

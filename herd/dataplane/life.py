@@ -16,7 +16,10 @@ from herd.errors import AttemptError, HerdError, Refused
 
 @dataclass(slots=True)
 class Life:
-    """One request from receipt to end. Times are unix seconds of its own clock."""
+    """One request from receipt to end. Times are unix seconds of its own clock.
+
+    `due_at` is when it must have moved on, by the limit that holds where it is; None where something else sees to that.
+    """
 
     request_id: str
     ids: TraceIds
@@ -40,6 +43,7 @@ class Life:
     content_frames: int = 0
     usage: Usage = field(default_factory=Usage)
     context: ContextAction | None = None
+    due_at: float | None = None
     retrying: bool = False
     budget_spent: bool = False
 

@@ -118,6 +118,7 @@ class Relay:
             await self._client.start(response.status, response_headers(response) + decision_headers(self._life) + extra)
         chunk = b"".join(held)
         held.clear()
+        self._life.due_at = self._life.clock.now() + self._limits.stall_s  # a client that reads nothing stalls, too
         await self._client.write(chunk)
 
     async def _end_stream(self, response: aiohttp.ClientResponse, tap: Tap, held: list[bytes]) -> None:
@@ -155,7 +156,9 @@ class Relay:
             raise errors.StreamAborted("the node's answer says itself that it is not done")
 
     async def _next_chunk(self, response: aiohttp.ClientResponse) -> bytes:
-        async with asyncio.timeout_at(self._deadline()):
+        deadline = self._deadline()
+        self._life.due_at = self._life.clock.now() + deadline - asyncio.get_running_loop().time()
+        async with asyncio.timeout_at(deadline):
             return await response.content.readany()
 
     def _deadline(self) -> float:

@@ -20,6 +20,7 @@ from herd.dataplane.answer import refusal, send_error
 from herd.dataplane.body import for_node
 from herd.dataplane.client import Client, ClientGone, Receive, Scope, Send
 from herd.dataplane.dialects import Endpoint
+from herd.dataplane.flights import Flights
 from herd.dataplane.life import Life, http_status_of
 from herd.dataplane.parse import Parsed, parse
 from herd.dataplane.relay import Limits, Relay
@@ -32,6 +33,7 @@ from herd.telemetry.trace_ids import new_span_id, traceparent
 logger = logging.getLogger(__name__)
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 NewIds = Callable[[str | None], TraceIds]
+STOPPING_RETRY_S = 5
 LEAST_RETRIES = 3  # requests that may be retried at once however few there are
 CLIENT_CLOSED = 499  # nginx's number for a client that left; nobody receives it
 
@@ -49,7 +51,8 @@ class DataPlane:
         self.emit = emit
         self.new_ids = new_ids
         self.policy = Policy(loaded_fallback=settings.flag("loaded_fallback"))
-        self.lives: dict[str, Life] = {}
+        self.flights = Flights()
+        self.stopping = False
 
     async def serve(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one inference request; it ends in exactly one Finished."""
@@ -74,7 +77,7 @@ class DataPlane:
             status, http_status = life.status_of(error, client.started), http_status_of(error, client.started)
         finally:
             self._end(life, life.finished(status, http_status, error))
-        if error and not client.gone:
+        if error and not client.gone and not isinstance(error, errors.Stuck):
             with suppress(asyncio.CancelledError):  # the client left while it was told
                 await send_error(client, life, error)
 
@@ -87,16 +90,28 @@ class DataPlane:
             self.slots.replan()
         return bool(changes)
 
+    def reap(self) -> None:
+        """End the requests that are stuck; called about once a second."""
+        for life in self.flights.reap():
+            node_id, model = (life.chosen.node_id, life.chosen.model) if life.chosen else (None, None)
+            data = {"request_id": life.request_id, "trace_id": life.ids.trace_id}
+            self.emit(FleetChanged(life.clock.now(), "zombie_reaped", node_id, model, data))
+
+    async def drain(self, grace_s: float) -> None:
+        """Take no more requests, let the running ones end, and after `grace_s` end those that are left."""
+        self.stopping = True
+        await self.flights.drain(grace_s)
+
     def _begin(self, endpoint: Endpoint, client: Client) -> Life:
         request_id = request_id_for(client)
-        if request_id in self.lives:
+        if request_id in self.flights:
             request_id = uuid.uuid4().hex  # two requests under one id would be one row
         life = Life(request_id, self.new_ids(client.named.get("traceparent")), endpoint, client.address, self.policy)
-        self.lives[request_id] = life
+        self.flights.add(life, client)
         return life
 
     def _end(self, life: Life, event: Finished) -> None:
-        del self.lives[life.request_id]
+        self.flights.remove(life)
         if event.status is Status.INCOMPLETE and event.chosen:
             self.emit(
                 StreamBroken(event.request_id, event.ids.trace_id, event.chosen.node_id, event.chosen.model,
@@ -110,6 +125,8 @@ class DataPlane:
         parsed = parse(life.endpoint, body, client.named, client.address)
         life.request, life.dropped_tags = parsed.request, parsed.dropped_tags
         async with client.watched():
+            if self.stopping:
+                raise errors.NoNode("the router is stopping", retry_after_s=STOPPING_RETRY_S)
             if not self._decide(life).plan:
                 raise refusal(life, parsed.model_as_asked)
             await self._try_nodes(life, client, parsed, body)
@@ -171,8 +188,8 @@ class DataPlane:
 
     def _budget_spent(self, life: Life) -> bool:
         # When everything fails, retries would multiply the load by the number of nodes just when there is least room.
-        retrying = sum(1 for other in self.lives.values() if other.retrying and other is not life)
-        allowed = max(LEAST_RETRIES, self.settings.number("retry_budget_pct") / 100 * len(self.lives))
+        retrying = sum(1 for other in self.flights if other.retrying and other is not life)
+        allowed = max(LEAST_RETRIES, self.settings.number("retry_budget_pct") / 100 * len(self.flights))
         life.budget_spent = retrying >= allowed
         return life.budget_spent
 

@@ -47,7 +47,7 @@ async def status(request: Request) -> Document:
             "nodes_total": len(nodes),
             "nodes_online": len(here),
             "models_loaded": sum(len(node["ollama"]["models_loaded"]) for node in here),
-            "requests_active": len(request.app.state.plane.lives),
+            "requests_active": len(request.app.state.plane.flights),
         },
         "nodes": nodes,
         "queues": {model: {"depth": depth} for model, depth in slots.depths().items()},

@@ -27,5 +27,5 @@ async def healthz() -> dict[str, str]:
 @router.get("/readyz")
 async def readyz(request: Request) -> Response:
     """200 while requests are taken, 503 once the router is stopping."""
-    stopping = request.app.state.upkeep.stopping
+    stopping = request.app.state.plane.stopping
     return JSONResponse({"status": "stopping" if stopping else "ready"}, status_code=503 if stopping else 200)

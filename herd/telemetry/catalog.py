@@ -7,6 +7,7 @@ It holds no state; closed lists of label values are the core's own enums.
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from herd.core.breaker import BreakerState
 from herd.core.events import Status
 from herd.core.routing import Reason, RejectionReason
 from herd.core.signals import SIGNALS
@@ -86,6 +87,7 @@ FALLBACK_REASON: Final = Label("reason", "as in the row", ("loaded_alternative",
 FROM_MODEL: Final = Label("from_model", "model asked for")
 TO_MODEL: Final = Label("to_model", "model that answered")
 ACTION: Final = Label("action", "what was done about num_ctx", ("stripped", "moved", "warned"))
+BREAKER_TO: Final = Label("to", "what it became", (BreakerState.OPEN.value, BreakerState.CLOSED.value))
 CODE_CLASS: Final = Label("code_class", "class of the node's HTTP status; none without an answer", CODE_CLASSES)
 OUTCOME: Final = Label("outcome", "what became of the row", ("written", "dropped", "failed"))
 LEVEL: Final = Label("level", "level of the line", LEVELS)
@@ -146,10 +148,15 @@ METRICS: Final = (
            (RETRY_REASON,)),
     Metric("herd_retries_exhausted_total", "counter",
            "Requests that failed on an error that another node might not have had.", (RETRY_REASON,)),
+    Metric("herd_retry_budget_exhausted_total", "counter",
+           "Requests not tried again because too many others were being retried."),
     Metric("herd_fallbacks_total", "counter", "Requests answered by another model than the one asked for.",
            (FROM_MODEL, TO_MODEL, FALLBACK_REASON)),
     Metric("herd_context_protection_total", "counter", "Times that a num_ctx would have made a node reload a model.",
            (ACTION,)),
+    Metric("herd_zombies_reaped_total", "counter", "Requests ended because nothing moved beyond every limit.", (NODE,)),
+    Metric("herd_breaker_state", "gauge", "Worst breaker of a node's models: 0 closed, 1 half open, 2 open.", (NODE,)),
+    Metric("herd_breaker_transitions_total", "counter", "Times that a breaker opened or closed.", (NODE, BREAKER_TO)),
     Metric("herd_upstream_requests_total", "counter", "Attempts, by the class of the node's answer.",
            (NODE, CODE_CLASS)),
     Metric("herd_upstream_duration_seconds", "histogram", "Length of one attempt.", (NODE,), DURATIONS),

@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
-from herd.core.events import Attempt, ContextProtected, Event, Finished, Status
+from herd.core.events import Attempt, AttemptFailed, ContextProtected, Event, Finished, FleetChanged, Status
 from herd.core.routing import Reason
 from herd.telemetry import catalog
 from herd.telemetry.catalog import COLD_LOAD_S, NO_NODE, STALL_S, TOKEN_TYPES, UNKNOWN
@@ -28,6 +28,7 @@ ERROR_TYPES = frozenset(catalog.ERROR_TYPE.values or ())
 ENDPOINTS = frozenset(catalog.ENDPOINT.values or ())
 QUEUE_REASONS = frozenset(catalog.QUEUE_REASON.values or ())
 FALLBACK_REASONS = frozenset(catalog.FALLBACK_REASON.values or ())
+BREAKER_TO = frozenset(catalog.BREAKER_TO.values or ())
 ACTIONS = frozenset(catalog.ACTION.values or ())
 RETRYABLE = frozenset(catalog.RETRYABLE)
 # OpenMetrics wants neither `_sum` nor `_count` where values may be negative; the client leaves out only the first.
@@ -68,6 +69,9 @@ class MetricsSink:
         self._exhausted = made.counter("herd_retries_exhausted_total")
         self._fallbacks = made.counter("herd_fallbacks_total")
         self._context = made.counter("herd_context_protection_total")
+        self._budget = made.counter("herd_retry_budget_exhausted_total").of()
+        self._zombies = made.counter("herd_zombies_reaped_total")
+        self._breakers = made.counter("herd_breaker_transitions_total")
         self._upstream = made.counter("herd_upstream_requests_total")
         self._upstream_time = made.histogram("herd_upstream_duration_seconds")
         self._loads = made.counter("herd_model_loads_total")
@@ -89,6 +93,12 @@ class MetricsSink:
             self._finished(event)
         elif isinstance(event, ContextProtected) and event.action.action in ACTIONS:
             self._context.of(event.action.action).inc()
+        elif isinstance(event, AttemptFailed) and event.budget_spent:
+            self._budget.inc()
+        elif isinstance(event, FleetChanged) and event.kind == "zombie_reaped":
+            self._zombies.of(self.nodes.of(event.node_id) if event.node_id else NO_NODE).inc()
+        elif isinstance(event, FleetChanged) and event.kind == "breaker_changed" and event.data["to"] in BREAKER_TO:
+            self._breakers.of(self.nodes.of(event.node_id), str(event.data["to"])).inc()
 
     def set_known(self, nodes: Mapping[str, Collection[str]]) -> None:
         """Take the fleet's nodes with the models of each: series come at zero, and go with who left."""
@@ -204,7 +214,7 @@ class MetricsSink:
 
     def _attempt(self, event: Finished, attempt: Attempt) -> None:
         node = self.nodes.of(attempt.node_id)
-        first = event.decision.reason if event.decision else None
+        first = event.decision.reason if event.decision and event.retry_count else event.reason
         if reason := (Reason.RETRY if attempt.number > 1 else first):
             self._decisions.of(node, reason).inc()
         self._upstream.of(node, _code_class(attempt.http_status)).inc()

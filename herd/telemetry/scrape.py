@@ -12,10 +12,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.metrics_core import Metric
 
 from herd import wire
+from herd.core.breaker import BreakerState
 from herd.telemetry.catalog import BY_NAME, LEVELS, UNKNOWN
 from herd.telemetry.labels import Names, clean
 
 Row = tuple[tuple[str, ...], float]
+BREAKERS = (BreakerState.CLOSED.value, BreakerState.HALF_OPEN.value, BreakerState.OPEN.value)
 PRESSURES = {"normal": 0.0, "warn": 1.0, "critical": 2.0}
 
 
@@ -49,6 +51,7 @@ class NodeView:
     disk_free: int | None = None
     gpus: tuple[GpuView, ...] = ()
     models_loaded: Mapping[str, int] = field(default_factory=dict)
+    breaker: str = BreakerState.CLOSED.value
 
 
 class StoreCounts(Protocol):
@@ -95,7 +98,9 @@ class ScrapeView:
     sink_failures: int = 0
 
 
-def node_view(beat: wire.Heartbeat, up: bool, draining: bool, last_seen: float, in_flight: int) -> NodeView:
+def node_view(
+    beat: wire.Heartbeat, up: bool, draining: bool, last_seen: float, in_flight: int, breaker: str = BREAKERS[0]
+) -> NodeView:
     """A node's view from its last heartbeat and from what the router knows of it."""
     indices = [gpu.index for gpu in beat.gpus]
     if len(set(indices)) < len(indices):
@@ -107,6 +112,7 @@ def node_view(beat: wire.Heartbeat, up: bool, draining: bool, last_seen: float, 
         last_seen=last_seen,
         engine=beat.engine.kind,
         in_flight=in_flight,
+        breaker=breaker,
         cpu=beat.cpu.utilization,
         memory_total=beat.memory.total_bytes,
         memory_used=beat.memory.used_bytes,
@@ -129,6 +135,7 @@ OF_NODE: Mapping[str, Callable[[NodeView], Iterable[Row]]] = {
     "herd_node_up": lambda node: [((), node.up)],
     "herd_node_last_seen_timestamp_seconds": lambda node: [((), node.last_seen)],
     "herd_node_draining": lambda node: [((), node.draining)],
+    "herd_breaker_state": lambda node: [((), BREAKERS.index(node.breaker))],
     "herd_node_cpu_ratio": lambda node: [((), node.cpu)],
     "herd_node_memory_bytes": lambda node: [
         (("total",), node.memory_total), (("used",), node.memory_used), (("available",), node.memory_available)],

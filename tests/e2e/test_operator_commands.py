@@ -110,7 +110,7 @@ def test_retry_frequency_by_node(operated):
     assert sum(int(row[2]) for row in found) >= 16
 
 
-def test_fallback_frequency(operated):
+def test_how_often_which_fallback_answered(operated):
     """Which models are not what was asked for."""
     found = sql(
         operated,

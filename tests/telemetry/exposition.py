@@ -6,7 +6,16 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from herd.core.events import ContextAction, ContextProtected, Event, Finished, Status, Usage
+from herd.core.events import (
+    AttemptFailed,
+    ContextAction,
+    ContextProtected,
+    Event,
+    Finished,
+    FleetChanged,
+    Status,
+    Usage,
+)
 from herd.telemetry.metrics import OPENMETRICS, MetricsSink
 from herd.telemetry.scrape import GpuView, LogStats, NodeView, ScrapeView, SpanStats
 from tests.store import builders
@@ -73,7 +82,7 @@ def node_view(node_id: str = "ada", **changes: object) -> NodeView:
         node_id=node_id, up=True, draining=True, last_seen=builders.NOON, engine="ollama", in_flight=3, cpu=0.25,
         memory_total=32_000, memory_used=12_000, memory_available=20_000, pressure="warn", agent_version="1.2.3",
         engine_version="0.11.4", disk_free=500_000, gpus=(GpuView(0, 24_000, 8_000, 0.5),),
-        models_loaded={MODEL: 3_000},
+        models_loaded={MODEL: 3_000}, breaker="open",
     )  # fmt: skip
     return replace(usual, **changes)  # type: ignore[arg-type]
 
@@ -116,4 +125,7 @@ def script() -> list[Event]:
         gave_up(),
         waited_too_long,
         ContextProtected("r1", "0" * 31 + "1", action),
+        AttemptFailed("r1", "0" * 31 + "1", retried().attempts[0], will_retry=False, budget_spent=True),
+        FleetChanged(1.0, "zombie_reaped", "ada", MODEL),
+        FleetChanged(1.0, "breaker_changed", "ada", MODEL, {"to": "open"}),
     ]
