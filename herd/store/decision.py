@@ -41,7 +41,7 @@ _UNSAID: Final[Mapping[type, Mapping[str, Any]]] = {
     Loaded: {"vram_bytes": 0, "context_length": None, "expires_at": None},
     Traffic: {
         "in_flight": 0, "in_flight_node": 0, "waiting": 0, "slots": None, "ttft_s": None, "load_s": None,
-        "unloaded_at": None, "breaker_open": False,
+        "hold_s": None, "unloaded_at": None, "breaker_open": False,
     },
     Policy: {}, Candidate: {}, Rejection: {}, Decision: {},
 }  # fmt: skip

@@ -98,8 +98,8 @@ class StoreFile:
             connection.close()
 
     def _leave_moved(self, connection: sqlite3.Connection) -> None:
-        # The log belongs to the file that was moved away. Left as it is beside another file, SQLite would take its pages
-        # for that one's.
+        # The log belongs to the file that was moved away. Left as it is beside another file, SQLite would take its
+        # pages for that one's.
         with suppress(sqlite3.Error):
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self.close()

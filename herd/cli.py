@@ -1,0 +1,237 @@
+"""The command line `herd`: which commands and options there are, and which file does the work.
+
+It imports nothing heavy and prints nothing but help and sentences about what went wrong; a command's file is imported
+when that command is given.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from io import TextIOWrapper
+from typing import Any, Final
+
+from herd import __version__
+from herd.commands import CommandError
+from herd.commands.moments import moment
+from herd.config import TABLE, Setting, SettingError, Value, load
+
+DESCRIPTION = """\
+Herd is one address in front of all your Ollama and llama.cpp servers: it sends each request to the machine that
+answers it best, and keeps a record from which you can tell, for any request ever served, where it went and why.
+
+quick start, in two terminals:
+  herd                 the router, at http://127.0.0.1:11435; point any OpenAI, Anthropic or Ollama client at it
+  herd-node            beside each Ollama: tells the router what that machine has and does
+Without any Ollama at hand: herd demo
+
+where data lives:
+  ~/.fleet-manager/latency.db          one row a request; read it with sqlite3 whenever you like
+  ~/.fleet-manager/logs/herd.jsonl     one JSON object a line
+  ~/.fleet-manager/config.toml         yours to write: any router option, as `log_level = "DEBUG"`
+A router option is also an environment variable: --log-level is HERD_LOG_LEVEL.
+
+`herd docs operations` has the commands of every day, `herd docs` all else.
+"""
+STATUSES: Final = ("completed", "failed", "incomplete", "client_disconnected", "rejected")
+BROKEN_PIPE: Final = 141  # what a shell reports of a program that a closed pipe ended
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of a command, as argparse takes it."""
+
+    flag: str
+    keywords: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: the module whose `run` does it, a line about it, its options."""
+
+    module: str
+    help: str
+    options: tuple[Option, ...] = ()
+
+
+def count(least: int, most: int) -> Any:
+    """An option's type: a whole number within bounds."""
+
+    def number(text: str) -> int:
+        if text.isascii() and text.isdigit() and least <= int(text) <= most:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
+
+    return number
+
+
+def seconds(text: str) -> float:
+    """An option's type: seconds above 0."""
+    with suppress(ValueError):
+        if 0 < (found := float(text)) < float("inf"):
+            return found
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+
+
+URL = Option("--url", {"metavar": "URL", "help": "the router (default: HERD_URL, else this machine's)"})
+DATA_DIR = Option("--data-dir", {"metavar": "DIR", "help": "read the files of DIR (default: ~/.fleet-manager)"})
+JSON = Option("--json", {"action": "store_true", "help": "for programs: JSON with stable keys, no colour"})
+SINCE = Option("--since", {"metavar": "WHEN", "type": moment, "help": "only from then on: 10m, 2h, 3d or ISO 8601"})
+LIMIT = Option("--limit", {"metavar": "N", "type": count(1, 1000), "default": 20, "help": "how many (default: 20)"})
+EITHER = Option("--data-dir", {"metavar": "DIR", "help": "read the database of DIR instead of asking a router"})
+
+COMMANDS: Final[Mapping[str, Command]] = {
+    "demo": Command("herd.commands.demo", "a router with simulated nodes and traffic, to look at everything", (
+        Option("--port", {"metavar": "PORT", "type": count(1, 65535), "default": 11435, "help": "default: 11435"}),
+        Option("--data-dir", {"metavar": "DIR", "help": "keep its data in DIR (default: a directory of its own)"}),
+        Option("--seconds", {"metavar": "S", "type": seconds, "help": "end after S seconds (default: Ctrl-C ends it)"}),
+    )),
+    "status": Command("herd.commands.status", "the fleet at a glance: nodes, memory, models, queues", (URL, JSON)),
+    "traces": Command("herd.commands.traces", "the latest requests, newest first, with filters", (
+        LIMIT,
+        Option("--status", {"metavar": "STATUS", "choices": STATUSES, "help": f"one of {', '.join(STATUSES)}"}),
+        Option("--model", {"metavar": "MODEL", "help": "answered by MODEL"}),
+        Option("--node", {"metavar": "NODE", "help": "answered by NODE"}),
+        Option("--tag", {"metavar": "TAG", "help": "with this tag"}),
+        SINCE,
+        Option("--q", {"metavar": "TEXT", "help": "with TEXT in ids, models, nodes, tags or errors"}),
+        URL, EITHER, JSON,
+    )),
+    "explain": Command("herd.commands.explain", "one request's life, and why it went where it went", (
+        Option("request_id", {"metavar": "REQUEST_ID", "help": "its id, or as much of its beginning as is unique"}),
+        URL, EITHER, JSON,
+    )),
+    "logs": Command("herd.commands.logs", "the last lines of the log, readable", (
+        Option("--level", {"metavar": "LEVEL", "type": str.upper, "help": "at least this level: WARNING, ERROR, …",
+                           "choices": ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")}),
+        Option("--grep", {"metavar": "TEXT", "help": "only lines that contain TEXT, whatever its case"}),
+        LIMIT, DATA_DIR, JSON,
+    )),
+    "audit": Command("herd.commands.audit", "do database, log and metrics agree about every request?",
+                     (SINCE, URL, DATA_DIR, JSON)),
+    "docs": Command("herd.commands.docs", "settings, metrics, errors, signals, endpoints, operations", (
+        Option("topic", {"metavar": "TOPIC", "nargs": "?", "help": "what to print (default: list the topics)"}),
+        Option("--write", {"metavar": "DIR", "help": "write all of them as Markdown files to DIR"}),
+        JSON,
+    )),
+}  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the command line says; returns the exit code: 2 for a wrong command line, 1 for a failure."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a model's name may be no valid text
+    try:
+        code = _do(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read has seen enough; the interpreter must not complain when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _do(argv: Sequence[str] | None) -> int:
+    try:
+        arguments = parser().parse_args(argv)
+        if arguments.command is None:
+            settings = load(given_settings(arguments))
+            return int(import_module("herd.commands.start").run(settings))
+        return _command(arguments)
+    except SettingError as error:
+        return _say(str(error), 2)
+    except CommandError as error:
+        return _say(str(error), 1)
+    except SystemExit as end:  # argparse's own, after help or an error
+        return end.code if isinstance(end.code, int) else 1
+
+
+def _command(arguments: argparse.Namespace) -> int:
+    if wrong := given_settings(arguments):
+        flag, command = _flag(next(iter(wrong))), arguments.command
+        return _say(f"{flag} is an option of the router; those of `herd {command}` stand behind its name", 2)
+    module = import_module(COMMANDS[arguments.command].module)
+    if arguments.command == "demo":
+        return int(module.run_demo(arguments.port, arguments.data_dir, arguments.seconds))
+    return int(module.run(arguments))
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and options."""
+    made = argparse.ArgumentParser(
+        prog="herd",
+        usage="herd [router options]\n       herd COMMAND [options]        (herd COMMAND --help)",
+        description=DESCRIPTION,
+        formatter_class=_Help,
+        allow_abbrev=False,
+    )
+    made.add_argument("--version", action="version", version=f"herd {__version__}")
+    commands = made.add_subparsers(dest="command", title="commands", metavar="", prog="herd")
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(
+            name, help=command.help, description=_sentence(command.help), allow_abbrev=False, formatter_class=_Help
+        )
+        for option in command.options:
+            sub.add_argument(option.flag, **option.keywords)
+    group = made.add_argument_group("router options")
+    for setting in TABLE:
+        group.add_argument(_flag(setting.name), dest=f"setting {setting.name}", **_keywords(setting))
+    return made
+
+
+def given_settings(arguments: argparse.Namespace) -> dict[str, Value]:
+    """The settings that the command line names, by name; `config.load` checks those that are of the wrong type."""
+    found = {key.partition(" ")[2]: value for key, value in vars(arguments).items() if key.startswith("setting ")}
+    return {setting.name: _typed(setting, found[setting.name]) for setting in TABLE if setting.name in found}
+
+
+def _typed(setting: Setting, value: Value) -> Value:
+    if isinstance(value, str) and not isinstance(setting.default, bool):
+        with suppress(ValueError):
+            return type(setting.default)(value)
+    return value
+
+
+def _keywords(setting: Setting) -> dict[str, Any]:
+    text = f"{setting.help.rstrip('.')} (default: {shown(setting.default)})".replace("%", "%%")
+    if isinstance(setting.default, bool):
+        return {"action": argparse.BooleanOptionalAction, "default": argparse.SUPPRESS, "help": text}
+    metavar = "|".join(setting.choices) or {int: "N", float: "SECONDS"}.get(type(setting.default), "TEXT")
+    return {"metavar": metavar, "default": argparse.SUPPRESS, "help": text}
+
+
+def shown(value: Value) -> str:
+    """A setting's value as help and documents write it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value) or "none"
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('?') else '.'}"
+
+
+def _say(text: str, code: int) -> int:
+    print(f"herd: {text}", file=sys.stderr)
+    return code
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Help with room for the options' names, at most 110 wide."""
+
+    def __init__(self, prog: str) -> None:
+        try:
+            width = min(110, os.get_terminal_size().columns)
+        except OSError:
+            width = 110
+        super().__init__(prog, max_help_position=34, width=width)

@@ -1,0 +1,58 @@
+"""Every path that the router serves, read from the tables and routers that serve them."""
+
+from collections.abc import Iterator, Sequence
+from inspect import getdoc
+from typing import Any, Final
+
+from fastapi.routing import APIRoute
+
+from herd.core.placement import NEEDS_ROOM
+from herd.core.request import Dialect
+from herd.dataplane.dialects import ENDPOINTS, Endpoint
+from herd.routes import dashboard_api, fleet, merged, operations
+from herd.routes.inference import MANAGED
+
+CONTROL: Final = (
+    ("merged", merged.router),
+    ("fleet", fleet.router),
+    ("dashboard", dashboard_api.router),
+    ("operations", operations.router),
+)
+NAMES: Final = {Dialect.OLLAMA: "Ollama", Dialect.OPENAI: "OpenAI", Dialect.ANTHROPIC: "Anthropic"}
+BLOBS: Final = "/api/blobs/{digest}"
+
+
+def endpoints() -> list[dict[str, Any]]:
+    """Each endpoint with its methods, its kind and its meaning, in the order in which a reader wants them."""
+    found = [_inference(endpoint) for endpoint in ENDPOINTS.values()]
+    found += [_managed(path, methods) for path, methods in MANAGED.items()]
+    found.append(_managed(BLOBS, ["HEAD", "POST"]))
+    return [*found, *_control()]
+
+
+def _inference(endpoint: Endpoint) -> dict[str, Any]:
+    streams = "streams unless `stream` is false" if endpoint.streams_unasked else "streams if `stream` is true"
+    operation = endpoint.operation.replace("_", " ")
+    told = f"{operation} in {NAMES[endpoint.dialect]}'s dialect" + ("" if operation == "embeddings" else f"; {streams}")
+    return _entry(["POST"], endpoint.path, "inference", f"{told[:1].upper()}{told[1:]}.")
+
+
+def _managed(path: str, methods: list[str]) -> dict[str, Any]:
+    roomy = path.replace("/{digest}", "") in NEEDS_ROOM
+    where = "the node with the largest memory" if roomy else "a node that holds the model"
+    return _entry(
+        methods, path, "management", f"Handed to the node that `node_id` names, else to {where}.", ["node_id"]
+    )
+
+
+def _control() -> Iterator[dict[str, Any]]:
+    for kind, router in CONTROL:
+        for route in router.routes:
+            if isinstance(route, APIRoute):
+                meaning = " ".join((getdoc(route.endpoint) or "").split())
+                query = [parameter.alias for parameter in route.dependant.query_params]
+                yield _entry(sorted(route.methods or ()), route.path.replace(":path}", "}"), kind, meaning, query)
+
+
+def _entry(methods: list[str], path: str, kind: str, meaning: str, query: Sequence[str] = ()) -> dict[str, Any]:
+    return {"methods": methods, "path": path, "kind": kind, "query": list(query), "help": meaning}

@@ -1,0 +1,148 @@
+"""`herd explain`: one request's life, every candidate and every node left out, and the decision made again.
+
+It shows what is stored; that the replay agrees is `decide`'s own word, not this file's.
+"""
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from rich.console import RenderableType
+
+from herd.commands.moments import duration, milliseconds
+from herd.commands.output import cell, show, show_json, table
+from herd.commands.reasons import reason_sentence
+from herd.commands.records import first_that_knows
+from herd.core.routing import RejectionReason
+from herd.core.signals import SIGNALS
+from herd.dataplane.answer import REASON_WORDS
+
+Document = Mapping[str, Any]
+POINTS: Final = (*(name.upper().replace("_", "\n") for name in SIGNALS), "TOTAL")
+LEFT_OUT: Final = ("NODE", "MODEL", "WHY")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print everything about a request; 1 where the stored decision is not what `decide` says today."""
+    found = first_that_knows(arguments, lambda records: records.one(arguments.request_id))
+    if arguments.json:
+        show_json(found)
+    else:
+        show(*_parts(found))
+    return 0 if found["decision"] is None or found["decision"]["replays"] else 1
+
+
+def _parts(found: Document) -> Iterator[RenderableType]:
+    yield cell(f"Request {found['request_id']}", "bold")
+    yield from _summary(found)
+    yield from ("", cell("Life", "bold"))
+    yield table(("AT", "AFTER", ""), _life(found), ("AFTER",))
+    decision = found["decision"]
+    if decision is None:
+        yield from ("", f"No decision to show: {found['decision_missing']}.")
+        return
+    yield from ("", cell("Decision", "bold"), reason_sentence(found))
+    if decision["plan"]:
+        yield from ("", table(("", "NODE", "MODEL", "LOADED", "PREDICTED\nTTFT", *POINTS), _plan(found), POINTS))
+    if decision["rejected"]:
+        yield from ("", cell("Left out", "bold"), table(LEFT_OUT, _left_out(decision["rejected"])))
+    yield ""
+    yield from _replay(decision)
+
+
+def _summary(found: Document) -> Iterator[str]:
+    served = f"{found['model']} on {found['node_id']}" if found["node_id"] else "by no node"
+    fallback = f" (fallback: {found['fallback_reason']})" if found["fallback_used"] else ""
+    asked = f"{found['original_model'] or 'no model'} at {found['endpoint']}"
+    lines = {
+        "status": f"{found['status']}, HTTP {found['http_status']}, after {milliseconds(found['latency_ms'])}",
+        "error": " ".join(f"{found['error_type']}: {found['error_message']}".split()) if found["error_type"] else None,
+        "asked": f"{asked}, streamed" if found["stream"] else asked,
+        "answered": f"{served}{fallback}",
+        "tokens": _tokens(found),
+        "herd took": milliseconds(found["overhead_ms"]),
+        "tags": ", ".join(found["tags"]) if found["tags"] else None,
+        "trace": found["trace_id"],
+    }
+    return (f"  {name:<10}{text}" for name, text in lines.items() if text is not None)
+
+
+def _tokens(found: Document) -> str | None:
+    counts = [(found["prompt_tokens"], "in"), (found["completion_tokens"], "out")]
+    told = ", ".join(f"{count} {word}" for count, word in counts if count is not None)
+    return f"{told} ({found['tokens_source']})" if told else None
+
+
+def _life(found: Document) -> list[tuple[object, ...]]:
+    """What happened when, in the order of time."""
+    began = found["timestamp"]
+    moments = [
+        (began, f"received from {found['client_ip'] or 'an unknown address'}"),
+        *_waiting(found),
+        *(moment for attempt in found["attempts"] for moment in _attempt(attempt)),
+        (found["finished_at"], f"end: {found['status']}"),
+    ]
+    moments.sort(key=lambda moment: moment[0])
+    return [(_clock(at), f"+{duration(max(0.0, at - began))}", " ".join(text.split())) for at, text in moments]
+
+
+def _waiting(found: Document) -> Iterator[tuple[float, str]]:
+    if found["queue_ms"]:
+        until = found["attempts"][0]["started_at"] if found["attempts"] else found["finished_at"]
+        began = max(found["timestamp"], until - found["queue_ms"] / 1000)
+        yield began, f"waits for a slot, {milliseconds(found['queue_ms'])} in all"
+
+
+def _attempt(attempt: Document) -> Iterator[tuple[float, str]]:
+    name = f"attempt {attempt['number']}"
+    again = ", on a fresh connection" if attempt["reconnected"] else ""
+    yield attempt["started_at"], f"{name}: {attempt['model']} on {attempt['node_id']}{again}"
+    if attempt["first_content_at"] is not None:
+        yield attempt["first_content_at"], f"{name}: first content"
+    if attempt["error_type"]:
+        yield attempt["ended_at"], f"{name} failed, {attempt['error_type']}: {attempt['error_message']}"
+    else:
+        yield attempt["ended_at"], f"{name}: answered, HTTP {attempt['http_status']}"
+
+
+def _plan(found: Document) -> Iterator[tuple[object, ...]]:
+    for entry in found["decision"]["plan"]:
+        chosen = (entry["node_id"], entry["model"]) == (found["node_id"], found["model"])
+        points = (f"{entry['signals'][name]:.2f}" for name in SIGNALS)
+        yield (
+            "→" if chosen else "",
+            cell(entry["node_id"], "bold" if chosen else ""),
+            entry["model"],
+            "yes" if entry["loaded"] else "no",
+            duration(entry["predicted_ttft_s"]),
+            *points,
+            f"{entry['total']:.2f}",
+        )
+
+
+def _left_out(rejected: Sequence[Document]) -> Iterator[tuple[object, ...]]:
+    for entry in rejected:
+        yield entry["node_id"], entry["model"], REASON_WORDS[RejectionReason(entry["reason"])]
+
+
+def _replay(decision: Document) -> Iterator[str]:
+    if decision["replays"]:
+        yield "replayed: same plan"
+        return
+    yield "replayed: NOT the same plan. `decide` says today:"
+    again = decision["replayed"]
+    for what in ("plan", "rejected", "reason", "fallback_reason"):
+        if again[what] != decision[what]:
+            yield f"  {what}: {_told(decision[what])} is stored, {_told(again[what])} comes out now"
+
+
+def _told(value: object) -> str:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return str(value)
+    entries = (f"{each['node_id']}/{each['model']} {each.get('total', each.get('reason'))}" for each in value)
+    return ", ".join(entries) or "nothing"
+
+
+def _clock(at: float) -> str:
+    return datetime.fromtimestamp(at).strftime("%H:%M:%S.%f")[:-3]

@@ -1,0 +1,74 @@
+"""How commands print: tables and lines for people, JSON for programs. Knows nothing of what it prints.
+
+Lines are as long as they need to be: a terminal wraps them, and what is copied out of them is whole. Colour is for
+terminals, and for none with NO_COLOR.
+"""
+
+import json
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+UNBOUNDED: Final = 100_000
+TRAILING: Final = re.compile(r"(?: |\x1b\[[0-9;]*m)+$")  # the blanks that fill a column, not the end of its colour
+STYLES: Final = {
+    "online": "green", "degraded": "yellow", "offline": "red", "normal": "green", "warn": "yellow", "critical": "red",
+    "completed": "green", "failed": "red", "incomplete": "red", "rejected": "yellow", "client_disconnected": "yellow",
+    "DEBUG": "dim", "INFO": "", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red",
+    "yes": "green", "NO": "red",
+}  # fmt: skip
+
+
+def show(*parts: RenderableType, width: int = UNBOUNDED) -> None:
+    """Print texts and tables, one after the other; a string is taken as it is, never as markup."""
+    console = Console(
+        width=width,
+        color_system=None if os.environ.get("NO_COLOR") else "auto",
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
+    with console.capture() as capture:
+        for part in parts:
+            console.print(cell(part) if isinstance(part, str) else part)
+    for line in capture.get().split("\n")[:-1]:
+        print(TRAILING.sub(lambda found: found[0].replace(" ", ""), line))
+
+
+def show_json(document: object) -> None:
+    """Print a document for programs: ASCII, indented, its keys in their own order."""
+    print(json.dumps(document, indent=2))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]], right: Iterable[str] = ()) -> Table:
+    """A table without lines; `right` names the columns of numbers. A heading may have several lines."""
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    numbers = set(right)
+    for name in head:
+        made.add_column(name, justify="right" if name in numbers else "left", vertical="bottom", no_wrap=True)
+    for row in rows:
+        made.add_row(*(value if isinstance(value, Text) else cell(value) for value in row))
+    return made
+
+
+def cell(value: object, style: str | None = None) -> Text:
+    """A value as text, with the colour of its word if it is one of `STYLES`; `-` for None."""
+    text = "-" if value is None else harmless(str(value))
+    return Text(text, STYLES.get(text, "") if style is None else style)
+
+
+def harmless(text: str) -> str:
+    """The text without what would steer a terminal: clients choose model names, tags and parts of error messages."""
+    if text.isprintable():
+        return text
+    return "".join(char if char == "\n" or unicodedata.category(char)[0] != "C" else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")

@@ -1,0 +1,91 @@
+"""The reference as data: settings, metrics, errors, signals and the operator's commands, from the router's own tables.
+
+A topic is a list of entries of one shape; `pages` makes documents of them.
+"""
+
+import re
+from inspect import getdoc
+from pathlib import Path
+from typing import Any, Final
+
+from herd.config import TABLE
+from herd.core.signals import SIGNALS
+from herd.errors import AttemptError, HerdError
+from herd.telemetry.catalog import METRICS
+
+Entries = list[dict[str, Any]]
+TYPES: Final = {bool: "true or false", int: "whole number", float: "number", str: "text"}
+OPERATIONS: Final = Path(__file__).with_name("operations.md")
+BLOCK: Final = re.compile(r"(^```sh\n.*?^```$)", re.MULTILINE | re.DOTALL)
+
+
+def settings() -> Entries:
+    """Every setting with its type, default and meaning."""
+    return [
+        {
+            "name": setting.name,
+            "type": TYPES[type(setting.default)],
+            "choices": list(setting.choices),
+            "default": setting.default,
+            "runtime": setting.runtime,
+            "option": f"--{setting.name.replace('_', '-')}",
+            "environment": f"HERD_{setting.name.upper()}",
+            "help": setting.help,
+        }
+        for setting in TABLE
+    ]
+
+
+def metrics() -> Entries:
+    """Every metric with its kind, labels and meaning."""
+    return [
+        {
+            "name": metric.name,
+            "type": metric.kind,
+            "labels": [label.name for label in metric.labels],
+            "buckets": list(metric.buckets),
+            "exemplars": metric.exemplar,
+            "help": metric.help,
+        }
+        for metric in METRICS
+    ]
+
+
+def errors() -> Entries:
+    """Every error of the tree that a request can end with."""
+    return [
+        {
+            "error": kind.__name__,
+            "error_type": kind.error_type,
+            "status": kind.status,
+            "retryable": kind.retryable,
+            "where": "node" if issubclass(kind, AttemptError) else "herd",
+            "help": getdoc(kind) or "",
+        }
+        for kind in _leaves(HerdError)
+    ]
+
+
+def signals() -> Entries:
+    """The seven signals with their ranges."""
+    return [
+        {"name": name, "least": least, "most": most, "help": (getdoc(function) or "").partition(": ")[2]}
+        for name, (function, least, most) in SIGNALS.items()
+    ]
+
+
+def operations() -> Entries:
+    """The operator's commands, each with the task that it belongs to."""
+    found: Entries = []
+    heading = ""
+    for part in BLOCK.split(OPERATIONS.read_text(encoding="utf-8")):
+        if not part.startswith("```sh\n"):
+            heading = next((line[3:] for line in reversed(part.splitlines()) if line.startswith("## ")), heading)
+        else:
+            found.append({"task": heading, "command": part.removeprefix("```sh\n").removesuffix("```").rstrip()})
+    return found
+
+
+def _leaves(kind: type[HerdError]) -> list[type[HerdError]]:
+    below = kind.__subclasses__()
+    return [leaf for child in below for leaf in _leaves(child)] if below else [kind]

@@ -1,0 +1,59 @@
+"""A command's way to a running router: one question, one document, or one sentence about why there is none."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import httpx
+
+from herd.commands import CommandError
+
+PATIENCE_S: Final = 10.0
+Parameters = Mapping[str, str | int | float | None]
+
+
+class RouterAway(CommandError):
+    """Nothing answers at the router's address."""
+
+
+class NotThere(CommandError):
+    """The router answers that it has no such thing."""
+
+
+def ask(url: str, path: str, expects: str, parameters: Parameters | None = None) -> dict[str, Any]:
+    """The document at a path of the router, which has the key `expects`; parameters that are None are left out.
+
+    Raises RouterAway, NotThere for a 404, CommandError for anything else that is no such document.
+    """
+    response = _get(url, path, parameters)
+    try:
+        document = response.json()
+    except ValueError:
+        document = None
+    if not isinstance(document, dict) or (response.status_code == 200 and expects not in document):
+        raise CommandError(f"what answers at {url} is not a herd router; name yours with --url")
+    if response.status_code == 404:
+        raise NotThere(f"{url}: {document.get('error') or document.get('detail') or 'there is no such thing'}")
+    if response.status_code != 200:
+        raise CommandError(f"{url}{path} answered {response.status_code}: {document.get('error', document)}")
+    return document
+
+
+def scrape(url: str) -> str:
+    """The text at /metrics. Raises RouterAway, or CommandError where there are none."""
+    response = _get(url, "/metrics", None)
+    if response.status_code != 200:
+        raise CommandError(f"{url}/metrics answered {response.status_code}; is it a herd router?")
+    return response.text
+
+
+def _get(url: str, path: str, parameters: Parameters | None) -> httpx.Response:
+    given = {name: value for name, value in (parameters or {}).items() if value is not None}
+    try:
+        # No proxy of the environment: a router is on this machine or in this network.
+        return httpx.get(f"{url}{path}", params=given, timeout=PATIENCE_S, trust_env=False)
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        raise CommandError(f"{url!r} is no address ({error}); --url takes one like http://box:11435") from None
+    except httpx.TimeoutException:
+        raise RouterAway(f"the router at {url} did not answer within {PATIENCE_S:.0f} s: has it hung?") from None
+    except httpx.HTTPError:
+        raise RouterAway(f"no router answers at {url}: start one with `herd`, or name yours with --url") from None

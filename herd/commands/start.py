@@ -1,0 +1,172 @@
+"""`herd`: starts the router in this process and ends it in order; knows sockets, signals and uvicorn, no requests."""
+
+import asyncio
+import errno
+import logging
+import signal
+import socket
+import sys
+from types import FrameType
+from typing import Final
+
+import uvicorn
+from fastapi import FastAPI
+
+from herd import __version__
+from herd.advertise import is_loopback
+from herd.app import build
+from herd.commands import CommandError
+from herd.commands.runfile import announced
+from herd.config import SettingError, Settings
+from herd.dataplane.serve import DataPlane
+
+logger = logging.getLogger(__name__)
+BACKLOG: Final = 2048
+WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
+
+
+def run(settings: Settings) -> int:
+    """Run the router until a signal; 0 for an orderly end, 1 where it could not start.
+
+    Raises CommandError where the data directory or the port cannot be had.
+    """
+    _make_data_dir(settings)
+    listener = listen(settings.text("host"), settings.count("port"))
+    with listener, announced(settings.data_dir, url_of(settings)):
+        app = build(settings)
+        if warning := open_door(settings.text("host")):
+            logger.warning(warning)
+        sys.stderr.write(start_block(settings, app))
+        sys.stderr.flush()
+        server = Server(_uvicorn_config(app), app.state.plane, settings.number("shutdown_grace_s"))
+        return _serve(server, listener)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; raises CommandError with what to do where there can be none."""
+    if port > 65535:  # getaddrinfo would take the remainder
+        raise SettingError(f"port is at most 65535, not {port}")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except (OSError, UnicodeError) as error:
+        raise CommandError(f"{host!r} is no address to listen on ({error}); choose one with --host") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise CommandError(_why_not(error, host, port)) from error
+    return listener
+
+
+def open_door(host: str) -> str | None:
+    """What to say of an address to listen on that is reachable from outside; None for loopback."""
+    return None if is_loopback(host) else f"Listening on {host}: anyone who reaches this port can use the fleet"
+
+
+def url_of(settings: Settings) -> str:
+    """The router's address as a client on this machine would write it."""
+    host, port = settings.text("host"), settings.count("port")
+    bracketed = f"[{host}]" if ":" in host else host
+    return f"http://{WILDCARDS.get(host, bracketed)}:{port}"
+
+
+def start_block(settings: Settings, app: FastAPI) -> str:
+    """What a person needs to know once the router is there."""
+    url = url_of(settings)
+    everywhere = " (and every other address of this machine)" if settings.text("host") in WILDCARDS else ""
+    pages = [f"  page      {url}/dashboard\n"] if "/dashboard" in {getattr(r, "path", "") for r in app.routes} else []
+    return "".join((
+        f"herd {__version__}\n",
+        f"  address   {url}{everywhere}\n",
+        f"  data      {settings.data_dir} (latency.db, logs/herd.jsonl)\n",
+        "  nodes     start `herd-node` beside each Ollama\n",
+        *pages,
+        f"  metrics   {url}/metrics\n",
+        "  look      herd status, herd traces, herd --help\n",
+    ))  # fmt: skip
+
+
+def _make_data_dir(settings: Settings) -> None:
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(
+            f"the data directory {settings.data_dir} cannot be made ({error.strerror}); choose another with --data-dir"
+        ) from error
+
+
+def _why_not(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"port {port} on {host} is in use, perhaps by another herd (`herd status` tells): "
+            "stop it, or choose another with --port"
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"this machine has no address {host}; --host takes one of its own, or 0.0.0.0 for all"
+    if error.errno == errno.EACCES:
+        return f"this user may not listen on port {port}; choose one over 1023 with --port"
+    return f"cannot listen on {host} port {port} ({error.strerror}); choose others with --host and --port"
+
+
+def _uvicorn_config(app: FastAPI) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        lifespan="on",
+        workers=1,
+        access_log=False,
+        log_config=None,  # its loggers go where all others go
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=1,  # `DataPlane.drain` has waited before
+    )
+
+
+class Server(uvicorn.Server):
+    """Lets running requests end before it closes its doors; a second signal closes them at once."""
+
+    def __init__(self, config: uvicorn.Config, plane: DataPlane, grace_s: float) -> None:
+        super().__init__(config)
+        self._plane = plane
+        self._grace_s = grace_s
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ending: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and remember the loop that a signal wakes."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets=sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal drains, the second one ends."""
+        if self._loop is None or self._plane.stopping:
+            super().handle_exit(sig, frame)
+        else:
+            self._loop.call_soon_threadsafe(self._begin_to_end, sig, frame)
+
+    def _begin_to_end(self, sig: int, frame: FrameType | None) -> None:
+        self._ending = asyncio.create_task(self._end(sig, frame))
+
+    async def _end(self, sig: int, frame: FrameType | None) -> None:
+        await self._plane.drain(self._grace_s)
+        super().handle_exit(sig, frame)
+
+
+def _serve(server: uvicorn.Server, listener: socket.socket) -> int:
+    ends: list[int] = []
+
+    def end(number: int, _: FrameType | None) -> None:
+        # uvicorn takes signals while it runs, and raises them again when it is done: then this is what they do.
+        ends.append(number)
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    server.run(sockets=[listener])
+    return 0 if server.started or ends else 1
