@@ -1,10 +1,13 @@
 """The settings: one table with name, default, meaning, and whether a setting may change while the router runs.
 
 Where a value comes from, later ones winning: default, `config.toml` in the data directory, `HERD_*` in the environment,
-the command line. A name or type that is not of the table stops the start, with a sentence that says which and where.
+the command line, a change at run time. A name or type that is not of the table stops the start, with a sentence that
+says which and where.
 """
 
+import math
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,11 +15,16 @@ from pathlib import Path
 from typing import Final, get_args
 
 Value = bool | int | float | str
+_NAME = r"[^=;,\s]+"
+RULES: Final = rf"(\s*{_NAME}\s*=\s*{_NAME}(\s*,\s*{_NAME})*\s*(;|$))*\s*"
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One row of the table; the type of `default` is the type of the setting. `minimum` holds for numbers."""
+    """One row of the table; the type of `default` is the type of the setting.
+
+    `minimum` and `maximum` hold for numbers, `pattern` for texts, whole. A `secret` is shown only in part.
+    """
 
     name: str
     default: Value
@@ -24,36 +32,107 @@ class Setting:
     runtime: bool = False
     minimum: float = 0
     choices: tuple[str, ...] = ()
+    maximum: float = 1e9
+    pattern: str = ""
+    secret: bool = False
+
+    def shown(self, value: Value) -> Value:
+        """The value as it may be shown to whoever reads the log or the page."""
+        if not self.secret or not value:
+            return value
+        address = re.match(r"[a-z]+://[^/@\s]+/", str(value))
+        return f"{address[0] if address else ''}…"
 
 
 TABLE: Final = (
     Setting("host", "127.0.0.1", "Address to listen on; one that is not loopback is reachable from outside."),
-    Setting("port", 11435, "Port to listen on.", minimum=1),
+    Setting("port", 11435, "Port to listen on.", minimum=1, maximum=65_535),
     Setting("data_dir", "~/.fleet-manager", "Where the database and the logs live."),
-    Setting("log_level", "INFO", "Least level that is logged.", choices=("DEBUG", "INFO", "WARNING", "ERROR")),
+    Setting("log_level", "INFO", "Least level that is logged.",
+            choices=("DEBUG", "INFO", "WARNING", "ERROR"), runtime=True),
     Setting("log_files_kept", 30, "Days of rotated log files that are kept.", minimum=1),
     Setting("allowed_hosts", "", "Further Host names to answer to, separated by commas; `*` for any."),
-    Setting("body_limit_mb", 100, "Largest request body, in MiB.", minimum=1),
-    Setting("heartbeat_degraded_s", 15.0, "A node without a heartbeat for this long is degraded.", minimum=1),
-    Setting("heartbeat_offline_s", 30.0, "A node without a heartbeat for this long is offline.", minimum=1),
-    Setting("queue_limit", 256, "Requests that may wait for one model; more are answered 429.", minimum=1),
-    Setting("queue_timeout_s", 120.0, "Longest wait for a slot; then 503.", minimum=0.1),
-    Setting("connect_timeout_s", 5.0, "Longest wait for a node to take a connection.", minimum=0.1),
-    Setting("first_byte_timeout_s", 300.0, "Longest wait for the first content from a node.", minimum=0.1),
-    Setting("load_timeout_s", 600.0, "What is added to that where the model has to be loaded first.", minimum=0),
-    Setting("stall_timeout_s", 120.0, "Longest silence within an answer.", minimum=0.1),
-    Setting("total_timeout_s", 3600.0, "Longest life of one attempt.", minimum=1),
-    Setting("retries", 2, "Further nodes that a request may be tried on before its first content.", minimum=0),
-    Setting("retry_budget_pct", 20.0, "Share of the requests in flight that may be on a retry (least: 3).", minimum=0),
+    Setting("body_limit_mb", 100, "Largest request body, in MiB.", minimum=1, runtime=True),
+    Setting("heartbeat_degraded_s", 15.0, "A node without a heartbeat for this long is degraded.",
+            minimum=1, runtime=True),
+    Setting("heartbeat_offline_s", 30.0, "A node without a heartbeat for this long is offline.",
+            minimum=1, runtime=True),
+    Setting("queue_limit", 256, "Requests that may wait for one model; more are answered 429.",
+            minimum=1, runtime=True),
+    Setting("queue_timeout_s", 120.0, "Longest wait for a slot; then 503.", minimum=0.1, runtime=True),
+    Setting("connect_timeout_s", 5.0, "Longest wait for a node to take a connection.", minimum=0.1, runtime=True),
+    Setting("first_byte_timeout_s", 300.0, "Longest wait for the first content from a node.",
+            minimum=0.1, runtime=True),
+    Setting("load_timeout_s", 600.0, "What is added to that where the model has to be loaded first.",
+            minimum=0, runtime=True),
+    Setting("stall_timeout_s", 120.0, "Longest silence within an answer.", minimum=0.1, runtime=True),
+    Setting("total_timeout_s", 3600.0, "Longest life of one attempt.", minimum=1, runtime=True),
+    Setting("retries", 2, "Further nodes that a request may be tried on before its first content.",
+            minimum=0, runtime=True),
+    Setting("retry_budget_pct", 20.0, "Share of the requests in flight that may be on a retry (least: 3).",
+            minimum=0, runtime=True),
     Setting("context_protection", "strip", "What to do with num_ctx that would make a node reload a model.",
-            choices=("strip", "warn", "off")),
-    Setting("loaded_fallback", True, "A loaded fallback that the client named beats a cold load."),
-    Setting("usage_in_streams", True, "Ask nodes for token counts in OpenAI streams where the client did not."),
-    Setting("retention_days", 30, "Days that rows are kept.", minimum=1),
-    Setting("store_limit_mb", 10_000, "Size of the database over which the oldest rows go, in MiB.", minimum=16),
+            choices=("strip", "warn", "off"), runtime=True),
+    Setting("loaded_fallback", True, "A loaded fallback that the client named beats a cold load.", runtime=True),
+    Setting("equivalent_models", "", "Models as good as another, where only they are loaded: `a = b, c; d = e`.",
+            runtime=True, pattern=RULES),
+    Setting("usage_in_streams", True, "Ask nodes for token counts in OpenAI streams where the client did not.",
+            runtime=True),
+    Setting("retention_days", 30, "Days that rows are kept.", minimum=1, runtime=True),
+    Setting("store_limit_mb", 10_000, "Size of the database over which the oldest rows go, in MiB.",
+            minimum=16, runtime=True),
     Setting("otlp_endpoint", "", "OTLP/HTTP endpoint for spans; empty: OTEL_EXPORTER_OTLP_ENDPOINT, or none."),
     Setting("advertise", True, "Announce the router by mDNS where it listens on more than loopback."),
     Setting("shutdown_grace_s", 30.0, "How long running requests may take to end at shutdown.", minimum=0),
+    Setting("webhook_url", "", "Where critical health findings and their recoveries are sent as JSON; empty: nowhere.",
+            runtime=True, pattern=r"https?://[!-~]+", secret=True),
+    Setting("health_min_requests", 20, "Requests that a rate needs before a health check judges it.",
+            minimum=1, runtime=True),
+    Setting("health_memory_warning_pct", 85.0, "Memory or VRAM in use from which memory_pressure warns.",
+            maximum=100, runtime=True),
+    Setting("health_memory_critical_pct", 95.0, "Memory or VRAM in use from which memory_pressure is critical.",
+            maximum=100, runtime=True),
+    Setting("health_node_errors_pct", 10.0, "Failed attempts of a node's last hour over which node_degraded warns.",
+            maximum=100, runtime=True),
+    Setting("health_idle_h", 24.0, "How long a node must be known before underutilized_node speaks of it.",
+            runtime=True),
+    Setting("health_fallback_warning_pct", 5.0, "Requests answered by a fallback over which vram_fallback warns.",
+            maximum=100, runtime=True),
+    Setting("health_zombies_critical", 10, "Requests reaped in a day over which zombie_reaper is critical.",
+            runtime=True),
+    Setting("health_thrash_loads", 4, "Loads and unloads of one model on one node in an hour from which it thrashes.",
+            minimum=2, runtime=True),
+    Setting("health_slow_factor", 3.0, "A request is slow at so many times the p95 latency of its model.",
+            minimum=1, runtime=True),
+    Setting("health_slow_floor_s", 30.0, "No request that is faster than this is called slow.", runtime=True),
+    Setting("health_slow_pct", 1.0, "Slow and timed out requests of a model over which request_timeouts warns.",
+            maximum=100, runtime=True),
+    Setting("health_error_warning_pct", 5.0, "Failed requests of a node or model over which error_rate warns.",
+            maximum=100, runtime=True),
+    Setting("health_error_critical_pct", 25.0, "Failed requests of a node or model over which error_rate is critical.",
+            maximum=100, runtime=True),
+    Setting("health_kv_ratio", 1.5, "Loaded size over the weights' size from which kv_cache_bloat looks at a model.",
+            minimum=1, runtime=True),
+    Setting("health_kv_info_pct", 15.0, "Share of a node's memory beyond the weights over which kv_cache_bloat speaks.",
+            maximum=100, runtime=True),
+    Setting("health_kv_warning_pct", 30.0, "The same share over which it warns.", maximum=100, runtime=True),
+    Setting("health_kv_critical_pct", 50.0, "The same share over which it is critical.", maximum=100, runtime=True),
+    Setting("health_retry_info", 0.3, "Retries per request over which retry_rate speaks.", runtime=True),
+    Setting("health_retry_warning", 0.5, "Retries per request over which retry_rate warns.", runtime=True),
+    Setting("health_disconnects_pct", 1.0, "Requests whose client left over which client_disconnects warns.",
+            maximum=100, runtime=True),
+    Setting("health_incomplete_pct", 0.5, "Answers without their proper end over which incomplete_streams warns.",
+            maximum=100, runtime=True),
+    Setting("health_context_factor", 4.0, "Loaded context over the largest request's tokens from which it is wasted.",
+            minimum=1, runtime=True),
+    Setting("health_clock_skew_s", 5.0, "Difference of a node's clock over which clock_skew warns.", runtime=True),
+    Setting("health_slo_pct", 99.0, "Requests that should succeed: the objective that slo_burn watches.",
+            maximum=99.99, runtime=True),
+    Setting("health_disk_warning_pct", 10.0, "Free share of a disk under which disk_low warns.",
+            maximum=100, runtime=True),
+    Setting("health_disk_critical_pct", 3.0, "Free share of a disk under which disk_low is critical.",
+            maximum=100, runtime=True),
+    Setting("health_resolve_after_s", 60.0, "A finding is over once it was not seen for this long.", runtime=True),
 )  # fmt: skip
 BY_NAME: Final[Mapping[str, Setting]] = {setting.name: setting for setting in TABLE}
 
@@ -62,12 +141,30 @@ class SettingError(ValueError):
     """A setting's name or value is not of the table; the text says which, and where it was read."""
 
 
-@dataclass(frozen=True, slots=True)
 class Settings:
-    """All values, and where each came from (`default`, `file`, `environment`, `command line`)."""
+    """All values as they are now, and where each came from.
 
-    values: Mapping[str, Value]
-    sources: Mapping[str, str]
+    Sources are `default`, `file`, `environment`, `command line` and `run time`. Whoever needs a value asks each time
+    that it is needed: those that may change at run time do.
+    """
+
+    def __init__(self, values: Mapping[str, Value], sources: Mapping[str, str]) -> None:
+        self._now = (values, sources)  # replaced as one, since other threads read them
+
+    @property
+    def values(self) -> Mapping[str, Value]:
+        """Every setting's value by its name."""
+        return self._now[0]
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """Where each value came from."""
+        return self._now[1]
+
+    def change(self, values: Mapping[str, Value]) -> None:
+        """Take these values from now on; they are checked before."""
+        before, sources = self._now
+        self._now = {**before, **values}, {**sources, **dict.fromkeys(values, "run time")}
 
     def text(self, name: str) -> str:
         """A setting that is a string."""
@@ -139,11 +236,24 @@ def checked(name: str, value: object, where: str) -> Value:
         value = float(value)
     if type(value) is not wanted or not isinstance(value, get_args(Value)):
         raise SettingError(f"{where}: {name} takes {_TYPE_WORDS[wanted]}, not {value!r}")
-    if isinstance(value, int | float) and not isinstance(value, bool) and value < setting.minimum:
-        raise SettingError(f"{where}: {name} is at least {setting.minimum:g}, not {value!r}")
-    if setting.choices and value not in setting.choices:
-        raise SettingError(f"{where}: {name} is one of {', '.join(setting.choices)}, not {value!r}")
+    if wrong := _out_of_bounds(setting, value):
+        raise SettingError(f"{where}: {name} {wrong}, not {value!r}")
     return value
+
+
+def _out_of_bounds(setting: Setting, value: Value) -> str | None:
+    """What a value of the right type should be and is not."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            return "is a finite number"
+        if value < setting.minimum:
+            return f"is at least {setting.minimum:g}"
+        return f"is at most {setting.maximum:.12g}" if value > setting.maximum else None
+    if setting.choices and value not in setting.choices:
+        return f"is one of {', '.join(setting.choices)}"
+    if setting.pattern and value and not re.fullmatch(setting.pattern, str(value)):
+        return f"is empty or matches {setting.pattern}"
+    return None
 
 
 _TYPE_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}

@@ -20,6 +20,7 @@ from herd.dataplane.answer import refusal, send_error
 from herd.dataplane.body import for_node
 from herd.dataplane.client import Client, ClientGone, Receive, Scope, Send
 from herd.dataplane.dialects import Endpoint
+from herd.dataplane.equivalents import with_equivalents
 from herd.dataplane.flights import Flights
 from herd.dataplane.life import Life, http_status_of
 from herd.dataplane.parse import Parsed, parse
@@ -123,7 +124,8 @@ class DataPlane:
     async def _run(self, life: Life, client: Client) -> None:
         body = await client.body(self.settings.count("body_limit_mb") * 2**20)
         parsed = parse(life.endpoint, body, client.named, client.address)
-        life.request, life.dropped_tags = parsed.request, parsed.dropped_tags
+        life.request = with_equivalents(parsed.request, self.settings.text("equivalent_models"))
+        life.dropped_tags = parsed.dropped_tags
         async with client.watched():
             if self.stopping:
                 raise errors.NoNode("the router is stopping", retry_after_s=STOPPING_RETRY_S)

@@ -48,3 +48,12 @@ def test_booleans_of_the_environment_are_words_and_whole_numbers_serve_as_number
     (tmp_path / "config.toml").write_text("connect_timeout_s = 7")
     settings = load({"data_dir": str(tmp_path)}, {"HERD_ADVERTISE": "false"})
     assert (settings.flag("advertise"), settings.number("connect_timeout_s")) == (False, 7.0)
+
+
+def test_equivalent_models_of_another_form_are_refused_with_the_rule_that_is_wrong(tmp_path):
+    """A rule that is silently ignored is found out when the large model is loaded."""
+    good = load({"data_dir": str(tmp_path), "equivalent_models": "a = b, c; d=e"}, {})
+    assert good.text("equivalent_models")
+    for wrong in ("a", "a = ", "= b", "a = b; d", "a = b c"):
+        with pytest.raises(SettingError, match="equivalent_models"):
+            load({"data_dir": str(tmp_path), "equivalent_models": wrong}, {})
