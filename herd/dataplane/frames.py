@@ -7,6 +7,8 @@ from typing import Any
 from herd.dataplane.dialects import Shape
 
 NANOSECONDS = 1e9
+SPOKEN = ("content", "tool_calls", "function_call", "refusal", "audio")
+CONTENT = (*SPOKEN, "reasoning_content", "reasoning", "thinking")
 Document = Mapping[str, Any]
 
 
@@ -14,10 +16,13 @@ Document = Mapping[str, Any]
 class Frame:
     """What a document tells: `content` of any channel (text, thinking, a tool call), the proper `end`, an `error`.
 
+    `spoken` is content that is an answer, not only thinking.
+
     `usage` holds what it says of `core.events.Usage`; `usage_only` marks the frame that carries nothing else.
     """
 
     content: bool = False
+    spoken: bool = False
     end: bool = False
     error: str | None = None
     finish_reason: str | None = None
@@ -30,13 +35,14 @@ def read_ollama(document: Document) -> Frame:
     if document.get("error"):
         return Frame(error=_error_text(document["error"]))
     message = _object(document.get("message"))
-    content = any(
-        (document.get("response"), document.get("thinking"), document.get("tool_calls"),
-         message.get("content"), message.get("thinking"), message.get("tool_calls"), message.get("images"))
+    spoken = any(
+        (document.get("response"), document.get("tool_calls"),
+         message.get("content"), message.get("tool_calls"), message.get("images"))
     )  # fmt: skip
     done = document.get("done") is True
     return Frame(
-        content=content,
+        content=spoken or bool(document.get("thinking") or message.get("thinking")),
+        spoken=spoken,
         end=done,
         finish_reason=_text(document.get("done_reason")),
         usage=_ollama_usage(document) if done else {},
@@ -51,7 +57,8 @@ def read_openai(document: Document) -> Frame:
     usage = _openai_usage(_object(document.get("usage")))
     reasons = [reason for choice in choices if (reason := _text(choice.get("finish_reason")))]
     return Frame(
-        content=any(_has_content(choice) for choice in choices),
+        content=any(_says(choice, CONTENT) for choice in choices),
+        spoken=any(_says(choice, SPOKEN) for choice in choices),
         finish_reason=reasons[0] if reasons else None,
         usage=usage,
         usage_only=not choices and "usage" in document,
@@ -71,6 +78,7 @@ def read_responses(document: Document) -> Frame:
     delta = isinstance(kind, str) and kind.endswith(".delta") and bool(document.get("delta"))
     return Frame(
         content=delta or (not kind and ended),
+        spoken=(delta and "reasoning" not in str(kind)) or (not kind and ended),
         end=ended,
         finish_reason=_text(details.get("reason")) or ("stop" if ended else None),
         usage=_openai_usage(_object(inner.get("usage"))),
@@ -85,6 +93,7 @@ def read_messages(document: Document) -> Frame:
     if kind == "message":
         return Frame(
             content=bool(document.get("content")),
+            spoken=any(_object(part).get("type") != "thinking" for part in document.get("content") or ()),
             end=True,
             finish_reason=_text(document.get("stop_reason")),
             usage=_anthropic_usage(_object(document.get("usage"))),
@@ -94,6 +103,7 @@ def read_messages(document: Document) -> Frame:
     texts = ("text", "thinking", "partial_json")
     return Frame(
         content=block.get("type") == "tool_use" or any(delta.get(key) or block.get(key) for key in texts),
+        spoken=block.get("type") == "tool_use" or bool(delta.get("text") or delta.get("partial_json")),
         end=kind == "message_stop",
         finish_reason=_text(delta.get("stop_reason")),
         usage=_anthropic_usage(_object(holder.get("usage"))),
@@ -105,7 +115,7 @@ def read_embedding(document: Document) -> Frame:
     if document.get("error"):
         return Frame(error=_error_text(document["error"]))
     usage = _ollama_usage(document) or _openai_usage(_object(document.get("usage")))
-    return Frame(content=True, end=True, usage=usage)
+    return Frame(content=True, spoken=True, end=True, usage=usage)
 
 
 READERS: Mapping[Shape, Callable[[Document], Frame]] = {
@@ -117,10 +127,9 @@ READERS: Mapping[Shape, Callable[[Document], Frame]] = {
 }
 
 
-def _has_content(choice: Document) -> bool:
+def _says(choice: Document, channels: tuple[str, ...]) -> bool:
     said = _object(choice.get("delta") or choice.get("message"))
-    keys = ("content", "reasoning_content", "reasoning", "thinking", "tool_calls", "function_call", "refusal", "audio")
-    return bool(choice.get("text")) or any(said.get(key) for key in keys)
+    return bool(choice.get("text")) or any(said.get(channel) for channel in channels)
 
 
 def _ollama_usage(document: Document) -> dict[str, int | float]:

@@ -42,6 +42,7 @@ class Life:
     last_content_at: float | None = None
     content_frames: int = 0
     usage: Usage = field(default_factory=Usage)
+    spoken: bool = True
     context: ContextAction | None = None
     due_at: float | None = None
     retrying: bool = False
@@ -98,6 +99,12 @@ class Life:
             return Status.REJECTED
         return Status.INCOMPLETE if started else Status.FAILED
 
+    def _remark(self, status: Status) -> str | None:
+        """What an operator should know of an answer that came whole."""
+        if status is Status.COMPLETED and self.usage.finish_reason in {"length", "max_tokens"} and not self.spoken:
+            return "no content: the token limit ended the answer while the model was thinking"
+        return None
+
     def finished(self, status: Status, http_status: int, error: HerdError | None) -> Finished:
         """The whole life as a frozen value."""
         return Finished(
@@ -117,7 +124,7 @@ class Life:
             attempts=tuple(self.attempts),
             usage=self.usage,
             error_type=error.error_type if error else None,
-            error_message=error.message if error else None,
+            error_message=error.message if error else self._remark(status),
             decision_s=self.decision_s,
             queued_at=self.queued_at,
             admitted_at=self.admitted_at,

@@ -108,6 +108,7 @@ class Relay:
             await self._end_stream(response, tap, held)
         finally:
             self._life.usage, self._life.content_frames = tap.usage(), tap.content_frames
+            self._life.spoken = tap.spoken
             self._client.broken_line = tap.broken_line
             if tap.error:  # the node's own error frame went to the client already
                 self._client.last_words = b"data: [DONE]\n\n" if self._life.endpoint.shape is Shape.OPENAI else b""
@@ -137,7 +138,7 @@ class Relay:
         tap = WholeTap(self._life.endpoint.shape)
         if complete:
             tap.read(body)
-            self._life.usage = tap.usage()
+            self._life.usage, self._life.spoken = tap.usage(), tap.spoken
             if tap.malformed:
                 raise errors.BadResponse(tap.malformed, response.status)
             if tap.error:

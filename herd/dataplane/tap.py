@@ -23,6 +23,7 @@ class Tap:
     def __init__(self, shape: Shape, strip_usage: bool = False) -> None:
         self.shape = shape
         self.content_frames = 0
+        self.spoken = False
         self.ended = False
         self.commented = False
         self.error: str | None = None
@@ -102,6 +103,7 @@ class Tap:
             return None
         frame = READERS[self.shape](document)
         self.content_frames += frame.content
+        self.spoken = self.spoken or frame.spoken
         self.ended = self.ended or frame.end
         self.error = self.error or frame.error
         self.finish_reason = frame.finish_reason or self.finish_reason
@@ -117,6 +119,7 @@ class WholeTap:
         self.error: str | None = None
         self.malformed: str | None = None
         self.ended = True
+        self.spoken = False
         self._finish_reason: str | None = None
         self._usage: dict[str, int | float] = {}
 
@@ -136,6 +139,7 @@ class WholeTap:
         self.error = frame.error
         # Ollama stops a model that repeats itself and then answers `"done": false` under 200.
         self.ended = frame.end or self.shape is not Shape.OLLAMA
+        self.spoken = frame.spoken
         self._finish_reason = frame.finish_reason
         self._usage = dict(frame.usage)
 
