@@ -65,16 +65,19 @@ async def send_error(client: Client, life: Life, error: errors.HerdError) -> Non
     """Tell the client: an error answer if nothing went out yet, else an error frame within the answer."""
     if client.finished:
         return
+    node_id = life.chosen.node_id if life.chosen else None
     if client.started:
         frame = client.last_words
-        await client.finish(error_frame(life.endpoint, error, client.broken_line) if frame is None else frame)
+        if frame is None:
+            frame = error_frame(life.endpoint, error, client.broken_line, node_id)
+        await client.finish(frame)
         return
     headers = decision_headers(life)
     if isinstance(error, errors.AttemptError) and error.answer:
         status, body = error.answer.status, error.answer.body
         headers += error.answer.headers
     else:
-        status, body = error.status, error_body(life.endpoint.dialect, error)
+        status, body = error.status, error_body(life.endpoint.dialect, error, node_id)
         headers += error_headers(error)
     await client.start(status, [*headers, (b"content-length", str(len(body)).encode())])
     await client.finish(body)

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from herd.core.request import Dialect
-from herd.errors import HerdError
+from herd.errors import AttemptError, HerdError
 
 JSON_TYPE = "application/json"
 
@@ -84,26 +84,31 @@ def error_document(dialect: Dialect, status: int, message: str, code: str) -> di
     return {"error": {"message": message, "type": OPENAI_TYPES.get(status, "api_error"), "param": None, "code": code}}
 
 
-def error_body(dialect: Dialect, error: HerdError) -> bytes:
-    """The body of an error answer."""
-    return dump(error_document(dialect, error.status, error.message, error.error_type))
+def error_body(dialect: Dialect, error: HerdError, node_id: str | None = None) -> bytes:
+    """The body of an error answer; `node_id` is the node that failed, if one did."""
+    return dump(error_document(dialect, error.status, _told(error, node_id), error.error_type))
 
 
-def error_frame(endpoint: Endpoint, error: HerdError, broken_line: bool) -> bytes:
+def error_frame(endpoint: Endpoint, error: HerdError, broken_line: bool, node_id: str | None = None) -> bytes:
     """What tells the client, within an answer that has begun, that it broke.
 
     `broken_line`: the last bytes ended within a line, which is closed first so that the frame is read as its own.
     """
-    document = error_document(endpoint.dialect, error.status, error.message, error.error_type)
+    message = _told(error, node_id)
+    document = error_document(endpoint.dialect, error.status, message, error.error_type)
     if endpoint.shape is Shape.OLLAMA:
         return (b"\n" if broken_line else b"") + dump(document) + b"\n"
     close = b"\n\n" if broken_line else b""
     if endpoint.shape is Shape.MESSAGES:
         return close + b"event: error\ndata: " + dump(document) + b"\n\n"
     if endpoint.shape is Shape.RESPONSES:
-        inner = {"type": "error", "code": error.error_type, "message": error.message, "param": None}
+        inner = {"type": "error", "code": error.error_type, "message": message, "param": None}
         return close + b"event: error\ndata: " + dump(inner) + b"\n\n"
     return close + b"data: " + dump(document) + b"\n\ndata: [DONE]\n\n"
+
+
+def _told(error: HerdError, node_id: str | None) -> str:
+    return f"node {node_id}: {error.message}" if node_id and isinstance(error, AttemptError) else error.message
 
 
 def dump(document: object) -> bytes:

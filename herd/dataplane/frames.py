@@ -1,5 +1,6 @@
 """What one document of an answer says: content, usage, a proper end, or an error. One pure reader for each shape."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -125,6 +126,17 @@ READERS: Mapping[Shape, Callable[[Document], Frame]] = {
     Shape.MESSAGES: read_messages,
     Shape.EMBEDDING: read_embedding,
 }
+
+
+def told_in(body: bytes) -> str:
+    """The words of an engine's error answer: its `error` where it is JSON, else its beginning."""
+    text = body.decode("utf-8", "replace").strip()
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        document = None
+    error = document.get("error") if isinstance(document, dict) else None
+    return _error_text(error) if error else text[:1000] or "no explanation"
 
 
 def _says(choice: Document, channels: tuple[str, ...]) -> bool:

@@ -14,6 +14,7 @@ from herd.config import Settings
 from herd.dataplane.answer import decision_headers
 from herd.dataplane.client import Client
 from herd.dataplane.dialects import Shape
+from herd.dataplane.frames import told_in
 from herd.dataplane.life import Life
 from herd.dataplane.tap import WHOLE_LIMIT, Tap, WholeTap
 from herd.dataplane.upstream import (
@@ -85,7 +86,7 @@ class Relay:
     async def _refuse(self, response: aiohttp.ClientResponse) -> None:
         async with asyncio.timeout(self._limits.stall_s):
             body, _ = await read_limited(response, ERROR_BODY_LIMIT)
-        error = status_error(response.status, body.decode("utf-8", "replace"))
+        error = status_error(response.status, told_in(body))
         if isinstance(error, errors.Upstream4xx):
             error.answer = errors.NodeAnswer(response.status, response_headers(response), body)
         raise error

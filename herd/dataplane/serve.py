@@ -51,9 +51,13 @@ class DataPlane:
         self.upstream = upstream
         self.emit = emit
         self.new_ids = new_ids
-        self.policy = Policy(loaded_fallback=settings.flag("loaded_fallback"))
         self.flights = Flights()
         self.stopping = False
+
+    @property
+    def policy(self) -> Policy:
+        """The operator's rules as they are now; a request keeps those that it began with."""
+        return Policy(loaded_fallback=self.settings.flag("loaded_fallback"))
 
     async def serve(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one inference request; it ends in exactly one Finished."""
@@ -139,7 +143,7 @@ class DataPlane:
         life.fleet = self.roster.snapshot(
             life.request, self.slots.in_flight(), self.slots.depth(life.request.model), began
         )
-        life.decision = decide(life.request, life.fleet, self.policy)
+        life.decision = decide(life.request, life.fleet, life.policy)
         life.decision_s = life.clock.now() - began
         return life.decision
 

@@ -62,6 +62,10 @@ class Slots:
         finally:
             self._waiting.pop(ticket, None)
 
+    def set_limits(self, limit: int, timeout_s: float) -> None:
+        """Let so many wait in a lane, and so long, from now on; those who wait already keep their deadline."""
+        self._lanes.limit, self._timeout_s = limit, timeout_s
+
     def any_free(self, places: Iterable[Place]) -> bool:
         """Whether one of the places has a free slot now."""
         return any(self._lanes.free(place) for place in places)

@@ -35,20 +35,23 @@ class Upstream:
     """Connections to the nodes: a pool, and fresh ones for a retry after a pooled one was found closed."""
 
     def __init__(self, connect_timeout_s: float) -> None:
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s, sock_read=None)
+        self.set_connect_timeout(connect_timeout_s)
         self._pooled: aiohttp.ClientSession
         self._fresh: aiohttp.ClientSession
 
+    def set_connect_timeout(self, seconds: float) -> None:
+        """Wait so long for a node to take a connection from now on."""
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=seconds, sock_read=None)
+
     async def start(self) -> None:
         """Make the pools; they belong to the running event loop."""
-        self._pooled = self._session(self._timeout, aiohttp.TCPConnector(limit=0, keepalive_timeout=30))
-        self._fresh = self._session(self._timeout, aiohttp.TCPConnector(limit=0, force_close=True))
+        self._pooled = self._session(aiohttp.TCPConnector(limit=0, keepalive_timeout=30))
+        self._fresh = self._session(aiohttp.TCPConnector(limit=0, force_close=True))
 
     @staticmethod
-    def _session(timeout: aiohttp.ClientTimeout, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+    def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=connector,
-            timeout=timeout,
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("User-Agent", "Accept-Encoding", "Accept", "Content-Type"),
@@ -72,11 +75,12 @@ class Upstream:
                 raise
         return Opened(await self._send(self._fresh, method, url, headers, body), reconnected=True)
 
-    @staticmethod
     async def _send(
-        session: aiohttp.ClientSession, method: str, url: str, headers: Mapping[str, str], body: Body
+        self, session: aiohttp.ClientSession, method: str, url: str, headers: Mapping[str, str], body: Body
     ) -> aiohttp.ClientResponse:
-        return await session.request(method, url, data=body, headers=headers, allow_redirects=False)
+        return await session.request(
+            method, url, data=body, headers=headers, allow_redirects=False, timeout=self._timeout
+        )
 
 
 def request_headers(client_headers: Iterable[tuple[str, str]], traceparent: str) -> dict[str, str]:
