@@ -19,12 +19,15 @@ from herd.dataplane.serve import DataPlane
 from herd.dataplane.slots import Slots
 from herd.dataplane.upstream import Upstream
 from herd.roster import Roster
-from herd.routes import dashboard_api, fleet, inference, merged, operations
+from herd.routes import dashboard, dashboard_api, fleet, inference, merged, operations
+from herd.routes import settings as settings_routes
 from herd.security import ClosedDoors
 from herd.store.queries import Reader
 from herd.store.writer import Writer
+from herd.switchboard import Switchboard
 from herd.telemetry.canary import EventLoopCanary
 from herd.telemetry.emit import Emitter
+from herd.telemetry.feed import Feed
 from herd.telemetry.log import configure_logging
 from herd.telemetry.metrics import MetricsSink
 from herd.telemetry.scrape import ScrapeView
@@ -48,13 +51,15 @@ class Parts:
             on_commit=self.metrics.observe_commit,
         )
         self.spans = SpanSink(settings.text("otlp_endpoint"))
-        self.emit = Emitter((self.metrics, self.spans, self.log, self.writer))
+        self.feed = Feed()
+        self.emit = Emitter((self.metrics, self.spans, self.log, self.writer, self.feed))
         self.roster = Roster(settings.number("heartbeat_degraded_s"), settings.number("heartbeat_offline_s"))
         slots = Slots(settings.count("queue_limit"), settings.number("queue_timeout_s"))
         upstream = Upstream(settings.number("connect_timeout_s"))
         self.plane = DataPlane(settings, self.roster, slots, upstream, self.emit, self.spans.new_ids)
         self.reader = Reader(settings.database)
         self.upkeep = Upkeep(self.plane, self.reader, self.metrics, self._with_sinks)
+        self.switchboard = Switchboard(settings, self.emit, self._follow)
 
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
@@ -78,6 +83,15 @@ class Parts:
             await asyncio.gather(*(asyncio.to_thread(sink.close, FLUSH_S) for sink in sinks))
             self.reader.close()
 
+    def _follow(self) -> None:
+        """Hand changed settings to those who hold a copy of them."""
+        settings = self.settings
+        self.log.set_level(settings.text("log_level"))
+        self.roster.set_patience(settings.number("heartbeat_degraded_s"), settings.number("heartbeat_offline_s"))
+        self.plane.slots.set_limits(settings.count("queue_limit"), settings.number("queue_timeout_s"))
+        self.plane.upstream.set_connect_timeout(settings.number("connect_timeout_s"))
+        self.writer.set_retention(settings.count("retention_days"), settings.count("store_limit_mb") * 2**20)
+
     def _with_sinks(self, view: ScrapeView) -> ScrapeView:
         return dataclasses.replace(
             view,
@@ -94,8 +108,9 @@ def build(settings: Settings) -> FastAPI:
     app = FastAPI(title="Herd", version=__version__, lifespan=parts.running, docs_url=None, redoc_url=None)
     app.state.roster, app.state.plane, app.state.reader = parts.roster, parts.plane, parts.reader
     app.state.upkeep, app.state.metrics, app.state.settings = parts.upkeep, parts.metrics, settings
+    app.state.switchboard, app.state.feed = parts.switchboard, parts.feed
     app.router.routes.extend(inference.routes(parts.plane))
-    for module in (merged, fleet, operations, dashboard_api):
+    for module in (merged, fleet, operations, dashboard_api, settings_routes, dashboard):
         app.include_router(module.router)
     app.add_exception_handler(HTTPException, _in_dialect)
     app.add_exception_handler(RequestValidationError, _naming_the_field)

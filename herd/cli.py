@@ -179,8 +179,10 @@ def parser() -> argparse.ArgumentParser:
         )
         for option in command.options:
             sub.add_argument(option.flag, **option.keywords)
-    group = made.add_argument_group("router options")
+    basics = made.add_argument_group("router options")
+    judging = made.add_argument_group("router options: what the health checks call too much")
     for setting in TABLE:
+        group = judging if setting.name.startswith("health_") else basics
         group.add_argument(_flag(setting.name), dest=f"setting {setting.name}", **_keywords(setting))
     return made
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, get_args
 
 Value = bool | int | float | str
+LARGE: Final = 10**18  # beyond every setting's bounds
 _NAME = r"[^=;,\s]+"
 RULES: Final = rf"(\s*{_NAME}\s*=\s*{_NAME}(\s*,\s*{_NAME})*\s*(;|$))*\s*"
 
@@ -233,7 +234,7 @@ def checked(name: str, value: object, where: str) -> Value:
         raise SettingError(f"{where}: there is no setting {name!r}; `herd docs settings` lists them all")
     wanted = type(setting.default)
     if wanted is float and type(value) is int:
-        value = float(value)
+        value = float(max(-LARGE, min(LARGE, value)))  # there are whole numbers that no float can hold
     if type(value) is not wanted or not isinstance(value, get_args(Value)):
         raise SettingError(f"{where}: {name} takes {_TYPE_WORDS[wanted]}, not {value!r}")
     if wrong := _out_of_bounds(setting, value):
@@ -244,7 +245,7 @@ def checked(name: str, value: object, where: str) -> Value:
 def _out_of_bounds(setting: Setting, value: Value) -> str | None:
     """What a value of the right type should be and is not."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             return "is a finite number"
         if value < setting.minimum:
             return f"is at least {setting.minimum:g}"

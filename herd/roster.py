@@ -64,6 +64,10 @@ class Roster:
         self._entries: dict[str, Entry] = {}
         self._prefixes: OrderedDict[str, str] = OrderedDict()
 
+    def set_patience(self, degraded_s: float, offline_s: float) -> None:
+        """Take a node for degraded, and for lost, after so many seconds without a heartbeat from now on."""
+        self._degraded_s, self._offline_s = degraded_s, offline_s
+
     @property
     def entries(self) -> Mapping[str, Entry]:
         """Every node ever heard of and not forgotten, by node_id."""

@@ -35,13 +35,15 @@ class Audit:
         self._url = url
         self._counters, self._unasked = _counters_of(url, self._rows)
         self._until = self._counters.ended if self._counters else time.time()
-        self._since = max(-inf if since is None else since, self._rows.whole_since, self._lines.whole_since)
+        # Rows go by their requests' receipt, lines are written at the end.
+        self._since = max(-inf if since is None else since, self._rows.whole_since)
+        self._logged_since = self._lines.whole_since
         self._comparison = Comparison()
 
     def settle(self) -> Findings:
         """Look until all agree, or until a difference has lasted."""
-        deadline = time.monotonic() + PATIENCE_S
         found = self._look()
+        deadline = time.monotonic() + PATIENCE_S
         while not found.agree and time.monotonic() < deadline and not self._long_ago(found):
             time.sleep(LOOK_EVERY_S)
             found = self._look()
@@ -57,15 +59,24 @@ class Audit:
         rows = self._counted(self._rows.new(since, self._until))
         self._comparison.feed(self._within(rows), self._within(self._lines.new(self._until)))
         return Findings(
-            self._since, self._until, self._comparison, self._comparison.differences(), self._lines.damaged,
-            self._url, self._counters, self._counters.gaps() if self._counters else [], self._unasked,
-        )  # fmt: skip
+            since=max(self._since, self._logged_since),
+            until=self._until,
+            comparison=self._comparison,
+            differences=self._comparison.differences(),
+            damaged=self._lines.damaged,
+            url=self._url,
+            counters=self._counters,
+            gaps=self._counters.gaps() if self._counters else [],
+            unasked=self._unasked,
+        )
 
     def _long_ago(self, found: Findings) -> bool:
         return bool(found.differences) and found.differences[0].finished_at < self._until - LATE_S
 
     def _within(self, records: Iterable[Record]) -> Iterator[Record]:
-        return (record for record in records if record.received_at >= self._since)
+        for record in records:
+            if record.received_at >= self._since and record.finished_at >= self._logged_since:
+                yield record
 
     def _counted(self, rows: Iterable[Record]) -> Iterator[Record]:
         for row in rows:

@@ -21,6 +21,7 @@ from herd.telemetry.redact import redact_text
 
 CANONICAL: Final = b'"event": "request_finished"'
 LATE_S: Final = 60.0  # how long after a request's end its row may come and still be seen by a second look
+ROUNDING_S: Final = 0.001  # a line's time has microseconds, a row's all digits
 DAY_S: Final = 86_400.0
 LARGEST: Final = 2**63 - 1
 # Below both of these, no setting of retention can have taken a row.
@@ -75,7 +76,10 @@ class Lines:
 
     @property
     def whole_since(self) -> float:
-        """When the oldest line of any kind was written (unix seconds); infinity where there is none."""
+        """Requests that ended from then on have their line, unless it was lost: when the oldest line of any kind was.
+
+        Unix seconds; infinity where there is none.
+        """
         for path in log_files(self._log_dir):
             with path.open("rb") as file:
                 found = next((at for raw in file if (at := _written_at(raw)) is not None), None)
@@ -100,7 +104,7 @@ class Lines:
 
 def _written_at(raw: bytes) -> float | None:
     try:
-        return datetime.fromisoformat(str((parsed(raw) or {})["timestamp"])).timestamp()
+        return datetime.fromisoformat(str((parsed(raw) or {})["timestamp"])).timestamp() - ROUNDING_S
     except (KeyError, ValueError):
         return None
 

@@ -9,13 +9,15 @@ from fastapi.routing import APIRoute
 from herd.core.placement import NEEDS_ROOM
 from herd.core.request import Dialect
 from herd.dataplane.dialects import ENDPOINTS, Endpoint
-from herd.routes import dashboard_api, fleet, merged, operations
+from herd.routes import dashboard, dashboard_api, fleet, merged, operations, settings
 from herd.routes.inference import MANAGED
 
 CONTROL: Final = (
     ("merged", merged.router),
     ("fleet", fleet.router),
     ("dashboard", dashboard_api.router),
+    ("settings", settings.router),
+    ("page", dashboard.router),
     ("operations", operations.router),
 )
 NAMES: Final = {Dialect.OLLAMA: "Ollama", Dialect.OPENAI: "OpenAI", Dialect.ANTHROPIC: "Anthropic"}

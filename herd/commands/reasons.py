@@ -18,9 +18,9 @@ SENTENCES: Final[Mapping[Reason, str]] = {
     Reason.RETRY: "The attempt before failed, and {node} is the next of the plan.",
 }
 FALLBACKS: Final = {
-    "loaded_alternative": "{asked} is in no memory, and {model}, which the client named as a fallback, is.",
-    "model_unavailable": "No node can serve {asked}; {model} is the first fallback of the client's that one can.",
-    "retry": "The nodes for {asked} failed or had no slot; {model} is what the client named next.",
+    "loaded_alternative": "{asked} is in no memory, and its fallback {model} is.",
+    "model_unavailable": "No node can serve {asked}; {model} is the first of its fallbacks that one can.",
+    "retry": "The nodes for {asked} failed or had no slot; {model} is its next fallback.",
 }
 
 

@@ -261,7 +261,7 @@ FLEET_EVENTS = (
     "node_joined", "node_left", "node_lost", "node_back", "node_degraded", "engine_lost", "engine_back",
     "model_loaded", "model_unloaded", "model_added", "model_removed", "drain_changed", "node_forgotten",
     "fallback", "context_protection", "managed", "breaker_changed",
-    "slots_limited", "zombie_reaped",
+    "slots_limited", "zombie_reaped", "setting_changed",
 )  # fmt: skip
 Event = (
     Finished | AttemptFailed | StreamBroken | ContextProtected | FleetChanged | NodeSampled | Managed

@@ -36,7 +36,7 @@ class StoreFile:
 
     def __init__(self, path: Path, keep: Retention) -> None:
         self.path = path
-        self._keep = keep
+        self.keep = keep
         self._wal = path.with_name(f"{path.name}-wal")
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
@@ -49,7 +49,7 @@ class StoreFile:
             self._leave_moved(self._connection)
         if self._connection is None:
             self._connection = schema.open_for_writing(self.path)
-            retention.limit_growth(self._connection, self._keep)
+            retention.limit_growth(self._connection, self.keep)
             self._identity = _identity(self.path)
         schema.refuse_newer(self._connection)  # a newer herd may have migrated it while this one ran
         return self._connection
@@ -71,9 +71,15 @@ class StoreFile:
         self._full = False
         return time.perf_counter() - begun
 
+    def set_retention(self, keep: Retention) -> None:
+        """Keep so much from now on."""
+        self.keep = keep
+        if self._connection is not None:
+            retention.limit_growth(self._connection, keep)
+
     def sweep(self) -> bool:
         """Take one step of retention; True where another may be needed."""
-        return retention.sweep(self.ready(), self._keep, time.time(), self._full)
+        return retention.sweep(self.ready(), self.keep, time.time(), self._full)
 
     def trim_wal(self) -> None:
         """Bring a large write-ahead log into the database; at most once a second, and without patience."""

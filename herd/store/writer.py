@@ -76,7 +76,8 @@ class Writer:
         on_commit: Callable[[float], None] | None = None,
         capacity: int = CAPACITY,
     ) -> None:
-        self._file = StoreFile(path, Retention(retention_days, limit_bytes))
+        self._keep = Retention(retention_days, limit_bytes)
+        self._file = StoreFile(path, self._keep)
         self._on_commit = on_commit
         self._capacity = capacity
         self._queue: deque[tuple[float, Stored] | _Mark] = deque()
@@ -102,6 +103,13 @@ class Writer:
         self._queue.append((time.time(), event))
         if not self._arrived.is_set():
             self._arrived.set()
+
+    def set_retention(self, days: float, limit_bytes: int) -> None:
+        """Keep rows so long, and the file so small, from now on."""
+        self._keep = Retention(days, limit_bytes)
+        self._sweep_at = 0.0
+        self._hurry.set()
+        self._arrived.set()
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was taken before is committed; False where that failed or took over `timeout` seconds."""
@@ -216,6 +224,8 @@ class Writer:
             self._on_commit(seconds)
 
     def _tidy(self) -> None:
+        if self._keep is not self._file.keep:
+            self._file.set_retention(self._keep)
         if time.monotonic() >= self._sweep_at and not self._file.sweep():
             self._sweep_at = time.monotonic() + SWEEP_EVERY_S
         self._file.trim_wal()

@@ -74,9 +74,14 @@ class LogSink:
         self._handler = RecordTap(self._backlog)
         self._level_before = root.level
         root.addHandler(self._handler)
-        root.setLevel(level)
-        for name in CHATTY if level != "DEBUG" else ():
-            logging.getLogger(name).setLevel(logging.WARNING)
+        self.set_level(level)
+
+    @staticmethod
+    def set_level(level: str) -> None:
+        """Take what loggers say from this level on from now on."""
+        logging.getLogger().setLevel(level)
+        for name in CHATTY:
+            logging.getLogger(name).setLevel(logging.NOTSET if level == "DEBUG" else logging.WARNING)
 
     def stats(self) -> LogStats:
         """Lines written and lost so far."""

@@ -50,7 +50,7 @@ def test_every_node_left_out_is_named_with_its_reason_in_words(served, inside):
 def test_a_fallback_is_explained_by_what_was_missing(served, inside):
     """An answer by another model than the one asked for needs its reason."""
     told = inside("explain", "fallback-1", "--url", served.url).stdout
-    assert "No node can serve absent:1b; llama3.2:3b is the first fallback" in told
+    assert "No node can serve absent:1b; llama3.2:3b is the first of its fallbacks" in told
 
 
 def test_a_rejected_request_is_explained_too(served, inside):

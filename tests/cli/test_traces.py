@@ -16,7 +16,7 @@ def test_traces_show_the_newest_request_first(served):
     """What went wrong a moment ago is what is looked for."""
     told = served.herd("traces")
     assert told.returncode == 0
-    assert list(rows(told))[0] == "failed-1"
+    assert next(iter(rows(told))) == "failed-1"
     assert len(rows(told)) == 11
 
 

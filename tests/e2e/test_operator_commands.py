@@ -99,7 +99,7 @@ def test_recent_failures_with_error_details(operated):
     assert found[0][3]
 
 
-def test_retry_frequency_by_node(operated):
+def test_how_often_nodes_were_retried(operated):
     """Which node needs attention."""
     found = sql(
         operated,
@@ -153,7 +153,7 @@ def test_time_to_first_token_by_node_and_model(operated):
     assert [row[:2] for row in found] == [["studio", "llama3.3:70b"]]
 
 
-def test_slowest_requests(operated):
+def test_the_slowest_requests_with_what_they_were(operated):
     """Outliers, with what they were."""
     found = sql(
         operated,

@@ -95,7 +95,7 @@ def situations(draw):
     return replace(builders.refused(), request=request, fleet=fleet, policy=policy, decision=decision)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(situations())
 def test_what_was_stored_comes_back_as_it_was(event):
     """Whoever explains a request years later must see its numbers, not their neighbours."""
@@ -105,7 +105,7 @@ def test_what_was_stored_comes_back_as_it_was(event):
     assert decode(text) == StoredDecision(event.request, about, event.policy, event.decision)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(situations())
 def test_a_replay_gives_the_same_plan(event):
     """This is the proof that herd offers for any request ever served, retried ones included."""
@@ -114,7 +114,7 @@ def test_a_replay_gives_the_same_plan(event):
     assert agrees(stored)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(situations())
 def test_other_models_listings_do_not_matter_to_a_decision(event):
     """They are left out of what is stored; a decision that read them could not be replayed."""

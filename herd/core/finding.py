@@ -1,0 +1,67 @@
+"""What a health check found, as frozen values: the finding itself, and the episode that it becomes over time."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+
+class Severity(StrEnum):
+    """How bad a finding is; only warning and critical cost points."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+    @property
+    def rank(self) -> int:
+        """0 for info, 2 for critical."""
+        return list(Severity).index(self)
+
+
+Subject = tuple[str, str | None, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check says of one subject at one moment: what it saw, in numbers, and what to do."""
+
+    check_id: str
+    severity: Severity
+    title: str
+    description: str
+    fix: str
+    node_id: str | None = None
+    model: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def subject(self) -> Subject:
+        """What it is about: the check, and the node and model if it is about one."""
+        return self.check_id, self.node_id, self.model
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """A finding from when it was first seen until it was over; times in unix seconds.
+
+    `alerted`: the webhook was told that it is critical. `note` is what the operator said when acknowledging it.
+    """
+
+    id: str
+    finding: Finding
+    first_seen: float
+    last_seen: float
+    resolved_at: float | None = None
+    acknowledged_at: float | None = None
+    note: str | None = None
+    silenced_until: float | None = None
+    alerted: bool = False
+
+    def silenced(self, now: float) -> bool:
+        """Whether the operator wants to hear nothing of it now."""
+        return self.silenced_until is not None and now < self.silenced_until
+
+    def seen(self, finding: Finding, now: float) -> "Episode":
+        """The same, seen again, with what is said of it now."""
+        return replace(self, finding=finding, last_seen=now)

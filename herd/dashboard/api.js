@@ -1,0 +1,54 @@
+// Asks the router. It knows paths, time limits and what an answer's status means, and nothing of what is shown.
+
+const PATIENCE_MS = 15_000;
+
+export class ApiError extends Error {
+  constructor(status, message, fields = []) {
+    super(message);
+    this.status = status;
+    this.fields = fields;
+  }
+}
+
+/** The JSON of a GET; parameters that are empty are left out. Throws ApiError; status 0 where nobody answers. */
+export const get = (path, parameters = {}, signal = undefined) => ask("GET", path + query(parameters), undefined, signal);
+
+export const post = (path, body = undefined) => ask("POST", path, body);
+export const remove = (path) => ask("DELETE", path);
+
+export function query(parameters) {
+  const given = Object.entries(parameters).filter(([, value]) => value !== undefined && value !== null && value !== "");
+  return given.length ? `?${new URLSearchParams(given)}` : "";
+}
+
+/** Where a section has several sources: what one of them answers, or null where this router does not have it. */
+export async function ifThere(asked) {
+  try {
+    return await asked;
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 404) return null;
+    throw error;
+  }
+}
+
+async function ask(method, path, body, signal) {
+  const limit = AbortSignal.timeout(PATIENCE_MS);
+  const answer = await fetch(path, {
+    method,
+    body: body === undefined ? undefined : JSON.stringify(body),
+    headers: body === undefined ? {} : { "content-type": "application/json" },
+    signal: signal ? AbortSignal.any([signal, limit]) : limit,
+    cache: "no-store",
+  }).catch((error) => {
+    if (signal?.aborted) throw error;
+    throw new ApiError(0, error.name === "TimeoutError" ? "The router took too long to answer." : "The router does not answer.");
+  });
+  const found = await answer.json().catch(() => null);
+  if (answer.ok && found !== null) return found;
+  throw new ApiError(answer.status, messageOf(found) ?? `The router answered with status ${answer.status}.`, found?.fields ?? []);
+}
+
+function messageOf(found) {
+  const error = found?.error ?? found?.detail;
+  return typeof error === "string" ? error : error?.message;
+}

@@ -1,0 +1,201 @@
+"""What the health checks look at, as frozen values that a person could write down. Nothing here asks or decides.
+
+Bytes, seconds and unix seconds throughout; counts are those of the last 24 hours unless a name says otherwise.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from herd.config import TABLE
+
+DEFAULTS: Final[Mapping[str, float]] = {
+    row.name: row.default for row in TABLE if isinstance(row.default, int | float) and not isinstance(row.default, bool)
+}
+WINDOWS_S: Final = {"5m": 300.0, "30m": 1800.0, "1h": 3600.0, "2h": 7200.0, "6h": 21_600.0, "1d": 86_400.0}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedFacts:
+    """A model in a node's memory: the bytes that it takes, those of its weights (0: not told), its context."""
+
+    model: str
+    size: int
+    weights: int = 0
+    context: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """One node now. `vram_total` is 0 without a GPU of its own memory; `known_s` is how long it has been seen for.
+
+    `breakers` holds the models whose breaker is not closed, with its state. What could not be measured is None.
+    """
+
+    node_id: str
+    status: str = "online"
+    left: bool = False
+    draining: bool = False
+    reachable: bool = True
+    engine_error: str | None = None
+    silent_s: float = 0.0
+    agent_version: str | None = None
+    engine_version: str | None = None
+    clock_skew_s: float = 0.0
+    pressure: str = "normal"
+    memory_total: int = 0
+    memory_available: int = 0
+    vram_total: int = 0
+    vram_used: int = 0
+    disk_total: int | None = None
+    disk_free: int | None = None
+    models: frozenset[str] = frozenset()
+    loaded: tuple[LoadedFacts, ...] = ()
+    in_flight: int = 0
+    breakers: Mapping[str, str] = field(default_factory=dict)
+    known_s: float = 0.0
+
+    @property
+    def here(self) -> bool:
+        """Whether what it says of itself is of now."""
+        return self.status != "offline"
+
+    @property
+    def capacity(self) -> int:
+        """Bytes of the memory that models should live in: the GPU's where there is one."""
+        return self.vram_total or self.memory_total
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What one node did with one model to one end; None where no node or model came into it.
+
+    `slowest_s` is of completed requests, `largest_tokens` counts prompt and answer together. `recent` counts the
+    requests received within each of `WINDOWS_S`.
+    """
+
+    node_id: str | None
+    model: str | None
+    status: str
+    requests: int
+    retries: int = 0
+    slowest_s: float = 0.0
+    largest_tokens: int = 0
+    recent: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Requests that were not completed, by why; `recent` as in Served."""
+
+    status: str
+    error_type: str | None
+    http_status: int
+    node_id: str | None
+    model: str | None
+    requests: int
+    recent: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """Requests for one model that another answered."""
+
+    from_model: str
+    to_model: str
+    reason: str
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContextActions:
+    """What context protection did for one model; `most_asked` and `least_loaded` in tokens."""
+
+    model: str
+    action: str
+    count: int
+    most_asked: int = 0
+    least_loaded: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Turnover:
+    """Loads and unloads of one model on one node within the last hour."""
+
+    node_id: str
+    model: str
+    loads: int
+    unloads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """Attempts at one node within the last hour, and how many of them failed by its own fault."""
+
+    node_id: str
+    attempts: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long one model's completed requests usually take, and how many took too long for that.
+
+    `p95_s` is over all that is kept; `slow` counts those of the last day that took longer than `limit_s`.
+    """
+
+    model: str
+    p95_s: float
+    limit_s: float
+    slow: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What the store says of the last day."""
+
+    served: tuple[Served, ...] = ()
+    trouble: tuple[Trouble, ...] = ()
+    fallbacks: tuple[Fallback, ...] = ()
+    context: tuple[ContextActions, ...] = ()
+    turnover: tuple[Turnover, ...] = ()
+    tries: tuple[Tries, ...] = ()
+    paces: tuple[Pace, ...] = ()
+    zombies: Mapping[str | None, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """How the records themselves are doing; what was lost counts the last hour."""
+
+    store_up: bool = True
+    store_error: str | None = None
+    store_waiting: int = 0
+    rows_lost: int = 0
+    log_lines_lost: int = 0
+    spans_lost: int = 0
+    sink_failures: int = 0
+    disk_total: int | None = None
+    disk_free: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReport:
+    """Everything that a check may look at. `history` is None where the store could not be read."""
+
+    at: float = 0.0
+    router_version: str = ""
+    nodes: tuple[NodeFacts, ...] = ()
+    history: History | None = field(default_factory=History)
+    telemetry: Telemetry = Telemetry()
+    waiting: int = 0
+    thresholds: Mapping[str, float] = field(default_factory=lambda: DEFAULTS)
+
+    def threshold(self, name: str) -> float:
+        """A threshold by the name of its setting."""
+        return self.thresholds[name]
+
+    @property
+    def past(self) -> History:
+        """The store's word; empty where it could not be read."""
+        return self.history or History()

@@ -1,0 +1,76 @@
+"""The settings' surface: all of them with where each value came from, and changes while the router runs."""
+
+import json
+from typing import Any, Final
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from herd.config import TABLE, Setting, Settings, Value
+from herd.config_file import NotKept
+from herd.routes.dashboard_api import AsciiJSON
+from herd.switchboard import Change, Refusal, Switchboard
+
+router = APIRouter(prefix="/dashboard/api")
+Document = dict[str, Any]
+TYPES: Final = {bool: "boolean", int: "integer", float: "number", str: "string"}
+NOT_KEPT: Final = "the environment or the command line sets it, and wins again at the next start"
+
+
+@router.get("/settings")
+async def settings(request: Request) -> Document:
+    """Every setting with its value, default, source, type, bounds, and whether it may change at run time."""
+    board: Switchboard = request.app.state.switchboard
+    return {"settings": [_row(setting, board.settings) for setting in TABLE], "file": str(board.path)}
+
+
+@router.post("/settings")
+async def change(request: Request) -> Response:
+    """Change settings by name, all or none: `{"retries": 1}`. Kept over a restart. A wrong name or type is a 422."""
+    board: Switchboard = request.app.state.switchboard
+    wanted = _object(await request.body())
+    if wanted is None:
+        text = 'the body is one JSON object of settings by name, as {"retries": 1}'
+        return JSONResponse({"error": text, "fields": []}, 422)
+    try:
+        changes = await board.change(wanted, request.client.host if request.client else None)
+    except Refusal as refusal:
+        problems = [{"field": name, "message": text} for name, text in refusal.problems.items()]
+        return AsciiJSON({"error": str(refusal), "fields": problems}, 422)  # a name may hold a lone surrogate
+    except NotKept as error:
+        return JSONResponse({"error": f"nothing was changed: {error}"}, 503)
+    return JSONResponse({"changed": {change.name: _told(change, board.settings) for change in changes}})
+
+
+def _object(body: bytes) -> dict[str, object] | None:
+    """The body as settings by name; its Content-Type does not matter."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _row(setting: Setting, settings: Settings) -> Document:
+    kind = type(setting.default)
+    bounds = {"minimum": setting.minimum, "maximum": setting.maximum} if kind in {int, float} else {}
+    return {
+        "name": setting.name,
+        "value": setting.shown(settings.values[setting.name]),
+        "default": setting.default,
+        "source": settings.sources[setting.name],
+        "runtime": setting.runtime,
+        "type": TYPES[kind],
+        "choices": list(setting.choices),
+        **bounds,
+        "secret": setting.secret,
+        "help": setting.help,
+    }
+
+
+def _told(change: Change, settings: Settings) -> Document:
+    setting = next(setting for setting in TABLE if setting.name == change.name)
+    before: Value = setting.shown(change.before)
+    source = settings.sources[change.name]
+    told = {"before": before, "value": setting.shown(change.value), "source": source, "kept": change.kept}
+    return told if change.kept else {**told, "note": NOT_KEPT}

@@ -1,0 +1,94 @@
+"""Changes settings while the router runs: checked as a whole, kept in `config.toml`, taken over, told as events.
+
+It knows the order of these steps; what a setting does is known where it is read.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from herd import config_file
+from herd.config import BY_NAME, SettingError, Settings, Value, checked
+from herd.core.events import FleetChanged
+
+NAME = "config.toml"
+STRONGER = ("environment", "command line")  # what beats the file at the next start
+
+
+class Refusal(ValueError):
+    """A change that was asked for is wrong; `problems` says by name what, and nothing was changed."""
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        super().__init__("; ".join(problems.values()))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One setting that has another value now; `kept` False: the environment or command line wins at the next start."""
+
+    name: str
+    before: Value
+    value: Value
+    kept: bool
+
+
+class Switchboard:
+    """The one way to change a setting; `follow` is called after a change, for whoever holds a copy of a value."""
+
+    def __init__(self, settings: Settings, emit: Callable[[FleetChanged], None], follow: Callable[[], None]) -> None:
+        self.settings = settings
+        self._emit = emit
+        self._follow = follow
+        self._one_at_a_time = asyncio.Lock()
+        self._started_with = dict(settings.sources)
+
+    @property
+    def path(self) -> Path:
+        """The file in which changes are kept."""
+        return self.settings.data_dir / NAME
+
+    async def change(self, wanted: Mapping[str, object], by: str | None = None) -> tuple[Change, ...]:
+        """Take new values, all or none; returns those that are other than before.
+
+        Raises Refusal where a name, a type or a value is wrong, config_file.NotKept where the file cannot be written.
+        """
+        values = accepted(wanted)
+        async with self._one_at_a_time:
+            changes = [
+                Change(name, before, value, self._started_with[name] not in STRONGER)
+                for name, value in values.items()
+                if (before := self.settings.values[name]) != value
+            ]
+            if changes:
+                await asyncio.to_thread(config_file.keep, self.path, {change.name: change.value for change in changes})
+                self.settings.change({change.name: change.value for change in changes})
+                self._follow()
+        for change in changes:
+            self._emit(_event(change, by))
+        return tuple(changes)
+
+
+def accepted(wanted: Mapping[str, object]) -> dict[str, Value]:
+    """The values by name, if all of them are right and may change at run time. Raises Refusal."""
+    values: dict[str, Value] = {}
+    problems: dict[str, str] = {}
+    for name, value in wanted.items():
+        setting = BY_NAME.get(name)
+        try:
+            if setting and not setting.runtime:
+                raise SettingError(f"{name} cannot change while the router runs; set it in {NAME} and restart")
+            values[name] = checked(name, value, "the request")
+        except SettingError as error:
+            problems[name] = str(error)
+    if problems:
+        raise Refusal(problems)
+    return values
+
+
+def _event(change: Change, by: str | None) -> FleetChanged:
+    setting = BY_NAME[change.name]
+    data = {"name": change.name, "before": setting.shown(change.before), "value": setting.shown(change.value), "by": by}
+    return FleetChanged(time.time(), "setting_changed", data=data)

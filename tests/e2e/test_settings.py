@@ -1,0 +1,310 @@
+"""Settings at run time: seen and changed over HTTP, in force with the next request, there again after a restart."""
+
+import asyncio
+import json
+import socket
+import sqlite3
+import subprocess
+import time
+from contextlib import closing
+
+import httpx
+import pytest
+
+from herd.config import TABLE
+from herd.sim import Fault, FaultKind, SimConfig, SimModel
+from tests.e2e.conftest import started
+from tests.e2e.traffic import HELLO, ask, send
+from tests.harness import Router, free_port, until
+
+MODEL, OTHER = SimModel("llama3.2:3b"), SimModel("qwen3:8b")
+SLOW = SimModel("slow:1b", size_gb=1.0, tokens_per_s=5)
+PACE = {"tokens_per_s": 2000, "load_bytes_per_s": 0, "prefill_tokens_per_s": 0}
+DAY_S = 86_400.0
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """Two equal nodes; `OTHER` is on disk only."""
+    models = (MODEL, OTHER, SLOW, *(SimModel(f"{name}:1b") for name in ("tight", "ample", "cold-a", "cold-b")))
+    loaded = {"preload": ("llama3.2:3b", "tight:1b", "ample:1b"), "max_loaded": 9}
+    machines = [SimConfig(name, models=models, slots=8, interval_s=0.5, **loaded, **PACE) for name in "ab"]
+    running = started(tmp_path_factory.mktemp("settings"), *machines)
+    yield running
+    running.nodes.stop()
+    running.router.stop()
+
+
+@pytest.fixture
+def change(pair):
+    """Changes settings, and puts them back at the end."""
+    defaults = {}
+
+    def changed(**wanted):
+        answer = httpx.post(f"{pair.url}/dashboard/api/settings", json=wanted)
+        assert answer.status_code == 200, answer.text
+        defaults.update({name: told["before"] for name, told in answer.json()["changed"].items()})
+        return answer.json()["changed"]
+
+    yield changed
+    changed(**defaults)
+    pair.nodes.clear()
+
+
+def chat(fleet, model="llama3.2:3b", **body):
+    body = {"model": model, "messages": HELLO, "stream": False, **body}
+    return httpx.post(f"{fleet.url}/api/chat", json=body, timeout=30)
+
+
+def both(fleet, fault):
+    for node_id in fleet.nodes.nodes:
+        fleet.nodes.script(node_id, fault)
+
+
+def setting(fleet, name):
+    return next(row for row in fleet.router.get("/dashboard/api/settings")["settings"] if row["name"] == name)
+
+
+def refused(fleet, content):
+    answer = httpx.post(f"{fleet.url}/dashboard/api/settings", content=content)
+    assert answer.status_code == 422
+    return answer.json()
+
+
+def test_all_settings_are_listed_with_value_default_and_source(pair):
+    """Where a value comes from is the second question after what it is."""
+    rows = pair.router.get("/dashboard/api/settings")["settings"]
+    assert [row["name"] for row in rows] == [row.name for row in TABLE]
+    port, advertise = setting(pair, "port"), setting(pair, "advertise")
+    assert (port["value"], port["default"], port["source"]) == (pair.router.port, 11435, "environment")
+    assert (advertise["value"], advertise["source"], advertise["type"]) == (True, "default", "boolean")
+    assert (port["runtime"], setting(pair, "retries")["runtime"]) == (False, True)
+    assert setting(pair, "context_protection")["choices"] == ["strip", "warn", "off"]
+
+
+def test_the_operators_command_changes_a_setting_as_printed(pair, change):
+    """`curl -d` sends JSON under the type of a form, and it is JSON all the same."""
+    command = (
+        "curl -s -X POST http://localhost:11435/dashboard/api/settings "
+        "-H \"Content-Type: application/json\" -d '{\"loaded_fallback\": false}'"
+    )
+    for here in (command, command.replace('-H "Content-Type: application/json" ', "").replace("false", "true")):
+        printed = subprocess.check_output(["bash", "-c", here.replace("11435", str(pair.router.port))])
+        assert "loaded_fallback" in json.loads(printed)["changed"]
+    assert setting(pair, "loaded_fallback")["value"] is True
+
+
+def test_a_change_is_a_log_line_and_an_event(pair, change):
+    """Who asks why the router behaves differently since noon finds the answer in both."""
+    change(stall_timeout_s=77)
+    told = {"name": "stall_timeout_s", "before": 120.0, "value": 77.0, "by": "127.0.0.1"}
+    until(lambda: told in [line["data"] for line in pair.router.lines("setting_changed")], "the change is in the log")
+    query = "SELECT data FROM fleet_events WHERE kind = 'setting_changed' AND data LIKE '%stall_timeout_s%'"
+    with closing(sqlite3.connect(pair.router.database)) as connection:
+        until(lambda: told in [json.loads(row[0]) for row in connection.execute(query)], "the change is an event")
+
+
+@pytest.mark.parametrize(
+    ("content", "fields"),
+    [
+        ('{"auto_pul": false, "retries": 1}', ["auto_pul"]),
+        ('{"loaded_fallback": "false", "retries": 1}', ["loaded_fallback"]),
+        ('{"port": 1, "retries": "1"}', ["port", "retries"]),
+        (r'{"\ud800": 1}', ["\ud800"]),
+        ("{", []),
+        ("[]", []),
+        ("[" * 100_000, []),
+        (b"\xff", []),
+        ("", []),
+    ],
+)
+def test_a_wrong_name_or_type_is_a_422_that_names_it_and_changes_nothing(pair, content, fields):
+    """`"false"` once switched a setting on."""
+    before = pair.router.get("/dashboard/api/settings")
+    told = refused(pair, content)
+    assert [entry["field"] for entry in told["fields"]] == fields
+    assert told["error"]
+    assert pair.router.get("/dashboard/api/settings") == before
+
+
+def test_a_page_of_another_origin_cannot_change_a_setting(pair):
+    """A foreign page's form needs no permission to be sent."""
+    url, headers = f"{pair.url}/dashboard/api/settings", {"Origin": "https://evil.example"}
+    assert httpx.post(url, content='{"retries": 0}', headers=headers).status_code == 403
+    assert setting(pair, "retries")["value"] == 2
+
+
+def test_a_change_outlives_the_router(tmp_path):
+    """And the user's own file is still theirs."""
+    router = Router(tmp_path / "home", free_port(), HERD_QUEUE_LIMIT="5")
+    router.data_dir.mkdir(parents=True)
+    (router.data_dir / "config.toml").write_text("# three are enough\nretries = 3\n")
+    for expected, source in ((3, "file"), (1, "file")):
+        router.start()
+        found = {row["name"]: row for row in router.get("/dashboard/api/settings")["settings"]}
+        assert (found["retries"]["value"], found["retries"]["source"]) == (expected, source)
+        told = httpx.post(f"{router.url}/dashboard/api/settings", json={"retries": 1, "queue_limit": 6}).json()
+        router.stop()
+    assert told["changed"]["queue_limit"]["kept"] is False
+    assert (router.data_dir / "config.toml").read_text().startswith("# three are enough\nretries = 1\n")
+
+
+def test_retries_zero_is_one_try(pair, change):
+    """Each node fails once; with a retry the second would have answered."""
+    change(retries=0)
+    both(pair, Fault(FaultKind.HTTP_500))
+    answer = chat(pair)
+    assert answer.status_code == 502
+    assert pair.router.row(answer.headers["x-request-id"])["retry_count"] == 0
+
+
+@pytest.mark.parametrize(("pct", "model", "few"), [(0, "tight:1b", True), (100, "ample:1b", False)])
+def test_retry_budget_pct_bounds_the_retries_under_way(pair, change, pct, model, few):
+    """When everything fails, retries must not multiply the load."""
+    change(retry_budget_pct=pct)
+    # One node fails at once; the other takes a moment, so that all retries are under way together.
+    pair.nodes.script("a", Fault(FaultKind.HTTP_500, times=None))
+    pair.nodes.script("b", Fault(FaultKind.HANG_BEFORE_HEADERS, times=12, seconds=0.5))
+    asks = [ask("/api/chat", model=model, messages=HELLO, stream=False) for _ in range(12)]
+    answered = [seen.status for seen in asyncio.run(send(pair.url, asks, 12))]
+    assert (answered.count(200) < 12) is few
+
+
+def test_first_byte_timeout_s_ends_a_silent_attempt(pair, change):
+    """With the default this would take five minutes."""
+    change(first_byte_timeout_s=0.2, retries=0)
+    both(pair, Fault(FaultKind.HANG_BEFORE_HEADERS))
+    answer = chat(pair, stream=True)
+    assert answer.status_code == 504
+    assert pair.router.row(answer.headers["x-request-id"])["error_type"] == "first_byte_timeout"
+
+
+def test_load_timeout_s_is_what_a_cold_model_has_beside(pair, change):
+    """With the default this would take ten minutes more."""
+    change(first_byte_timeout_s=0.1, load_timeout_s=0.1, retries=0)
+    both(pair, Fault(FaultKind.HANG_BEFORE_HEADERS))
+    assert chat(pair, model="qwen3:8b", stream=True).status_code == 504
+
+
+def test_stall_timeout_s_ends_an_answer_that_stopped(pair, change):
+    """With the default this would take two minutes."""
+    change(stall_timeout_s=0.2)
+    both(pair, Fault(FaultKind.HANG_MID_STREAM))
+    answer = chat(pair, stream=True)
+    assert pair.router.row(answer.headers["x-request-id"])["error_type"] == "stall_timeout"
+
+
+def test_total_timeout_s_ends_an_attempt_that_does_not_stream(pair, change):
+    """With the default this would take an hour."""
+    change(total_timeout_s=1, retries=0)
+    both(pair, Fault(FaultKind.HANG_BEFORE_HEADERS))
+    assert chat(pair).status_code == 504
+
+
+def test_body_limit_mb_is_the_largest_body(pair, change):
+    """Two megabytes pass before and not after."""
+    large = [{"role": "user", "content": "x" * 2 * 2**20}]
+    assert chat(pair, messages=large).status_code == 200
+    change(body_limit_mb=1)
+    assert chat(pair, messages=large).status_code == 413
+
+
+def test_queue_limit_and_queue_timeout_s_bound_who_waits(pair, change):
+    """Sixteen slots, one place to wait: the eighteenth is refused, the seventeenth waits in vain."""
+    change(queue_limit=1, queue_timeout_s=0.3)
+    asks = [ask("/api/chat", model="slow:1b", messages=HELLO, options={"num_predict": 12}) for _ in range(24)]
+    statuses = [seen.status for seen in asyncio.run(send(pair.url, asks, 24))]
+    assert {200, 429, 503} == set(statuses)
+
+
+@pytest.mark.parametrize(("mode", "actions"), [("strip", ["stripped"]), ("warn", ["warned"]), ("off", [])])
+def test_context_protection_follows_its_mode(pair, change, mode, actions):
+    """Whoever debugs a num_ctx turns it off for one request, not for a restart."""
+    change(context_protection=mode)
+    answer = chat(pair, options={"num_ctx": 2048})
+    pair.router.row(answer.headers["x-request-id"])
+    lines = [line for line in pair.router.lines(None) if line["event"].startswith("Context protection")]
+    told = [line["action"] for line in lines if line["request_id"] == answer.headers["x-request-id"]]
+    assert told == actions
+
+
+@pytest.mark.parametrize(
+    ("on", "cold", "served"), [(True, "cold-a:1b", "llama3.2:3b"), (False, "cold-b:1b", "cold-b:1b")]
+)
+def test_loaded_fallback_decides_between_a_cold_model_and_a_warm_one(pair, change, on, cold, served):
+    """The decision's policy is that of the moment, and the row keeps it."""
+    change(loaded_fallback=on)
+    answer = chat(pair, model=cold, fallback_models=["llama3.2:3b"])
+    assert answer.headers["x-herd-model"] == served
+    row = pair.router.row(answer.headers["x-request-id"])
+    assert json.loads(row["decision"])["policy"] == {"loaded_fallback": on}
+
+
+@pytest.mark.parametrize(("on", "source"), [(True, "reported"), (False, "counted")])
+def test_usage_in_streams_is_asked_for_or_not(pair, change, on, source):
+    """Some engines refuse the option; then it goes without a restart."""
+    change(usage_in_streams=on)
+    body = {"model": "llama3.2:3b", "messages": HELLO, "stream": True}
+    answer = httpx.post(f"{pair.url}/v1/chat/completions", json=body)
+    assert pair.router.row(answer.headers["x-request-id"])["tokens_source"] == source
+
+
+def test_heartbeat_degraded_s_and_heartbeat_offline_s_are_the_patience_with_a_silent_node(pair, change):
+    """A fleet on a bad network needs more of it, a fast failover less."""
+    pair.nodes.nodes["b"].hardware.set(silent=True)
+    change(heartbeat_degraded_s=1, heartbeat_offline_s=60)
+    until(lambda: _status(pair, "b") == "degraded", "b is degraded")
+    change(heartbeat_offline_s=1)
+    until(lambda: _status(pair, "b") == "offline", "b is offline")
+    pair.nodes.nodes["b"].hardware.set(silent=None)
+    until(lambda: pair.router.online() == 2, "b is back")
+
+
+def _status(fleet, node_id):
+    return next(n["status"] for n in fleet.router.get("/fleet/status")["nodes"] if n["node_id"] == node_id)
+
+
+def test_log_level_holds_for_the_next_line(pair, change):
+    """Debugging begins without losing what is being debugged."""
+    change(log_level="ERROR")
+    _talk_nonsense(pair)
+    change(log_level="WARNING")
+    _talk_nonsense(pair)
+    until(lambda: _warnings(pair), "the server's warning is in the log")
+    assert len(_warnings(pair)) == 1
+
+
+def _talk_nonsense(fleet):
+    """Have the server say a warning: it has answered when this returns."""
+    with socket.create_connection(("127.0.0.1", fleet.router.port), timeout=10) as client:
+        client.sendall(b"nonsense\r\n\r\n")
+        assert client.recv(100)
+
+
+def _warnings(fleet):
+    return [line for line in fleet.router.lines(None) if "Invalid HTTP" in line["event"]]
+
+
+def test_retention_days_is_taken_over_by_the_writer(pair, change):
+    """Shortening it must free the disk today."""
+    _plant(pair, "old", time.time() - 5 * DAY_S, "x")
+    change(retention_days=1)
+    until(lambda: not pair.router.rows("request_id = 'old'"), "the old row is gone")
+
+
+def test_store_limit_mb_is_taken_over_by_the_writer(pair, change):
+    """As above, by size."""
+    for number in range(20):
+        _plant(pair, f"big{number}", 1000.0 + time.time() - DAY_S, "x" * 2**20)
+    change(store_limit_mb=16)
+    until(lambda: len(pair.router.rows("request_id LIKE 'big%'")) < 16, "the largest rows are gone")
+
+
+def _plant(fleet, request_id, at, decision):
+    with closing(sqlite3.connect(fleet.router.database, timeout=20)) as connection, connection:
+        connection.execute(
+            """INSERT INTO request_traces (request_id, trace_id, span_id, timestamp, finished_at, endpoint,
+                   original_format, status, http_status, stream, latency_ms, retry_count, fallback_used, decision)
+               VALUES (?, '', '', ?, ?, '/api/chat', 'ollama', 'completed', 200, 0, 1, 0, 0, ?)""",
+            (request_id, at, at, decision),
+        )
