@@ -12,7 +12,7 @@ demo: $(STAMP)  ## start a router with three simulated nodes and mixed traffic; 
 test: $(STAMP) tools  ## the gate: lint, types, all tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2 --dist loadscope
 
 $(STAMP): pyproject.toml requirements-dev.lock
 	$(PYTHON) -m venv $(VENV)

@@ -204,7 +204,8 @@ def _keywords(setting: Setting) -> dict[str, Any]:
     text = f"{setting.help.rstrip('.')} (default: {shown(setting.default)})".replace("%", "%%")
     if isinstance(setting.default, bool):
         return {"action": argparse.BooleanOptionalAction, "default": argparse.SUPPRESS, "help": text}
-    metavar = "|".join(setting.choices) or {int: "N", float: "SECONDS"}.get(type(setting.default), "TEXT")
+    number = "SECONDS" if setting.name.endswith("_s") else "N"
+    metavar = "|".join(setting.choices) or ("TEXT" if isinstance(setting.default, str) else number)
     return {"metavar": metavar, "default": argparse.SUPPRESS, "help": text}
 
 

@@ -25,7 +25,8 @@ from herd.core.events import (
 )
 from herd.core.record import record
 from herd.telemetry.catalog import LOG_FIELDS
-from herd.telemetry.log import LogSink, configure_logging
+from herd.telemetry.log import LogSink, configure_logging, json_line
+from herd.telemetry.log_lines import Line
 from tests.store import builders
 from tests.telemetry.exposition import MODEL, retried
 
@@ -210,10 +211,11 @@ def test_the_four_fixed_keys_cannot_be_replaced(sink):
 def test_what_json_finds_hard_is_written_all_the_same(sink):
     """All of these can come in with a request."""
     odd = {"surrogate": "\ud800", "separator": "a\u2028b", "huge": 2**200, "object": object, "nul": "\x00"}
-    logging.getLogger("herd").warning("odd: \udcff", extra=odd)
+    logging.getLogger("herd").warning("odd", extra=odd)
     (line,) = lines(sink)
     assert (line["surrogate"], line["separator"], line["huge"], line["nul"]) == ("\ud800", "a\u2028b", 2**200, "\x00")
-    assert line["event"] == "odd: \udcff"
+    said = json.loads(json_line(Line(0.0, "INFO", "herd", "odd: \udcff", {})))
+    assert said["event"] == "odd: \udcff"
 
 
 def test_a_line_that_cannot_be_written_is_lost_alone_and_counted(sink):
