@@ -1,0 +1,1 @@
+"""How the figures of the documentation are measured; run from the project's folder, `python -m benchmarks.…`."""
