@@ -167,12 +167,13 @@ def open_to(plan: tuple[Candidate, ...], excluded: frozenset[str] = frozenset())
     the first cannot keep up.
     """
     left = tuple(candidate for candidate in plan if candidate.node_id not in excluded)
-    return tuple(candidate for candidate in left if candidate.warm or _worth_loading(candidate, left))
+    warm = [candidate for candidate in left if candidate.warm]
+    return tuple(candidate for candidate in left if candidate.warm or _worth_loading(candidate, warm))
 
 
-def _worth_loading(cold: Candidate, plan: tuple[Candidate, ...]) -> bool:
-    warm = [candidate for candidate in plan if candidate.warm and candidate.model == cold.model]
-    return all(candidate.loaded and cold.predicted_ttft_s < candidate.predicted_ttft_s for candidate in warm)
+def _worth_loading(cold: Candidate, warm: list[Candidate]) -> bool:
+    rivals = [candidate for candidate in warm if candidate.model == cold.model]
+    return all(rival.loaded and cold.predicted_ttft_s < rival.predicted_ttft_s for rival in rivals)
 
 
 def _does_not_fit(case: Case) -> bool:

@@ -9,7 +9,7 @@ from herd.dataplane.dialects import Shape
 
 NANOSECONDS = 1e9
 SPOKEN = ("content", "tool_calls", "function_call", "refusal", "audio")
-CONTENT = (*SPOKEN, "reasoning_content", "reasoning", "thinking")
+THOUGHT = ("reasoning_content", "reasoning", "thinking")
 Document = Mapping[str, Any]
 
 
@@ -57,9 +57,10 @@ def read_openai(document: Document) -> Frame:
     choices = [choice for choice in document.get("choices") or () if isinstance(choice, dict)]
     usage = _openai_usage(_object(document.get("usage")))
     reasons = [reason for choice in choices if (reason := _text(choice.get("finish_reason")))]
+    spoken = any(_says(choice, SPOKEN) for choice in choices)
     return Frame(
-        content=any(_says(choice, CONTENT) for choice in choices),
-        spoken=any(_says(choice, SPOKEN) for choice in choices),
+        content=spoken or any(_says(choice, THOUGHT) for choice in choices),
+        spoken=spoken,
         finish_reason=reasons[0] if reasons else None,
         usage=usage,
         usage_only=not choices and "usage" in document,
@@ -151,6 +152,8 @@ def _ollama_usage(document: Document) -> dict[str, int | float]:
 
 
 def _openai_usage(usage: Document) -> dict[str, int | float]:
+    if not usage:
+        return {}
     found = _numbers(usage, {"prompt_tokens": "prompt_tokens", "completion_tokens": "completion_tokens"})
     found |= _numbers(usage, {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"})
     prompt = _object(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
@@ -161,6 +164,8 @@ def _openai_usage(usage: Document) -> dict[str, int | float]:
 
 
 def _anthropic_usage(usage: Document) -> dict[str, int | float]:
+    if not usage:
+        return {}
     names = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
     return _numbers(usage, {**names, "cached_tokens": "cache_read_input_tokens"})
 
