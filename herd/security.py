@@ -33,12 +33,17 @@ class ClosedDoors:
             await self._app(scope, receive, send)
             return
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        host = headers.get(b"host", "")
+        host, origin = headers.get(b"host", ""), headers.get(b"origin")
+        welcome = self.origin_allowed(origin, host)
+        if origin and welcome:
+            send = _telling(origin, send)
         if not self.host_allowed(host):
             error = Forbidden(f"Host {host[:100]!r} is not answered here; the setting allowed_hosts adds names")
             await _answer(scope, send, error)
-        elif scope["method"] not in SAFE_METHODS and not self.origin_allowed(headers.get(b"origin"), host):
+        elif scope["method"] not in SAFE_METHODS and not welcome:
             await _answer(scope, send, Forbidden("a page of another origin may not do this"))
+        elif scope["method"] == "OPTIONS" and b"access-control-request-method" in headers and welcome:
+            await _preflight(headers.get(b"access-control-request-headers", "content-type"), send)
         elif scope["path"] in self._uncounted or scope["path"].startswith("/api/blobs/"):
             await self._app(scope, receive, send)
         else:
@@ -86,6 +91,29 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _telling(origin: str, send: Send) -> Send:
+    """Tell a welcome page's browser that it may read the answer, as Ollama does for pages on the same machine."""
+    told = [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"origin"),
+            (b"access-control-expose-headers", b"*")]  # fmt: skip
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), *told]}
+        await send(message)
+
+    return sending
+
+
+async def _preflight(wanted: str, send: Send) -> None:
+    headers = [
+        (b"access-control-allow-methods", b"GET, POST, DELETE, HEAD"),
+        (b"access-control-allow-headers", wanted.encode("latin-1")),
+        (b"access-control-max-age", b"600"),
+    ]
+    await send({"type": "http.response.start", "status": 204, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _answer(scope: Scope, send: Send, error: HerdError) -> None:

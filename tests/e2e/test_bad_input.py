@@ -114,6 +114,20 @@ def test_a_foreign_origin_may_not_change_anything_and_a_local_page_may(fleet):
     assert httpx.get(fleet.url + "/api/tags", headers=foreign).status_code == 200
 
 
+def test_a_page_on_this_machine_may_read_answers_and_a_foreign_one_may_not(fleet):
+    """Browser applications beside the router work as they do with Ollama; a page elsewhere reads nothing."""
+    asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type, x-herd-tags"}
+    local, foreign = ({"Origin": origin} for origin in ("http://localhost:3000", "https://evil.example"))
+    allowed = httpx.options(fleet.url + "/api/chat", headers={**asks, **local})
+    assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (204, local["Origin"])
+    assert "x-herd-tags" in allowed.headers["access-control-allow-headers"]
+    read = httpx.get(fleet.url + "/api/tags", headers=local).headers
+    assert (read["access-control-allow-origin"], read["vary"]) == (local["Origin"], "origin")
+    for refused in (httpx.options(fleet.url + "/api/chat", headers={**asks, **foreign}),
+                    httpx.get(fleet.url + "/api/tags", headers=foreign)):  # fmt: skip
+        assert "access-control-allow-origin" not in refused.headers
+
+
 def test_nobody_else_notices_what_was_wrong(fleet):
     """After all of the above the fleet answers as before and nothing is in flight."""
     body = {"model": "llama3.2:3b", "messages": HELLO, "stream": False}
