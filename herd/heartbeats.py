@@ -1,5 +1,9 @@
 """From the wire to the core: what a heartbeat says as a frozen Node, and what changed between two of them."""
 
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
 from herd import wire
 from herd.core.events import FleetChanged
 from herd.core.fleet import Loaded, Model, Node
@@ -35,6 +39,18 @@ def node_from(heartbeat: wire.Heartbeat) -> Node:
             )
             for model in engine.loaded
         },
+    )
+
+
+def model_from(listed: dict[str, JsonValue], known: Mapping[str, wire.Model]) -> wire.Model:
+    """A model as Ollama lists it; its context length is taken over from what was known, since listings have none.
+
+    Raises ValueError where the listing is not of the form.
+    """
+    name, size = str(listed.get("name")), listed.get("size")
+    context_length = known[name].context_length if name in known else None
+    return wire.Model(
+        name=name, size_bytes=size if isinstance(size, int) else 0, context_length=context_length, entry=listed
     )
 
 

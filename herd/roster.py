@@ -8,12 +8,14 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from pydantic import JsonValue
+
 from herd import wire
 from herd.core.breaker import Breaker, BreakerState
 from herd.core.events import Attempt, Finished, FleetChanged, NodeSampled, Status
 from herd.core.fleet import Fleet, Node, NodeStatus, Traffic
 from herd.core.request import Request
-from herd.heartbeats import changes_between, node_from
+from herd.heartbeats import changes_between, model_from, node_from
 
 PREFIXES_KEPT = 10_000
 LOSS_WINDOW_S = 3600.0
@@ -102,6 +104,18 @@ class Roster:
             if change.kind == "model_unloaded" and change.model:
                 entry.services.setdefault(change.model, Service()).unloaded_at = now
         return changes
+
+    def relist(self, node_id: str, listed: list[dict[str, JsonValue]], now: float) -> list[FleetChanged]:
+        """Take an Ollama's own listing of its models, asked for between two heartbeats; returns what it changed."""
+        entry = self._entries.get(node_id)
+        if entry is None:
+            return []
+        known = {model.name: model for model in entry.heartbeat.engine.models}
+        models = [model_from(item, known) for item in listed]
+        engine = entry.heartbeat.engine.model_copy(update={"models": models})
+        entry.heartbeat = entry.heartbeat.model_copy(update={"engine": engine})
+        before, entry.node = entry.node, replace(entry.node, models=node_from(entry.heartbeat).models)
+        return changes_between(before, entry.node, leaving=False, now=now)
 
     def expire(self, now: float) -> list[FleetChanged]:
         """Degrade and lose the nodes that fell silent; called about once a second."""

@@ -31,7 +31,7 @@ class Upkeep:
         self._plane = plane
         self._roster = plane.roster
         self._reader = reader
-        self._metrics = metrics
+        plane.on_change = lambda: metrics.set_known(plane.roster.models())
         self._extras = extras
 
     def heard(self, heartbeat: wire.Heartbeat) -> None:
@@ -81,5 +81,4 @@ class Upkeep:
             logger.warning("The nodes' history is not known: %s", error)
 
     def _changed(self, changes: Sequence[FleetChanged]) -> None:
-        if self._plane.changed(changes):
-            self._metrics.set_known(self._roster.models())
+        self._plane.changed(changes)

@@ -5,6 +5,7 @@ They take no slot and are never retried: most of them change something.
 
 import asyncio
 from collections.abc import AsyncIterable
+from contextlib import suppress
 from urllib.parse import parse_qs
 
 import aiohttp
@@ -23,6 +24,8 @@ from herd.dataplane.upstream import CLIENT_ERRORS, as_attempt_error, request_hea
 from herd.telemetry.trace_ids import new_span_id, traceparent, traceresponse
 from herd.wire import canonical_name
 
+CHANGES_MODELS = frozenset({"/api/pull", "/api/create", "/api/copy", "/api/delete"})
+LISTING_TIMEOUT_S = 2.0
 MODEL_FIELDS = ("model", "name", "source")
 
 
@@ -105,13 +108,28 @@ class Errand:
             url = node.url + self._client.raw_path
             opened = await self._plane.upstream.open(self._client.method, url, headers, body)
             try:
-                return await self._pass_on(opened.response)
+                await self._pass_on(opened.response)
+                if self._endpoint in CHANGES_MODELS and opened.response.status < 400:
+                    await self._list_again(node)
+                await self._client.finish()
+                return opened.response.status
             finally:
                 opened.response.close()
         except CLIENT_ERRORS as failure:
             raise as_attempt_error(failure, self._client.started, self._client.started) from failure
 
-    async def _pass_on(self, response: aiohttp.ClientResponse) -> int:
+    async def _list_again(self, node: Node) -> None:
+        # The next heartbeat would tell, but the client's next command may be sooner than that.
+        with suppress(*CLIENT_ERRORS, ValueError):
+            async with asyncio.timeout(LISTING_TIMEOUT_S):
+                opened = await self._plane.upstream.open("GET", f"{node.url}/api/tags", {}, None)
+                try:
+                    listed = [entry for entry in (await opened.response.json())["models"] if isinstance(entry, dict)]
+                finally:
+                    opened.response.close()
+            self._plane.changed(self._plane.roster.relist(node.node_id, listed, Clock().now()))
+
+    async def _pass_on(self, response: aiohttp.ClientResponse) -> None:
         lengths = [(b"content-length", value.encode()) for value in response.headers.getall("Content-Length", ())]
         await self._client.start(response.status, response_headers(response) + self.headers() + lengths)
         stall_s = self._plane.settings.number("total_timeout_s")
@@ -121,8 +139,6 @@ class Errand:
             if not chunk:
                 break
             await self._client.write(chunk)
-        await self._client.finish()
-        return response.status
 
 
 def _named(fleet: Fleet, node_id: str, endpoint: str) -> Node:

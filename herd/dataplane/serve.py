@@ -53,6 +53,7 @@ class DataPlane:
         self.new_ids = new_ids
         self.flights = Flights()
         self.stopping = False
+        self.on_change: Callable[[], None] = lambda: None
 
     @property
     def policy(self) -> Policy:
@@ -86,14 +87,14 @@ class DataPlane:
             with suppress(asyncio.CancelledError):  # the client left while it was told
                 await send_error(client, life, error)
 
-    def changed(self, changes: Sequence[FleetChanged]) -> bool:
-        """The roster changed: tell it, and let those who wait have what is free now. Returns whether there was any."""
+    def changed(self, changes: Sequence[FleetChanged]) -> None:
+        """The roster changed: tell it, and let those who wait have what is free now."""
         for change in changes:
             self.emit(change)
         self.slots.resize(self.roster.sizes())
         if changes:
             self.slots.replan()
-        return bool(changes)
+            self.on_change()
 
     def reap(self) -> None:
         """End the requests that are stuck; called about once a second."""
