@@ -2,9 +2,14 @@
 
 import sys
 
+import hypothesis
 import pytest
 
 from tests.harness import Router, free_port
+
+# A busy machine draws examples slowly; that says nothing about the code.
+hypothesis.settings.register_profile("herd", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("herd")
 
 
 @pytest.fixture

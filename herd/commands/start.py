@@ -36,7 +36,7 @@ def run(settings: Settings) -> int:
         app = build(settings)
         if warning := open_door(settings.text("host")):
             logger.warning(warning)
-        sys.stderr.write(start_block(settings, app))
+        sys.stderr.write(start_block(settings))
         sys.stderr.flush()
         server = Server(_uvicorn_config(app), app.state.plane, settings.number("shutdown_grace_s"))
         return _serve(server, listener)
@@ -75,17 +75,16 @@ def url_of(settings: Settings) -> str:
     return f"http://{WILDCARDS.get(host, bracketed)}:{port}"
 
 
-def start_block(settings: Settings, app: FastAPI) -> str:
+def start_block(settings: Settings) -> str:
     """What a person needs to know once the router is there."""
     url = url_of(settings)
     everywhere = " (and every other address of this machine)" if settings.text("host") in WILDCARDS else ""
-    pages = [f"  page      {url}/dashboard\n"] if "/dashboard" in {getattr(r, "path", "") for r in app.routes} else []
     return "".join((
         f"herd {__version__}\n",
         f"  address   {url}{everywhere}\n",
         f"  data      {settings.data_dir} (latency.db, logs/herd.jsonl)\n",
         "  nodes     start `herd-node` beside each Ollama\n",
-        *pages,
+        f"  page      {url}/dashboard\n",
         f"  metrics   {url}/metrics\n",
         "  look      herd status, herd traces, herd --help\n",
     ))  # fmt: skip

@@ -16,7 +16,6 @@ from herd.telemetry.log import LogSink
 from tests.harness import until
 from tests.store.builders import failed, finished, refused
 
-NOW = time.time()
 
 
 class Records:
@@ -55,7 +54,7 @@ class Records:
 def records(tmp_path, inside):
     """Three requests on record, long enough ago that no audit waits for them."""
     made = Records(tmp_path / "data", inside)
-    ago = NOW - 600
+    ago = time.time() - 600
     made.write(
         finished("done", at=ago, tokens=(7, 9)), failed("died", at=ago + 1, attempts=2), refused("bad", at=ago + 2)
     )
@@ -80,7 +79,7 @@ def test_a_row_deleted_by_hand_is_noticed_wherever_it_was(records, gone):
 
 def test_a_line_that_never_came_is_noticed(records):
     """A log that lost lines is found out by the rows."""
-    records.write(finished("silent", at=NOW - 300), lines=False)
+    records.write(finished("silent", at=time.time() - 300), lines=False)
     assert records.missing() == [("silent", "log")]
 
 
@@ -111,7 +110,7 @@ def test_since_leaves_out_what_was_before(records):
 def test_lines_of_rotated_files_count_too(records):
     """At midnight the log moves on; the requests of yesterday have their lines there."""
     records.log.rename(records.log.with_name("herd.jsonl.2026-01-01"))
-    records.write(finished("today", at=NOW - 300))
+    records.write(finished("today", at=time.time() - 300))
     assert records.audit()["log"]["requests"] == 4
 
 
@@ -119,7 +118,7 @@ def test_lines_older_than_the_oldest_row_are_not_missed_once_retention_may_have_
     """Rows and log files have their own ages; only what both should have is compared."""
     made = Records(tmp_path / "old", inside)
     days = 86_400.0
-    made.write(*(finished(f"r{age}", at=NOW - age * days) for age in (5, 4, 3, 2)))
+    made.write(*(finished(f"r{age}", at=time.time() - age * days) for age in (5, 4, 3, 2)))
     made.sql("DELETE FROM request_traces WHERE request_id IN ('r5', 'r4')")
     assert made.audit()["agree"] is True
     made.sql("DELETE FROM request_traces WHERE request_id = 'r2'")
@@ -129,7 +128,7 @@ def test_lines_older_than_the_oldest_row_are_not_missed_once_retention_may_have_
 def test_rows_older_than_the_oldest_log_file_are_not_missed_in_it(records):
     """Rotation deletes files, and an operator may."""
     records.log.unlink()
-    records.write(finished("later", at=NOW - 300))
+    records.write(finished("later", at=time.time() - 300))
     told = records.audit()
     assert told["agree"] is True
     assert told["log"]["requests"] == 1
@@ -137,7 +136,7 @@ def test_rows_older_than_the_oldest_log_file_are_not_missed_in_it(records):
 
 def test_a_torn_last_line_does_not_stop_the_audit(records):
     """A crash leaves half a line; the request it was for is still missed."""
-    records.write(finished("last", at=NOW - 300))
+    records.write(finished("last", at=time.time() - 300))
     text = records.log.read_bytes()
     records.log.write_bytes(text[:-40])
     assert records.missing() == [("last", "log")]
@@ -155,20 +154,20 @@ def test_a_damaged_line_is_counted_and_its_request_missed(records, inside):
 def test_a_name_that_the_log_blots_out_is_no_difference(records):
     """The log redacts what looks like a secret; the row keeps it. Both are right."""
     secret = "token=abcdefgh:1b"
-    records.write(finished("blotted", at=NOW - 300, model=secret))
+    records.write(finished("blotted", at=time.time() - 300, model=secret))
     assert secret not in records.log.read_text()
     assert records.audit()["agree"] is True
 
 
 def test_a_name_that_is_no_text_is_no_difference(records):
     """JSON can carry half a character, which the database has no form for."""
-    records.write(finished("half", at=NOW - 300, model="m\ud800:1b"))
+    records.write(finished("half", at=time.time() - 300, model="m\ud800:1b"))
     assert records.audit()["agree"] is True
 
 
 def test_one_request_id_used_twice_is_two_requests(records):
     """Clients that retry send their id again."""
-    records.write(finished("again", at=NOW - 300), finished("again", at=NOW - 290, status=Status.CLIENT_DISCONNECTED))
+    records.write(finished("again", at=time.time() - 300), finished("again", at=time.time() - 290, status=Status.CLIENT_DISCONNECTED))
     told = records.audit()
     assert told["agree"] is True
     assert told["database"]["requests"] == 5
@@ -176,7 +175,7 @@ def test_one_request_id_used_twice_is_two_requests(records):
 
 def test_an_absurd_token_count_is_no_difference(records):
     """An engine may report anything; the database clamps it to 64 bits."""
-    records.write(finished("absurd", at=NOW - 300, tokens=(10**30, -5)))
+    records.write(finished("absurd", at=time.time() - 300, tokens=(10**30, -5)))
     assert records.audit()["agree"] is True
 
 
