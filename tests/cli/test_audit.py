@@ -17,7 +17,6 @@ from tests.harness import until
 from tests.store.builders import failed, finished, refused
 
 
-
 class Records:
     """A data directory whose database and log were written by the router's own sinks."""
 
@@ -167,7 +166,9 @@ def test_a_name_that_is_no_text_is_no_difference(records):
 
 def test_one_request_id_used_twice_is_two_requests(records):
     """Clients that retry send their id again."""
-    records.write(finished("again", at=time.time() - 300), finished("again", at=time.time() - 290, status=Status.CLIENT_DISCONNECTED))
+    now = time.time()
+    left = finished("again", at=now - 290, status=Status.CLIENT_DISCONNECTED)
+    records.write(finished("again", at=now - 300), left)
     told = records.audit()
     assert told["agree"] is True
     assert told["database"]["requests"] == 5
