@@ -1,0 +1,195 @@
+"""What happens when the router, a node or a client's patience ends in the middle of work."""
+
+import asyncio
+import json
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+
+import aiohttp
+import httpx
+import psutil
+import pytest
+
+from herd.sim import SimConfig, SimModel
+from tests.e2e.conftest import started
+from tests.harness import until
+
+TEXT = [{"role": "user", "content": "Hello, tell me something."}]
+SLOW = SimModel("slow:1b", size_gb=1.0)
+PACE = {"load_bytes_per_s": 0, "prefill_tokens_per_s": 0}
+
+
+@pytest.fixture
+def slow_fleet(tmp_path):
+    """One node whose answers take about a second."""
+    config = SimConfig("only", models=(SLOW,), preload=("slow:1b",), slots=80, tokens_per_s=30, **PACE)
+    fleet = started(tmp_path / "slow", config, HERD_SHUTDOWN_GRACE_S="10", HERD_STALL_TIMEOUT_S="1")
+    yield fleet
+    fleet.nodes.stop()
+    fleet.router.stop()
+
+
+def chat(fleet, path="/api/chat", **more):
+    body = {"model": "slow:1b", "messages": TEXT, "stream": True, **more}
+    return httpx.post(fleet.url + path, json=body, timeout=30)
+
+
+def in_background(work):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(work()))
+    thread.start()
+    return thread, found
+
+
+def active(fleet):
+    return fleet.router.get("/fleet/status")["fleet"]["requests_active"]
+
+
+def test_a_stopping_router_finishes_what_flies_and_takes_nothing_new(slow_fleet):
+    """A restart must cost nobody an answer."""
+    thread, found = in_background(lambda: chat(slow_fleet))
+    until(lambda: active(slow_fleet) == 1, "the stream is under way")
+    slow_fleet.router.process.send_signal(signal.SIGTERM)
+    until(lambda: httpx.get(slow_fleet.url + "/readyz").status_code == 503, "it is not ready any more")
+    refused = chat(slow_fleet, "/v1/chat/completions")
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+    assert "stopping" in refused.json()["error"]["message"]
+    thread.join(30)
+    assert json.loads(found[0].content.splitlines()[-1])["done"] is True
+    assert slow_fleet.router.process.wait(15) == 0
+    assert sorted(row["status"] for row in slow_fleet.router.rows()) == ["completed", "rejected"]
+
+
+def test_a_stream_beyond_the_grace_is_ended_in_its_dialect_and_recorded(tmp_path):
+    """The deadline holds, and still nobody is left with half an answer that passes for a whole one."""
+    config = SimConfig("only", models=(SLOW,), preload=("slow:1b",), tokens_per_s=5, **PACE)
+    fleet = started(tmp_path / "slow", config, HERD_SHUTDOWN_GRACE_S="0.5")
+    thread, found = in_background(lambda: chat(fleet))
+    node = fleet.nodes.nodes["only"]
+    until(lambda: sum(node.state()["in_flight"].values()) == 1 and active(fleet) == 1, "the stream is under way")
+    until(lambda: found or fleet.router.metric("herd_requests_in_flight") == 1, "it has its slot")
+    code = fleet.router.stop()
+    thread.join(10)
+    fleet.nodes.stop()
+    assert code == 0
+    (row,) = fleet.router.rows()
+    assert (row["status"], row["error_type"]) in {("incomplete", "internal"), ("failed", "internal")}
+    assert "router stopped" in json.loads(found[0].content.splitlines()[-1])["error"]
+
+
+def test_a_hanging_collector_does_not_hold_up_the_stop(tmp_path):
+    """The exporter would wait half a minute if nobody told it otherwise."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        config = SimConfig("only", models=(SLOW,), **PACE)
+        fleet = started(tmp_path / "deaf", config, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
+        for _ in range(20):
+            assert chat(fleet).status_code == 200
+        fleet.router.process.send_signal(signal.SIGTERM)
+        assert fleet.router.process.wait(12) == 0
+        fleet.nodes.stop()
+    assert len(fleet.router.rows()) == len(fleet.router.lines()) == 20
+
+
+async def many(fleet, count, cut):
+    """`count` streams at once; `cut` is called when all have begun. Gives the ids of those that came whole."""
+    begun, whole = [], []
+
+    async def one(session, number):
+        body = {"model": "slow:1b", "messages": TEXT}
+        headers = {"X-Request-Id": f"s{number}"}
+        try:
+            async with session.post(fleet.url + "/api/chat", json=body, headers=headers) as answer:
+                begun.append(number)
+                text = await answer.read()
+                if b'"done":true' in text:
+                    whole.append(f"s{number}")
+        except aiohttp.ClientError:
+            return
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        tasks = [asyncio.create_task(one(session, number)) for number in range(count)]
+        async with asyncio.timeout(20):
+            while len(begun) < count:  # noqa: ASYNC110 - the streams tell no event, and sleep(0) only yields
+                await asyncio.sleep(0)
+        cut()
+        await asyncio.gather(*tasks)
+    return whole
+
+
+def test_a_router_killed_under_64_streams_loses_no_row_that_was_there(slow_fleet):
+    """kill -9: what had ended stays, the database is sound, and the next start serves with the fleet back."""
+    for _ in range(5):
+        assert chat(slow_fleet).status_code == 200
+    until(lambda: len(slow_fleet.router.rows()) == 5, "five rows are there")
+    asyncio.run(many(slow_fleet, 64, slow_fleet.router.process.kill))
+    slow_fleet.router.process.wait(10)
+    with sqlite3.connect(slow_fleet.router.database) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert len(slow_fleet.router.rows("status = 'completed'")) >= 5
+    slow_fleet.router.start()
+    until(lambda: slow_fleet.router.online() == 1, "the fleet is back", 10)
+    assert chat(slow_fleet).status_code == 200
+
+
+def test_a_node_killed_under_64_streams_leaves_every_request_told_and_nothing_behind(slow_fleet):
+    """Connections, tasks and slots go with the streams; every client hears the truth."""
+    process = psutil.Process(slow_fleet.router.process.pid)
+    chat(slow_fleet)
+    before = process.num_fds()
+    whole = asyncio.run(many(slow_fleet, 64, lambda: slow_fleet.nodes.call(slow_fleet.nodes.nodes["only"].kill())))
+    rows = until(lambda: len(found := slow_fleet.router.rows("request_id LIKE 's%'")) == 64 and found, "64 rows")
+    assert {row["request_id"] for row in rows if row["status"] == "completed"} == set(whole)
+    assert {row["status"] for row in rows} <= {"completed", "incomplete", "failed"}
+    until(lambda: active(slow_fleet) == 0, "nothing is in flight")
+    until(lambda: process.num_fds() <= before + 4, "the connections are closed")
+
+
+def test_a_client_that_reads_nothing_is_reaped_and_its_slot_comes_back(tmp_path):
+    """A stuck browser tab must not hold a slot until the machine is restarted."""
+    config = SimConfig("only", models=(SLOW,), preload=("slow:1b",))
+    fleet = started(tmp_path / "fast", config, HERD_STALL_TIMEOUT_S="0.5")
+    body = json.dumps({"model": "slow:1b", "prompt": "Write 99999 words."})
+    try:
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            client.connect(("127.0.0.1", fleet.router.port))
+            head = f"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+            client.sendall((head + body).encode())
+            (row,) = until(fleet.router.rows, "the request was ended", 60)
+        assert (row["status"], row["error_type"]) == ("incomplete", "stall_timeout")
+        until(lambda: active(fleet) == 0, "nothing is in flight")
+        until(lambda: fleet.router.metric("herd_zombies_reaped_total", node="only") == 1, "it is counted")
+        assert [line for line in fleet.router.lines(None) if line["event"] == "zombie_reaped"]
+    finally:
+        fleet.nodes.stop()
+        fleet.router.stop()
+
+
+def test_the_agents_sigterm_takes_its_node_out_in_order(tmp_path):
+    """An orderly stop is no loss, and no alarm."""
+    fleet = started(tmp_path / "agents")
+    node = fleet.nodes.start(SimConfig("engine", models=(SLOW,), **PACE))
+    command = ["-m", "node", "--node-id", "box", "--router-url", fleet.url, "--ollama-host", node.url]
+    agent = subprocess.Popen(
+        [sys.executable, *command, "--data-dir", str(tmp_path / "agent")], stderr=subprocess.DEVNULL
+    )
+    try:
+        until(lambda: fleet.router.online() == 1, "the agent has joined")
+        assert chat(fleet).status_code == 200
+        agent.send_signal(signal.SIGTERM)
+        assert agent.wait(10) == 0
+        (found,) = fleet.router.get("/fleet/status")["nodes"]
+        assert (found["node_id"], found["status"], found["left"]) == ("box", "offline", True)
+        assert [line["event"] for line in fleet.router.lines(None) if line["event"] == "node_left"]
+    finally:
+        agent.kill()
+        agent.wait()
+        fleet.nodes.stop()
+        fleet.router.stop()
