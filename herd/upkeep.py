@@ -64,6 +64,7 @@ class Upkeep:
             now = time.time()
             self._changed(self._roster.expire(now))
             self._plane.reap()
+            self._plane.slots.replan()  # what was learned since may open a place to those who wait
             if now >= next_sample:
                 next_sample = now + SAMPLE_EVERY_S
                 for sample in self._roster.samples(self._plane.slots.in_flight(), now):

@@ -17,7 +17,6 @@ SMALL_BYTES, LARGE_BYTES = 2 * GIB, 40 * GIB  # the ends of the scale on which a
 KV_SHARE = 0.10  # what context and buffers take beside the weights, as a share of them
 DISK_BYTES_PER_S = 1 * GIB  # a load's speed where none was seen yet
 USUAL_TTFT_S = 0.5  # time to the first token where none was seen yet
-USUAL_HOLD_S = 1.0  # how long a request holds its slot where none was seen yet
 PATIENCE_S = 10.0  # a wait of this length costs half of `wait_time`'s points
 
 
@@ -61,7 +60,8 @@ class Case:
         seen = self.traffic
         ttft = seen.ttft_s if seen.ttft_s is not None else USUAL_TTFT_S
         ahead = max(0, seen.in_flight + seen.waiting + 1 - self.slots)
-        hold = seen.hold_s if seen.hold_s is not None else USUAL_HOLD_S
+        # Where no request has ended yet nothing says that waiting is long: a second load would be a guess.
+        hold = seen.hold_s or 0.0
         return self.predicted_load_s + ahead / self.slots * hold + ttft
 
     @property

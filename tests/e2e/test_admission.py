@@ -1,0 +1,123 @@
+"""Queues as clients see them: bounded, fair, never longer than they need be; and records that fail without them."""
+
+import asyncio
+import json
+import sqlite3
+
+import aiohttp
+import httpx
+import pytest
+
+from herd.sim import Fault, FaultKind, SimConfig, SimModel
+from tests.e2e.conftest import started
+from tests.harness import until
+
+HELLO = [{"role": "user", "content": "Hello"}]
+MODEL = SimModel("slow:1b", size_gb=1.0)
+PACE = {"load_bytes_per_s": 0, "prefill_tokens_per_s": 0}
+
+
+def fleet_of(tmp_path, *machines, **environment):
+    return started(tmp_path / "fleet", *machines, **environment)
+
+
+@pytest.fixture
+def ended():
+    """Fleets that end with the test."""
+    running = []
+    yield running
+    for fleet in running:
+        fleet.nodes.stop()
+        fleet.router.stop()
+
+
+async def ask_all(fleet, bodies):
+    """All at once; gives each answer's status, Retry-After and request id in the order of the asks."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+
+        async def one(body):
+            asked = {"model": "slow:1b", "messages": HELLO, "stream": False, **body}
+            async with session.post(fleet.url + "/api/chat", json=asked) as answer:
+                await answer.read()
+                return answer.status, answer.headers.get("retry-after"), answer.headers["x-request-id"]
+
+        return await asyncio.gather(*(one(body) for body in bodies))
+
+
+def test_a_full_queue_is_429_and_a_long_wait_is_503_both_with_a_time_to_come_back(tmp_path, ended):
+    """A bounded queue tells its clients; an unbounded one tells nobody until memory is gone."""
+    machine = SimConfig("only", models=(MODEL,), slots=1, tokens_per_s=20, **PACE)
+    fleet = fleet_of(tmp_path, machine, HERD_QUEUE_LIMIT="2", HERD_QUEUE_TIMEOUT_S="0.3")
+    ended.append(fleet)
+    answers = asyncio.run(ask_all(fleet, [{}] * 5))
+    assert sorted(status for status, _, _ in answers) == [200, 429, 429, 503, 503]
+    assert all(1 <= int(retry) <= 60 for status, retry, _ in answers if status != 200)
+    types = {fleet.router.row(request_id)["error_type"] for status, _, request_id in answers if status != 200}
+    assert types == {"queue_full", "queue_timeout"}
+    assert fleet.router.metric("herd_queue_rejected_total") == 4
+
+
+def test_clients_take_turns_by_their_tag(tmp_path, ended):
+    """One batch job must not starve a person."""
+    fleet = fleet_of(tmp_path, SimConfig("only", models=(MODEL,), slots=1, tokens_per_s=300, **PACE))
+    ended.append(fleet)
+    tagged = [{"metadata": {"tags": [tag]}} for tag in ["batch"] * 8 + ["person"]]
+    asyncio.run(ask_all(fleet, tagged))
+    rows = until(lambda: len(found := fleet.router.rows()) == 9 and found, "nine rows")
+    order = [json.loads(row["tags"])[0] for row in sorted(rows, key=lambda row: row["finished_at"])]
+    assert order.index("person") <= 2
+
+
+def test_many_requests_for_a_cold_model_cause_one_load(tmp_path, ended):
+    """A load on every machine would push out what others use."""
+    machines = [SimConfig(name, models=(MODEL,), slots=2, load_bytes_per_s=2e9, tokens_per_s=2000) for name in "ab"]
+    fleet = fleet_of(tmp_path, *machines)
+    ended.append(fleet)
+    answers = asyncio.run(ask_all(fleet, [{}] * 8))
+    assert {status for status, _, _ in answers} == {200}
+    assert sum(node.state()["loads"] for node in fleet.nodes.nodes.values()) == 1
+
+
+def test_a_node_that_says_it_is_busy_gets_fewer_requests_and_another_answers(tmp_path, ended):
+    """It knows its limit better than a setting does."""
+    machines = [SimConfig(name, models=(MODEL,), preload=("slow:1b",)) for name in "ab"]
+    fleet = fleet_of(tmp_path, *machines)
+    ended.append(fleet)
+    fleet.nodes.script("a", Fault(FaultKind.BUSY_503))
+    ((status, _, request_id),) = asyncio.run(ask_all(fleet, [{}]))
+    assert (status, fleet.router.row(request_id)["node_id"]) == (200, "b")
+    told = [line for line in fleet.router.lines(None) if line["event"] == "slots_limited"]
+    assert [(line["node_id"], line["data"]["slots"]) for line in told] == [("a", 2)]
+
+
+def test_five_failures_open_a_breaker_and_the_node_is_left_alone(tmp_path, ended):
+    """A node that fails every request must not get every request."""
+    machines = [SimConfig(name, models=(MODEL,), preload=("slow:1b",)) for name in "ab"]
+    fleet = fleet_of(tmp_path, *machines)
+    ended.append(fleet)
+    fleet.nodes.script("a", Fault(FaultKind.HTTP_500, times=None))
+    for _ in range(8):
+        ((status, _, _),) = asyncio.run(ask_all(fleet, [{}]))
+        assert status == 200
+    nodes = {node["node_id"]: node for node in fleet.router.get("/fleet/status")["nodes"]}
+    assert nodes["a"]["breaker"] in {"open", "half_open"} or fleet.nodes.nodes["a"].state()["faults_applied"] < 5
+    assert fleet.nodes.nodes["a"].state()["faults_applied"] <= 6
+
+
+@pytest.mark.parametrize("trouble", ["newer", "directory"])
+def test_a_database_that_cannot_be_written_costs_no_request(tmp_path, ended, trouble):
+    """Records serve requests, not the other way round; and the loss is counted."""
+    home = tmp_path / "fleet" / ".fleet-manager"
+    home.mkdir(parents=True)
+    if trouble == "directory":
+        (home / "latency.db").mkdir()
+    else:
+        with sqlite3.connect(home / "latency.db") as connection:
+            connection.execute("PRAGMA user_version = 999")
+    fleet = fleet_of(tmp_path, SimConfig("only", models=(MODEL,)))
+    ended.append(fleet)
+    answers = asyncio.run(ask_all(fleet, [{}] * 10))
+    assert {status for status, _, _ in answers} == {200}
+    until(lambda: fleet.router.metric("herd_trace_store_up") == 0, "the store says that it is down")
+    assert httpx.get(fleet.url + "/dashboard/api/traces").status_code in {200, 503}
+    assert len(until(lambda: len(found := fleet.router.lines()) == 10 and found, "ten lines")) == 10
