@@ -29,9 +29,10 @@ def protect(request: Request, node: Node, model: str, mode: str, others: Iterabl
     return ContextAction(action, node.node_id, model, request.num_ctx, loaded.context_length)
 
 
-def strips(action: ContextAction | None, mode: str) -> bool:
-    """Whether `num_ctx` goes out of the body: where the loaded context serves the request as well."""
-    return mode == "strip" and action is not None and action.action in {"stripped", "moved"}
+def loaded_instead(action: ContextAction | None, mode: str) -> int | None:
+    """The loaded context that takes the place of the client's num_ctx in the body; None where that stays."""
+    strips = mode == "strip" and action is not None and action.action in {"stripped", "moved"}
+    return action.loaded if strips and action else None
 
 
 def _too_narrow(node: Node, model: str, num_ctx: int) -> bool:

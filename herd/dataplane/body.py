@@ -8,12 +8,13 @@ from herd.errors import BadRequest
 
 
 def for_node(
-    body: bytes, parsed: Parsed, endpoint: Endpoint, model: str, strip_num_ctx: bool, usage_in_streams: bool
+    body: bytes, parsed: Parsed, endpoint: Endpoint, model: str, loaded_num_ctx: int | None, usage_in_streams: bool
 ) -> tuple[bytes, bool]:
     """The bytes for a node, and whether herd asked for usage that the client did not ask for.
 
     Rules: herd's own fields (`fallback_models`, `metadata.tags`) are taken out; another `model` is written where a
-    fallback answers; `num_ctx` goes where context protection stripped it; `stream_options.include_usage` is added.
+    fallback answers; `num_ctx` gives way to the loaded context (`loaded_num_ctx`) where context protection says so;
+    `stream_options.include_usage` is added.
     """
     document = parsed.document
     changes: dict[str, Any] = {}
@@ -23,8 +24,8 @@ def for_node(
         changes["metadata"] = {key: value for key, value in metadata.items() if key != "tags"} or None
     if model != parsed.request.model:
         changes["model"] = model
-    if strip_num_ctx:
-        changes |= _without_num_ctx(document)
+    if loaded_num_ctx is not None:
+        changes |= _with_num_ctx(document, loaded_num_ctx)
     asked = usage_in_streams and endpoint.usage_on_request and parsed.request.stream and not _asks_usage(document)
     if asked:
         changes["stream_options"] = {**(document.get("stream_options") or {}), "include_usage": True}
@@ -43,11 +44,12 @@ def _asks_usage(document: dict[str, Any]) -> bool:
     return options is not None and (not isinstance(options, dict) or options.get("include_usage") is not None)
 
 
-def _without_num_ctx(document: dict[str, Any]) -> dict[str, Any]:
+def _with_num_ctx(document: dict[str, Any], loaded: int) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     options = document.get("options")
     if isinstance(options, dict) and "num_ctx" in options:
-        changes["options"] = {key: value for key, value in options.items() if key != "num_ctx"} or None
+        # Left out, Ollama would take the model's default for it, and reload where another context is loaded.
+        changes["options"] = {**options, "num_ctx": loaded}
     if "num_ctx" in document:
         changes["num_ctx"] = None
     return changes

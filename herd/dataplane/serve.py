@@ -13,7 +13,7 @@ from contextlib import suppress
 from herd import errors
 from herd.config import Settings
 from herd.core.admission import Place
-from herd.core.context import protect, strips
+from herd.core.context import loaded_instead, protect
 from herd.core.events import AttemptFailed, ContextProtected, Finished, FleetChanged, Status, StreamBroken, TraceIds
 from herd.core.routing import Candidate, Decision, Policy, decide, open_to
 from herd.dataplane.answer import refusal, send_error
@@ -208,7 +208,7 @@ class DataPlane:
         mode = self.settings.text("context_protection")
         life.context = protect(life.request, node, candidate.model, mode, life.fleet.nodes)
         payload, strip = for_node(
-            body, parsed, life.endpoint, candidate.model, strips(life.context, mode),
+            body, parsed, life.endpoint, candidate.model, loaded_instead(life.context, mode),
             self.settings.flag("usage_in_streams"),
         )  # fmt: skip
         if life.context:

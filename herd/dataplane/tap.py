@@ -137,8 +137,8 @@ class WholeTap:
             return
         frame = READERS[self.shape](document)
         self.error = frame.error
-        # Ollama stops a model that repeats itself and then answers `"done": false` under 200.
-        self.ended = frame.end or self.shape is not Shape.OLLAMA
+        # Ollama stops a model that repeats itself, and then answers `"done": false` or no finish_reason under 200.
+        self.ended = frame.end or frame.finish_reason is not None or self.shape not in {Shape.OLLAMA, Shape.OPENAI}
         self.spoken = frame.spoken
         self._finish_reason = frame.finish_reason
         self._usage = dict(frame.usage)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from herd.core.context import protect, strips
+from herd.core.context import loaded_instead, protect
 from tests.core.builders import node, request
 
 M = "llama:8b"
@@ -35,10 +35,10 @@ def test_a_request_that_came_here_because_another_context_was_too_small_is_calle
     """The operator sees that the larger context saved a reload."""
     found = protect(request(num_ctx=6000), WARM, M, "strip", [WARM, node("narrow", loaded={M: 4096})])
     assert found.action == "moved"
-    assert strips(found, "strip")
+    assert loaded_instead(found, "strip") == 8192
 
 
 def test_what_is_warned_about_stays_in_the_body():
     """Warning and changing are two things."""
-    assert not strips(protect(request(num_ctx=16384), WARM, M, "strip"), "strip")
-    assert not strips(protect(request(num_ctx=2048), WARM, M, "warn"), "warn")
+    assert loaded_instead(protect(request(num_ctx=16384), WARM, M, "strip"), "strip") is None
+    assert loaded_instead(protect(request(num_ctx=2048), WARM, M, "warn"), "warn") is None

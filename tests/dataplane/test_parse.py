@@ -104,12 +104,12 @@ def test_any_json_object_is_understood_or_refused_and_nothing_else(document):
 def test_a_plain_body_passes_untouched():
     """Bytes pass through: the node sees what the client wrote, down to its spaces."""
     body = b'{ "model" : "m",  "messages" : [], "x": 1e400 }'
-    assert for_node(body, parse(CHAT, body, {}, ""), CHAT, "m:latest", False, True) == (body, False)
+    assert for_node(body, parse(CHAT, body, {}, ""), CHAT, "m:latest", None, True) == (body, False)
 
 
-def changed(document, endpoint=CHAT, model="m:latest", strip_num_ctx=False, usage=True):
+def changed(document, endpoint=CHAT, model="m:latest", loaded_num_ctx=None, usage=True):
     body = json.dumps({"model": "m", **document}).encode()
-    sent, asked = for_node(body, parse(endpoint, body, {}, ""), endpoint, model, strip_num_ctx, usage)
+    sent, asked = for_node(body, parse(endpoint, body, {}, ""), endpoint, model, loaded_num_ctx, usage)
     return json.loads(sent), asked
 
 
@@ -135,11 +135,11 @@ def test_usage_is_asked_for_only_in_chat_streams_that_did_not_ask():
     assert not changed({"stream": True}, usage=False)[1]
 
 
-def test_num_ctx_is_stripped_where_context_protection_says_so():
-    """And only there; the other options stay."""
-    sent, _ = changed({"options": {"num_ctx": 2048, "seed": 1}}, NATIVE, strip_num_ctx=True)
-    assert sent["options"] == {"seed": 1}
-    assert "options" not in changed({"options": {"num_ctx": 2048}}, NATIVE, strip_num_ctx=True)[0]
+def test_the_loaded_context_takes_the_place_of_num_ctx_where_context_protection_says_so():
+    """Left out, Ollama would take its default and reload; the other options stay."""
+    sent, _ = changed({"options": {"num_ctx": 2048, "seed": 1}}, NATIVE, loaded_num_ctx=8192)
+    assert sent["options"] == {"num_ctx": 8192, "seed": 1}
+    assert "num_ctx" not in changed({"num_ctx": 2048}, loaded_num_ctx=8192)[0]
     assert changed({"options": {"num_ctx": 9000}}, NATIVE)[0]["options"] == {"num_ctx": 9000}
 
 
@@ -147,7 +147,7 @@ def test_a_rewritten_body_is_ascii_and_keeps_what_a_user_wrote():
     """U+2028 and lone surrogates survive; line-splitting clients and parsers stay whole."""
     text = "a\u2028b\u0085c \ud83d\ude00 \ud800"
     body = json.dumps({"model": "m", "fallback_models": [], "messages": [{"content": text}], "big": 2**70}).encode()
-    sent, _ = for_node(body, parse(CHAT, body, {}, ""), CHAT, "m:latest", False, True)
+    sent, _ = for_node(body, parse(CHAT, body, {}, ""), CHAT, "m:latest", None, True)
     assert sent.isascii()
     assert json.loads(sent) == {key: value for key, value in json.loads(body).items() if key != "fallback_models"}
 

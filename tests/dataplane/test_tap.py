@@ -161,7 +161,7 @@ def test_a_line_over_the_cap_is_passed_on_and_not_kept():
     ("shape", "document", "tokens"),
     [
         (Shape.OLLAMA, {"message": {"content": "Hi"}, "done": True, "prompt_eval_count": 3, "eval_count": 4}, (3, 4)),
-        (Shape.OPENAI, {"choices": [{"message": {"content": "Hi"}}], "usage": NAMED}, (3, 4)),
+        (Shape.OPENAI, {"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}], "usage": NAMED}, (3, 4)),
         (Shape.RESPONSES, {"status": "completed", "output": [], "error": None, "usage": COUNTED}, (3, 4)),
         (Shape.MESSAGES, {"type": "message", "content": [], "usage": COUNTED}, (3, 4)),
         (Shape.EMBEDDING, {"embeddings": [[0.1]], "prompt_eval_count": 3}, (3, None)),
@@ -186,9 +186,13 @@ def test_a_large_embedding_is_read_at_its_end_only():
 
 def test_a_whole_answer_that_says_it_is_not_done_is_not_done():
     """Ollama stops a model that repeats itself, and answers 200 with done false."""
-    tap = WholeTap(Shape.OLLAMA)
-    tap.read(b'{"message":{"content":"x x x"},"done":false}')
-    assert not tap.ended
+    for shape, body in (
+        (Shape.OLLAMA, b'{"message":{"content":"x x x"},"done":false}'),
+        (Shape.OPENAI, b'{"choices":[{"message":{"content":"x x x"},"finish_reason":null}]}'),
+    ):
+        tap = WholeTap(shape)
+        tap.read(body)
+        assert not tap.ended
 
 
 def test_a_whole_answer_that_is_no_json_object_is_malformed():
