@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -19,7 +20,7 @@ from herd.dataplane.serve import DataPlane
 from herd.dataplane.slots import Slots
 from herd.dataplane.upstream import Upstream
 from herd.roster import Roster
-from herd.routes import dashboard, dashboard_api, fleet, inference, merged, operations
+from herd.routes import dashboard, dashboard_api, fleet, inference, merged, operations, recommendations
 from herd.routes import settings as settings_routes
 from herd.security import ClosedDoors
 from herd.store.queries import Reader
@@ -43,7 +44,7 @@ class Parts:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.log = configure_logging(settings.log_dir, settings.text("log_level"), settings.count("log_files_kept"))
-        self.metrics = MetricsSink(__version__)
+        self.metrics = MetricsSink(__version__, max_tags=settings.count("metric_tags"))
         self.writer = Writer(
             settings.database,
             retention_days=settings.count("retention_days"),
@@ -70,6 +71,8 @@ class Parts:
         canary.start()
         housekeeping = asyncio.create_task(self.upkeep.run())
         await advertisement.start()
+        gc.collect()
+        gc.freeze()  # what is loaded by now stays: looking through all of it again would halt every stream for 50 ms
         try:
             yield
         finally:
@@ -110,7 +113,7 @@ def build(settings: Settings) -> FastAPI:
     app.state.upkeep, app.state.metrics, app.state.settings = parts.upkeep, parts.metrics, settings
     app.state.switchboard, app.state.feed = parts.switchboard, parts.feed
     app.router.routes.extend(inference.routes(parts.plane))
-    for module in (merged, fleet, operations, dashboard_api, settings_routes, dashboard):
+    for module in (merged, fleet, operations, dashboard_api, recommendations, settings_routes, dashboard):
         app.include_router(module.router)
     app.add_exception_handler(HTTPException, _in_dialect)
     app.add_exception_handler(RequestValidationError, _naming_the_field)

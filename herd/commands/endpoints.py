@@ -9,13 +9,14 @@ from fastapi.routing import APIRoute
 from herd.core.placement import NEEDS_ROOM
 from herd.core.request import Dialect
 from herd.dataplane.dialects import ENDPOINTS, Endpoint
-from herd.routes import dashboard, dashboard_api, fleet, merged, operations, settings
+from herd.routes import dashboard, dashboard_api, fleet, merged, operations, recommendations, settings
 from herd.routes.inference import MANAGED
 
 CONTROL: Final = (
     ("merged", merged.router),
     ("fleet", fleet.router),
     ("dashboard", dashboard_api.router),
+    ("dashboard", recommendations.router),
     ("settings", settings.router),
     ("page", dashboard.router),
     ("operations", operations.router),
@@ -52,7 +53,8 @@ def _control() -> Iterator[dict[str, Any]]:
         for route in router.routes:
             if isinstance(route, APIRoute):
                 meaning = " ".join((getdoc(route.endpoint) or "").split())
-                query = [parameter.alias for parameter in route.dependant.query_params]
+                asked = (route.dependant, *route.dependant.dependencies)
+                query = [parameter.alias for each in asked for parameter in each.query_params]
                 yield _entry(sorted(route.methods or ()), route.path.replace(":path}", "}"), kind, meaning, query)
 
 

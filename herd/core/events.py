@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from herd.core.finding import Episode
 from herd.core.fleet import Fleet
 from herd.core.request import Request
 from herd.core.routing import Candidate, Decision, Policy, Reason
@@ -257,6 +258,15 @@ class Managed:
     error_message: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class FindingChanged:
+    """A health finding as it stands at `at`; `change` is opened, seen, resolved, acknowledged or silenced."""
+
+    at: float
+    change: str
+    episode: Episode
+
+
 FLEET_EVENTS = (
     "node_joined", "node_left", "node_lost", "node_back", "node_degraded", "engine_lost", "engine_back",
     "model_loaded", "model_unloaded", "model_added", "model_removed", "drain_changed", "node_forgotten",
@@ -264,5 +274,5 @@ FLEET_EVENTS = (
     "slots_limited", "zombie_reaped", "setting_changed",
 )  # fmt: skip
 Event = (
-    Finished | AttemptFailed | StreamBroken | ContextProtected | FleetChanged | NodeSampled | Managed
+    Finished | AttemptFailed | StreamBroken | ContextProtected | FleetChanged | NodeSampled | Managed | FindingChanged
 )

@@ -11,7 +11,8 @@ export class ApiError extends Error {
 }
 
 /** The JSON of a GET; parameters that are empty are left out. Throws ApiError; status 0 where nobody answers. */
-export const get = (path, parameters = {}, signal = undefined) => ask("GET", path + query(parameters), undefined, signal);
+export const get = (path, parameters = {}, signal = undefined) =>
+  ask("GET", path + query(parameters), undefined, signal);
 
 export const post = (path, body = undefined) => ask("POST", path, body);
 export const remove = (path) => ask("DELETE", path);
@@ -41,14 +42,38 @@ async function ask(method, path, body, signal) {
     cache: "no-store",
   }).catch((error) => {
     if (signal?.aborted) throw error;
-    throw new ApiError(0, error.name === "TimeoutError" ? "The router took too long to answer." : "The router does not answer.");
+    throw new ApiError(
+      0,
+      error.name === "TimeoutError" ? "The router took too long to answer." : "The router does not answer.",
+    );
   });
   const found = await answer.json().catch(() => null);
   if (answer.ok && found !== null) return found;
-  throw new ApiError(answer.status, messageOf(found) ?? `The router answered with status ${answer.status}.`, found?.fields ?? []);
+  throw new ApiError(
+    answer.status,
+    messageOf(found) ?? `The router answered with status ${answer.status}.`,
+    found?.fields ?? [],
+  );
 }
 
 function messageOf(found) {
   const error = found?.error ?? found?.detail;
   return typeof error === "string" ? error : error?.message;
+}
+
+const answers = new Map();
+
+/** The same answer again while it is younger than `age_ms`: for figures that cost the router more than they change. */
+export async function lately(path, parameters, age_ms, signal) {
+  const key = path + query(parameters);
+  const known = answers.get(key);
+  if (known && Date.now() - known.at < age_ms) return known.found;
+  const found = await ifThere(get(path, parameters, signal));
+  answers.set(key, { at: Date.now(), found });
+  return found;
+}
+
+/** What was read is no longer true, after a change that this page made. */
+export function forgetAnswers() {
+  answers.clear();
 }

@@ -26,7 +26,9 @@ function setProperty(node, name, value) {
 }
 
 function flat(children) {
-  return children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false && child !== "");
+  return children
+    .flat(Infinity)
+    .filter((child) => child !== null && child !== undefined && child !== false && child !== "");
 }
 
 /** Make the children of `host` those of `fresh`, keeping focus, selection, scroll and what the reader opened. */
@@ -96,7 +98,8 @@ function patchAttributes(old, next) {
 function patchProperties(old, next) {
   if (old === document.activeElement) return;
   for (const name of ["value", "checked"]) {
-    if (name in next && "form" in next && next.localName !== "button" && old[name] !== next[name]) old[name] = next[name];
+    if (name in next && "form" in next && next.localName !== "button" && old[name] !== next[name])
+      old[name] = next[name];
   }
   if ("disabled" in next && old.disabled !== next.disabled) old.disabled = next.disabled;
 }

@@ -5,7 +5,13 @@ const plain = new Intl.NumberFormat(LOCALE, { maximumFractionDigits: 0 });
 const compact = new Intl.NumberFormat(LOCALE, { notation: "compact", maximumSignificantDigits: 3 });
 const clock = new Intl.DateTimeFormat(LOCALE, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const short = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
-const long = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const long = new Intl.DateTimeFormat(LOCALE, {
+  day: "numeric",
+  month: "short",
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+});
 const day = new Intl.DateTimeFormat(LOCALE, { weekday: "short", day: "numeric", month: "short", timeZone: "UTC" });
 
 export const NONE = "–";
@@ -16,7 +22,8 @@ const known = (value) => typeof value === "number" && Number.isFinite(value);
 export const count = (value) => (known(value) ? plain.format(value) : NONE);
 
 /** 12,345,678 as 12.3M; the exact number belongs into a title. */
-export const brief = (value) => (known(value) ? (Math.abs(value) < 10_000 ? plain.format(value) : compact.format(value)) : NONE);
+export const brief = (value) =>
+  known(value) ? (Math.abs(value) < 10_000 ? plain.format(value) : compact.format(value)) : NONE;
 
 export const points = (value, digits = 1) => (known(value) ? value.toFixed(digits) : NONE);
 
@@ -28,10 +35,11 @@ export function percent(value) {
 /** Milliseconds in the unit that leaves two or three digits. */
 export function duration(ms) {
   if (!known(ms)) return NONE;
+  if (ms === 0) return "0 ms";
   if (ms < 1) return `${ms.toFixed(2)} ms`;
-  if (ms < 10) return `${ms.toFixed(1)} ms`;
-  if (ms < 1000) return `${ms.toFixed(0)} ms`;
-  if (ms < 60_000) return `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s`;
+  if (ms < 9.95) return `${ms.toFixed(1)} ms`;
+  if (ms < 999.5) return `${ms.toFixed(0)} ms`;
+  if (ms < 59_950) return `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s`;
   return span(ms / 1000);
 }
 
@@ -45,14 +53,16 @@ export function span(seconds) {
   return joined(Math.floor(s / 86_400), "d", Math.floor((s % 86_400) / 3600), "h");
 }
 
-const joined = (first, unit, second, smaller) => (second ? `${first} ${unit} ${second} ${smaller}` : `${first} ${unit}`);
+const joined = (first, unit, second, smaller) =>
+  second ? `${first} ${unit} ${second} ${smaller}` : `${first} ${unit}`;
 
 export const gigabytes = (gb) => (known(gb) ? `${gb >= 100 ? gb.toFixed(0) : gb.toFixed(1)} GB` : NONE);
 
 export const used = (some, all) =>
   known(some) && known(all) ? `${some >= 100 ? some.toFixed(0) : some.toFixed(1)} of ${gigabytes(all)}` : NONE;
 
-export const rate = (perSecond) => (known(perSecond) ? `${perSecond >= 100 ? perSecond.toFixed(0) : perSecond.toFixed(1)} /s` : NONE);
+export const rate = (perSecond) =>
+  known(perSecond) ? `${perSecond >= 100 ? perSecond.toFixed(0) : perSecond.toFixed(1)} /s` : NONE;
 
 /** `n thing` or `n things`. */
 export const many = (n, thing, things = `${thing}s`) => `${count(n)} ${n === 1 ? thing : things}`;

@@ -18,5 +18,9 @@ export function exactly(unix) {
 
 export function ago(unix, now = Date.now() / 1000) {
   if (!known(unix)) return NONE;
-  return el("time", { datetime: iso(unix), title: `${utc(unix)}` }, now - unix < 2 ? "just now" : `${span(now - unix)} ago`);
+  return el(
+    "time",
+    { datetime: iso(unix), title: `${utc(unix)}` },
+    now - unix < 2 ? "just now" : `${span(now - unix)} ago`,
+  );
 }

@@ -70,8 +70,8 @@ class NodeFacts:
 class Served:
     """What one node did with one model to one end; None where no node or model came into it.
 
-    `slowest_s` is of completed requests, `largest_tokens` counts prompt and answer together. `recent` counts the
-    requests received within each of `WINDOWS_S`.
+    `largest_tokens` counts prompt and answer of the largest request together. `recent` counts the requests received
+    within each of `WINDOWS_S`.
     """
 
     node_id: str | None
@@ -79,7 +79,6 @@ class Served:
     status: str
     requests: int
     retries: int = 0
-    slowest_s: float = 0.0
     largest_tokens: int = 0
     recent: Mapping[str, int] = field(default_factory=dict)
 
@@ -90,7 +89,6 @@ class Trouble:
 
     status: str
     error_type: str | None
-    http_status: int
     node_id: str | None
     model: str | None
     requests: int
@@ -151,6 +149,15 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """When a node was first and last there, and when it last left in order or was struck off; unix seconds."""
+
+    first: float
+    last: float
+    left_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class History:
     """What the store says of the last day."""
 
@@ -162,6 +169,7 @@ class History:
     tries: tuple[Tries, ...] = ()
     paces: tuple[Pace, ...] = ()
     zombies: Mapping[str | None, int] = field(default_factory=dict)
+    seen: Mapping[str, Seen] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +177,7 @@ class Telemetry:
     """How the records themselves are doing; what was lost counts the last hour."""
 
     store_up: bool = True
+    readable: bool = True
     store_error: str | None = None
     store_waiting: int = 0
     rows_lost: int = 0

@@ -1,4 +1,4 @@
-"""The web page, its files, and the live feed that keeps it fresh. It knows files and frames, and nothing of their content.
+"""The web page, its files, and the live feed that keeps it fresh. It knows files and frames, not their content.
 
 All files are read once; a name that is not of them is a 404, whatever is on the disk.
 """
@@ -81,7 +81,7 @@ async def static(request: Request, path: str) -> Response:
 
 @router.get("/events")
 async def events(request: Request) -> Response:
-    """Server-sent events: `hello`, `fleet` (a change), `request` (one that ended), `dropped` (how many were left out)."""
+    """Server-sent events: `hello`, `fleet` (a change), `request` (one that ended), `dropped` (frames left out)."""
     feed: Feed = request.app.state.feed
     listener = feed.join()
     if listener is None:
@@ -97,14 +97,14 @@ class EventStream(StreamingResponse):
     def __init__(self, feed: Feed, listener: Listener, stopping: Callable[[], bool]) -> None:
         headers = {"cache-control": "no-store", "x-accel-buffering": "no", "x-content-type-options": "nosniff"}
         super().__init__(_frames(listener, stopping), media_type="text/event-stream", headers=headers)
-        self._gone = lambda: feed.leave(listener)
+        self._feed, self._listener = feed, listener
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the end, whoever brings it about."""
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._gone()
+            self._feed.leave(self._listener)
 
 
 async def _frames(listener: Listener, stopping: Callable[[], bool]) -> AsyncIterator[bytes]:

@@ -1,34 +1,31 @@
-"""The dashboard's questions about what was served: traces, one trace, and the sums by tag, node, model and day.
+"""The dashboard's questions about what was served: traces, one trace, and tables of what the requests came to.
 
 Reads parameters and shapes answers; what is asked of the store is the reader's to know.
 """
 
-import json
 import math
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import BeforeValidator
 
 from herd.core.events import Status
+from herd.routes.tables import AsciiJSON, Format, as_csv
+from herd.store import reports
 from herd.store.queries import Reader, StoreUnreadable
+from herd.store.reports import Report
+from herd.store.rollups import DAY_S, HOUR_S
 from herd.store.traces import StoredTrace, TraceFilter, whole
+from herd.store.windows import Scope
 
 router = APIRouter(prefix="/dashboard/api")
 Document = dict[str, Any]
-
-
-class AsciiJSON(JSONResponse):
-    """JSON with escapes: a model's name may hold a lone surrogate, which UTF-8 has no bytes for."""
-
-    def render(self, content: Any) -> bytes:
-        """The bytes of an answer."""
-        return json.dumps(content, separators=(",", ":")).encode("ascii")
 
 
 def moment(text: object) -> float:
@@ -47,6 +44,15 @@ def moment(text: object) -> float:
 Moment = Annotated[float | None, BeforeValidator(moment)]
 Text = Annotated[str | None, Query(min_length=1, max_length=256)]
 Days = Annotated[int, Query(ge=1, le=365)]
+Hours = Annotated[int, Query(ge=1, le=365 * 24)]
+
+
+def scope(tag: Text = None, model: Text = None, node_id: Text = None) -> Scope:
+    """Which requests a table is about."""
+    return Scope(tag, model, node_id)
+
+
+Which = Annotated[Scope, Depends(scope)]
 
 
 @router.get("/traces")
@@ -79,21 +85,58 @@ async def trace(request: Request, request_id: str) -> Response:
 
 
 @router.get("/apps")
-async def apps(request: Request, days: Days = 7) -> Response:
+async def apps(request: Request, which: Which, days: Days = 7, format: Format = "json") -> Response:
     """Requests, errors, speed and tokens by tag."""
-    return await _answer(request, lambda reader: AsciiJSON({"days": days, "data": reader.apps(days)}))
+    return await _days(request, reports.apps, days, which, format)
 
 
 @router.get("/apps/daily")
-async def apps_daily(request: Request, days: Days = 7) -> Response:
+async def apps_daily(request: Request, which: Which, days: Days = 7, format: Format = "json") -> Response:
     """The same by tag and UTC day."""
-    return await _answer(request, lambda reader: AsciiJSON({"days": days, "data": reader.apps_daily(days)}))
+    return await _days(request, reports.apps_daily, days, which, format)
 
 
 @router.get("/usage")
-async def usage(request: Request, days: Days = 7) -> Response:
+async def usage(request: Request, which: Which, days: Days = 7, format: Format = "json") -> Response:
     """Requests by status, tokens, retries, fallbacks and speed, by node, model and UTC day."""
-    return await _answer(request, lambda reader: AsciiJSON({"days": days, "data": reader.usage(days)}))
+    return await _days(request, reports.usage, days, which, format)
+
+
+@router.get("/models")
+async def models(request: Request, which: Which, days: Days = 7, format: Format = "json") -> Response:
+    """Requests, errors, tokens and percentiles of latency, first token and time per token, by model."""
+    return await _days(request, reports.models, days, which, format)
+
+
+@router.get("/trends")
+async def trends(request: Request, which: Which, hours: Hours = 24, format: Format = "json") -> Response:
+    """Requests, errors, tokens, p50 and p95 of every measure, by UTC hour (`hour`: its beginning, unix seconds)."""
+    return await _table(request, lambda reader: reader.trends(hours, which), {"hours": hours}, format)
+
+
+@router.get("/latency")
+async def latency(request: Request, which: Which, hours: Hours = 24, format: Format = "json") -> Response:
+    """Percentiles of latency, first token, time per token, queueing and overhead: of all, by model, by node."""
+    since = time.time() - hours * HOUR_S
+    return await _table(request, lambda reader: reader.report(reports.latency, since, which), {"hours": hours}, format)
+
+
+async def _days(request: Request, table: reports.Query, days: int, which: Scope, format: str) -> Response:
+    since = time.time() - days * DAY_S
+    return await _table(request, lambda reader: reader.report(table, since, which), {"days": days}, format)
+
+
+async def _table(request: Request, make: Callable[[Reader], Report], window: Document, format: str) -> Response:
+    """A report in the format asked for, with the window that it is about."""
+
+    def answer(reader: Reader) -> Response:
+        report = make(reader)
+        if format == "csv":
+            name = request.url.path.rpartition("/api/")[2].replace("/", "-")
+            return as_csv(name, report.data, report.columns)
+        return AsciiJSON({**window, **report.document})
+
+    return await _answer(request, answer)
 
 
 async def _answer(request: Request, make: Callable[[Reader], Response]) -> Response:

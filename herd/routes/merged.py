@@ -62,7 +62,8 @@ async def model(request: Request, name: str) -> Response:
 
 def _present(request: Request) -> list[Entry]:
     roster: Roster = request.app.state.roster
-    return [entry for entry in roster.entries.values() if entry.node.status != "offline"]
+    present = [entry for entry in roster.entries.values() if entry.node.status != "offline"]
+    return sorted(present, key=lambda entry: entry.node.engine != "ollama")  # its listings alone have Ollama's fields
 
 
 def _merged(listings: Iterable[tuple[Entry, Iterable[wire.Model | wire.LoadedModel]]]) -> list[Document]:

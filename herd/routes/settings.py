@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse, Response
 
 from herd.config import TABLE, Setting, Settings, Value
 from herd.config_file import NotKept
-from herd.routes.dashboard_api import AsciiJSON
+from herd.routes.tables import AsciiJSON
 from herd.switchboard import Change, Refusal, Switchboard
 
 router = APIRouter(prefix="/dashboard/api")

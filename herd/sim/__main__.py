@@ -37,7 +37,9 @@ def parse_model(text: str) -> SimModel:
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m herd.sim", description="A simulated inference server.")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
     parser.add_argument("--port", type=int, default=0, help="0: any free port")
+    parser.add_argument("--advertise-url", metavar="URL", help="what the router is told, where that differs")
     parser.add_argument("--node-id", default="sim")
     parser.add_argument("--router", metavar="URL", help="report to this router")
     parser.add_argument("--interval", type=float, default=5.0, help="seconds between heartbeats")
@@ -59,7 +61,8 @@ def arguments() -> argparse.ArgumentParser:
 def config_of(options: argparse.Namespace) -> SimConfig:
     """The node that the options describe."""
     return SimConfig(
-        node_id=options.node_id, port=options.port, router_url=options.router, interval_s=options.interval,
+        node_id=options.node_id, host=options.host, port=options.port, advertised_url=options.advertise_url,
+        router_url=options.router, interval_s=options.interval,
         engine=options.engine, memory_gb=options.memory_gb, vram_gb=options.vram_gb, cores=options.cores,
         slots=options.slots, tokens_per_s=options.tokens_per_s, load_bytes_per_s=options.load_bytes_per_s,
         speed=options.speed, seed=options.seed, frozen_time=options.frozen_time, preload=tuple(options.preload),

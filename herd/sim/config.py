@@ -74,10 +74,13 @@ class SimConfig:
     unless given (0: no delay of that kind). `vram_gb=0` is a machine without a GPU of its own memory; `unified` one
     whose GPU shares the memory. `slots` requests of one model run at once, `max_queue` may wait for a load.
     `frozen_time` makes times, durations and ids a function of the request, so that equal requests get equal bytes.
+    `host` is where it listens, `advertised_url` what it tells the router (None: that).
     """
 
     node_id: str = "sim"
+    host: str = "127.0.0.1"
     port: int = 0
+    advertised_url: str | None = None
     memory_gb: float = 64.0
     vram_gb: float = 0.0
     unified: bool = False

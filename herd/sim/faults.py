@@ -27,6 +27,7 @@ class FaultKind(StrEnum):
     MALFORMED_JSON = "malformed_json"  # one frame, or the whole body, is not JSON
     ERROR_LINE = "error_line"  # an error under status 200, as the engine says it in this dialect
     NO_DONE = "no_done"  # the answer ends in order, without its proper end
+    NO_USAGE = "no_usage"  # a whole answer comes without its token counts, as some engines always do
 
 
 DEFAULT_AFTER = {FaultKind.CUT: 100, FaultKind.HALF_CLOSE: 100, FaultKind.HANG_MID_STREAM: 1}

@@ -26,6 +26,7 @@ NO_MODEL = {
 }
 NOT_FOUND = {"chat": "model '{}' not found", "generate": "model '{}' not found"}
 FRAME_FAULTS = (FaultKind.HANG_MID_STREAM, FaultKind.MALFORMED_JSON, FaultKind.ERROR_LINE)
+COUNTS = re.compile(rb',"(prompt_eval_count|eval_count)":\d+|,"usage":\{[^{}]*\}')
 NO_PROJECTOR = "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"
 PING_S = 30.0  # how long llama.cpp lets a stream be silent
 NOT_FOUND_OTHERS = "model {} not found, try pulling it first"
@@ -229,6 +230,8 @@ class Inference:
             body = body[: len(body) // 2]
         if fault and fault.kind is FaultKind.HANG_MID_STREAM:
             await self._script.hang(fault)
+        if fault and fault.kind is FaultKind.NO_USAGE:
+            body = COUNTS.sub(b"", body)
         await reply.whole(200, headers, body)
 
     async def _stream(self, voice: Voice, loaded: Loaded, reply: Reply, fault: Fault | None, clock: Clock) -> None:

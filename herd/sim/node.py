@@ -17,7 +17,6 @@ from herd.sim.inference import NOT_FOUND
 from herd.sim.reply import Broken, Reply, Sent, closed, kept, reply_for, reset
 from herd.sim.servers import Exchange, LlamaServer, OllamaServer, Server
 
-HOST = "127.0.0.1"
 BACKLOG = 1024
 STOP_S = 2.0
 IDLE_S = {"ollama": 3600.0, "llamacpp": 5.0}  # how long each server lets a connection idle
@@ -54,7 +53,7 @@ class SimNode:
     @property
     def url(self) -> str:
         """Where the engine listens."""
-        return f"http://{HOST}:{self.port}"
+        return f"http://{self.config.host}:{self.port}"
 
     async def start(self) -> None:
         """Listen, load what is to be loaded, begin to report. OSError when the port is taken."""
@@ -70,7 +69,8 @@ class SimNode:
             if model:
                 self.engine.put_in_memory(model)
         if self.config.router_url:
-            self._reporter = Reporter(self.config, self.engine, self.hardware, self.url)
+            url = self.config.advertised_url or self.url
+            self._reporter = Reporter(self.config, self.engine, self.hardware, url)
             self._reporter.start()
 
     async def stop(self) -> None:
@@ -152,7 +152,7 @@ class SimNode:
     async def _listen(self) -> None:
         if self._listener is None and self._running and self._http is not None:
             loop = asyncio.get_running_loop()
-            self._listener = await loop.create_server(self._http, HOST, self.port, backlog=BACKLOG)
+            self._listener = await loop.create_server(self._http, self.config.host, self.port, backlog=BACKLOG)
             self.port = self._listener.sockets[0].getsockname()[1]
 
     def _refuse_connections(self, fault: Fault) -> None:

@@ -1,8 +1,14 @@
-"""A modest stream of mixed requests, as several applications of one office would make them. A client, and no more."""
+"""A modest stream of mixed requests, as several applications of one office would make them. A client, and no more.
 
+`python -m herd.sim.traffic --url URL` makes them until it is told to end.
+"""
+
+import argparse
 import asyncio
 import itertools
 import random
+import signal
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
@@ -188,3 +194,24 @@ async def _numbered(answer: aiohttp.ClientResponse) -> AsyncIterator[tuple[int, 
     async for chunk in answer.content.iter_any():
         number += 1
         yield number, chunk
+
+
+async def _until_told(url: str, rate: float) -> None:
+    work = asyncio.create_task(Traffic(url, rate).run())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, work.cancel)
+    await asyncio.wait({work})
+
+
+def main() -> int:
+    """Make requests until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(prog="python -m herd.sim.traffic", description="Mixed requests to a router.")
+    parser.add_argument("--url", default="http://127.0.0.1:11435", help="the router")
+    parser.add_argument("--rate", type=float, default=3.0, help="requests a second, on average")
+    options = parser.parse_args()
+    asyncio.run(_until_told(options.url, options.rate))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -10,9 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from herd.store import retention, schema
+from herd.store import retention, rollups, schema
 from herd.store.retention import Retention
-from herd.store.rows import ATTEMPT_COLUMNS, EVENT_COLUMNS, SAMPLE_COLUMNS, TRACE_COLUMNS, Rows, Value
+from herd.store.rows import ATTEMPT_COLUMNS, EVENT_COLUMNS, FINDING_COLUMNS, SAMPLE_COLUMNS, TRACE_COLUMNS, Rows, Value
 
 WAL_LIMIT: Final = 16 * 2**20
 CHECKPOINT_EVERY_S: Final = 1.0  # a reader can hold the log; asking again at once would only wait for it again
@@ -27,6 +27,7 @@ _TRACE: Final = _insert("request_traces", (*TRACE_COLUMNS, "decision"), " ON CON
 _ATTEMPT: Final = _insert("request_attempts", ATTEMPT_COLUMNS, " ON CONFLICT DO NOTHING")
 _SAMPLE: Final = _insert("node_samples", SAMPLE_COLUMNS, " ON CONFLICT DO NOTHING")
 _EVENT: Final = _insert("fleet_events", EVENT_COLUMNS)
+_FINDING: Final = _insert("health_findings", FINDING_COLUMNS).replace("INSERT", "INSERT OR REPLACE", 1)
 _SPAN_ID: Final = TRACE_COLUMNS.index("span_id")
 assert TRACE_COLUMNS[0] == ATTEMPT_COLUMNS[0] == "request_id"
 
@@ -66,7 +67,7 @@ class StoreFile:
             connection.execute("COMMIT")
         except (sqlite3.Error, schema.StoreRefused) as error:
             connection.rollback()
-            self._full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+            self._full = _is_full(error)
             raise
         self._full = False
         return time.perf_counter() - begun
@@ -80,6 +81,14 @@ class StoreFile:
     def sweep(self) -> bool:
         """Take one step of retention; True where another may be needed."""
         return retention.sweep(self.ready(), self.keep, time.time(), self._full)
+
+    def roll_up(self) -> bool:
+        """Bring the next rows into the rollups; True where there are more. Raises as `ready` does."""
+        try:
+            return rollups.step(self.ready())
+        except sqlite3.Error as error:
+            self._full = _is_full(error)
+            raise
 
     def trim_wal(self) -> None:
         """Bring a large write-ahead log into the database; at most once a second, and without patience."""
@@ -120,6 +129,8 @@ def _write(connection: sqlite3.Connection, rows: Rows) -> None:
         connection.executemany(_SAMPLE, rows.samples)
     if rows.events:
         connection.executemany(_EVENT, rows.events)
+    if rows.findings:
+        connection.executemany(_FINDING, rows.findings)
 
 
 def _write_trace(connection: sqlite3.Connection, trace: tuple[Value, ...]) -> Value:
@@ -132,6 +143,10 @@ def _write_trace(connection: sqlite3.Connection, trace: tuple[Value, ...]) -> Va
         request_id = f"{request_id}.{span_id}"
         connection.execute(_TRACE, (request_id, *trace[1:]))
     return request_id
+
+
+def _is_full(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

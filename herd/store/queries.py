@@ -7,16 +7,21 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
-from herd.store import audit, history, reports, schema, traces
+from herd.core.finding import Episode
+from herd.health.report import History
+from herd.store import audit, health_queries, history, reports, schema, traces
 from herd.store.audit import Counts, Ended, Kept
-from herd.store.retention import DAY_S
+from herd.store.reports import Query, Report
+from herd.store.rollups import DAY_S, HOUR_S
 from herd.store.traces import Document, Page, StoredTrace, TraceFilter
+from herd.store.windows import EVERYTHING, Scope
 
 THREADS: Final = 2
 P = ParamSpec("P")
@@ -64,17 +69,30 @@ class Reader:
         """The first request ids that begin with a prefix."""
         return self._read([], traces.ids, prefix, limit)
 
+    def report(self, table: Query, since: float, scope: Scope = EVERYTHING) -> Report:
+        """One of the tables of `reports`, of the requests received since then (unix s)."""
+        return self._report(table, since, scope)
+
+    def trends(self, hours: float, scope: Scope = EVERYTHING, now: float | None = None) -> Report:
+        """The last hours, one by one."""
+        now = time.time() if now is None else now
+        return self._report(reports.trends, now - hours * HOUR_S, now, scope)
+
+    def asked(self, days: float, now: float | None = None) -> list[Document]:
+        """How often each model was asked for over the last days, whichever one answered."""
+        return self._report(reports.asked, _since(days, now)).data
+
     def apps(self, days: float, now: float | None = None) -> list[Document]:
         """Sums by tag over the last days."""
-        return self._read([], reports.apps, _since(days, now))
+        return self.report(reports.apps, _since(days, now)).data
 
     def apps_daily(self, days: float, now: float | None = None) -> list[Document]:
         """Sums by tag and UTC day over the last days."""
-        return self._read([], reports.apps_daily, _since(days, now))
+        return self.report(reports.apps_daily, _since(days, now)).data
 
     def usage(self, days: float, now: float | None = None) -> list[Document]:
         """Sums by UTC day, node and model over the last days."""
-        return self._read([], reports.usage, _since(days, now))
+        return self.report(reports.usage, _since(days, now)).data
 
     def counts(self, since: float | None = None, until: float | None = None) -> Counts:
         """How many requests ended from `since` until before `until`, in unix seconds."""
@@ -101,6 +119,18 @@ class Reader:
         """By node and model: mean seconds to the first token of the latest streams."""
         return self._read({}, history.recent_ttft, now)
 
+    def health(self, now: float, limits_s: Mapping[str, tuple[float, float]]) -> History:
+        """What the health checks want to know of the last day; see `health_queries.history`."""
+        return self._read(History(), health_queries.history, now, limits_s)
+
+    def usual_latency(self) -> dict[str, float]:
+        """By model: seconds that 95 of 100 completed requests stayed under."""
+        return self._read({}, health_queries.usual_latency)
+
+    def episodes(self, state: str = "all", limit: int = 100) -> list[Episode]:
+        """Health findings, the latest first; `state` is `open`, `resolved` or `all`."""
+        return self._read([], health_queries.episodes, state, limit)
+
     def close(self) -> None:
         """Let go of the file and end the threads; questions under way are answered first."""
         self._pool.shutdown()
@@ -108,6 +138,15 @@ class Reader:
             opened, self._opened = self._opened, []
         for each in opened:
             each.connection.close()
+
+    def _report(
+        self, table: Callable[Concatenate[sqlite3.Connection, P], Report], *args: P.args, **kwargs: P.kwargs
+    ) -> Report:
+        found = self._read(None, table, *args, **kwargs)
+        if found is not None:
+            return found
+        with closing(schema.empty()) as nothing:
+            return table(nothing, *args, **kwargs)
 
     def _read(
         self, empty: T, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs

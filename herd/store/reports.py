@@ -1,78 +1,147 @@
-"""Sums over the traces: by tag, by tag and day, by node, model and day.
+"""What the requests of a window came to, as tables: by tag, by node, model and day, by hour, and how long they took.
 
-Days are UTC days, windows the last so many times 24 hours. Latency is that of completed requests, since others end when
-they please; time to first token is that of every stream that came so far.
+Each function gives a Report. Days and hours are UTC, windows the last so many seconds. How the figures are read is
+`windows`' to know, how they are told `cells`'.
 """
 
 import sqlite3
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
+
+from herd.store.cells import MEASURES, Cell
+from herd.store.rollups import HOUR_S
+from herd.store.windows import EVERYTHING, Cells, Group, Scope, read
 
 Document = dict[str, Any]
 
-_DAY: Final = "date(timestamp, 'unixepoch')"
-_BY_STATUS: Final = """
-    COUNT(*) AS request_count,
-    SUM(status = 'completed') AS completed_count,
-    SUM(status = 'failed') AS failed_count,
-    SUM(status = 'incomplete') AS incomplete_count,
-    SUM(status = 'client_disconnected') AS client_disconnected_count,
-    SUM(status = 'rejected') AS rejected_count,
-    ROUND(100.0 * SUM(status = 'failed') / COUNT(*), 2) AS error_rate_pct,
-    ROUND(AVG(CASE WHEN status = 'completed' THEN latency_ms END), 3) AS avg_latency_ms,
-    ROUND(AVG(time_to_first_token_ms), 3) AS avg_ttft_ms,
-    SUM(COALESCE(prompt_tokens, 0)) AS total_prompt_tokens,
-    SUM(COALESCE(completion_tokens, 0)) AS total_completion_tokens"""
-# The narrow index by name: the planner would take the one by day, and look every row up in the table.
-_RECENT: Final = "request_traces INDEXED BY traces_by_time"
-_TAGGED: Final = f"""
-    SELECT {_DAY} AS day, value AS tag, timestamp, status, latency_ms, time_to_first_token_ms, prompt_tokens,
-        completion_tokens
-    FROM {_RECENT}, json_each(tags) WHERE timestamp >= :since AND tags IS NOT NULL"""
+EVERY_MEASURE: Final = tuple(MEASURES)
+TREND_PERCENTS: Final = (50, 95)
+_BRIEF: Final = ("latency", "ttft")
+_GENERATION: Final = (*_BRIEF, "time_per_output_token")
 
 
-def apps(connection: sqlite3.Connection, since: float) -> list[Document]:
-    """What each tag's requests came to, the busiest tag first; a request with two tags counts under both."""
-    return _by_tag(connection, since, ("tag",), "request_count DESC, tag")
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A table: its rows, the columns that they have in this order, and and how far percentiles may be off.
 
-
-def apps_daily(connection: sqlite3.Connection, since: float) -> list[Document]:
-    """The same by day, the latest day first."""
-    return _by_tag(connection, since, ("day", "tag"), "day DESC, request_count DESC, tag")
-
-
-def usage(connection: sqlite3.Connection, since: float) -> list[Document]:
-    """What each node did with each model on each day; None where no node or no model came into it."""
-    query = f"""
-        SELECT {_DAY} AS day, node_id, model, {_BY_STATUS},
-            SUM(retry_count) AS retry_count, SUM(fallback_used) AS fallback_count
-        FROM {_RECENT} WHERE timestamp >= :since
-        GROUP BY day, node_id, model ORDER BY day DESC, request_count DESC, node_id, model
+    `relative_error` is a share of the exact percentile; 0.0: they are exact. A report of several tables has them in
+    `parts`, by name; its rows are theirs, one after the other.
     """
-    return [dict(row) for row in connection.execute(query, {"since": since})]
+
+    data: list[Document]
+    columns: tuple[str, ...]
+    relative_error: float = 0.0
+    parts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def document(self) -> Document:
+        """The report as JSON would have it."""
+        return {**(self.parts or {"data": self.data}), "relative_error": self.relative_error}
 
 
-def _by_tag(connection: sqlite3.Connection, since: float, group: tuple[str, ...], order: str) -> list[Document]:
-    key = ", ".join(group)
-    found = connection.execute(
-        f"""WITH tagged AS ({_TAGGED})
-            SELECT {key}, {_BY_STATUS}, MIN(timestamp) AS first_seen, MAX(timestamp) AS last_seen
-            FROM tagged GROUP BY {key} ORDER BY {order}""",
-        {"since": since},
+Query = Callable[[sqlite3.Connection, float, Scope], Report]
+
+
+def apps(connection: sqlite3.Connection, since: float, scope: Scope = EVERYTHING) -> Report:
+    """What each tag's requests came to, the busiest tag first; a request with two tags counts under both."""
+    return _table(connection, since, scope, ("tag",), _BRIEF, seen=True)
+
+
+def apps_daily(connection: sqlite3.Connection, since: float, scope: Scope = EVERYTHING) -> Report:
+    """The same by day, the latest day first."""
+    return _table(connection, since, scope, ("day", "tag"), ("latency",), seen=True)
+
+
+def usage(connection: sqlite3.Connection, since: float, scope: Scope = EVERYTHING) -> Report:
+    """What each node did with each model on each day; None where no node or no model came into it."""
+    return _table(connection, since, scope, ("day", "node_id", "model"), ())
+
+
+def models(connection: sqlite3.Connection, since: float, scope: Scope = EVERYTHING) -> Report:
+    """What each model was used for, and how fast it was; the busiest first."""
+    return _table(connection, since, scope, ("model",), _GENERATION, seen=True)
+
+
+def latency(connection: sqlite3.Connection, since: float, scope: Scope = EVERYTHING) -> Report:
+    """How long requests took and with what: all in one row, then by model and by node."""
+    total, by_model, by_node = _parts(connection, since, scope)
+    told = total.groups.get((), Cell()).figures(EVERY_MEASURE)
+    models, nodes = (
+        _rows(cells, (name,), EVERY_MEASURE) for cells, name in ((by_model, "model"), (by_node, "node_id"))
     )
-    slow = _p95(connection, since, group)
-    return [{**dict(row), "p95_latency_ms": slow.get(tuple(row[name] for name in group))} for row in found]
-
-
-def _p95(connection: sqlite3.Connection, since: float, group: tuple[str, ...]) -> dict[tuple[str, ...], float]:
-    """The least latency that 95 of 100 completed requests did not exceed, by group."""
-    key = ", ".join(group)
-    found = connection.execute(
-        f"""WITH done AS (SELECT {key}, latency_ms FROM ({_TAGGED}) WHERE status = 'completed'),
-            wanted AS (SELECT {key}, (95 * COUNT(*) + 99) / 100 AS place FROM done GROUP BY {key}),
-            ranked AS (
-                SELECT {key}, latency_ms, ROW_NUMBER() OVER (PARTITION BY {key} ORDER BY latency_ms) AS place FROM done
-            )
-            SELECT {key}, latency_ms FROM ranked JOIN wanted USING ({key}, place)""",
-        {"since": since},
+    return Report(
+        [{"of": "all", **told}, *({"of": "model", **row} for row in models), *({"of": "node", **row} for row in nodes)],
+        ("of", "model", "node_id", *told),
+        total.relative_error,
+        {"total": told, "by_model": models, "by_node": nodes},
     )
-    return {tuple(row[name] for name in group): row["latency_ms"] for row in found}
+
+
+def _parts(connection: sqlite3.Connection, since: float, scope: Scope) -> tuple[Cells, Cells, Cells]:
+    """All requests in one group, by model, and by node."""
+    if scope.tag is None:
+        total, by_model, by_node = (read(connection, since, by, scope) for by in ((), ("model",), ("node_id",)))
+        return total, by_model, by_node
+    # Within a tag, models and nodes are told apart by the same cells: they are read once.
+    both = read(connection, since, ("model", "node_id"), scope)
+    parts: tuple[defaultdict[Group, Cell], ...] = tuple(defaultdict(Cell) for _ in range(3))
+    for (model, node_id), cell in both.groups.items():
+        for part, group in zip(parts, ((), (model,), (node_id,)), strict=True):
+            part[group].merge(cell)
+    total, by_model, by_node = (Cells(dict(part), both.relative_error) for part in parts)
+    return total, by_model, by_node
+
+
+def trends(connection: sqlite3.Connection, since: float, now: float, scope: Scope = EVERYTHING) -> Report:
+    """Every hour that the window touches, the earliest first, those without requests too; `hour` is its beginning.
+
+    The first and the last hour count from `since` and until `now`.
+    """
+    cells = read(connection, since, ("hour",), scope)
+    first, last = (int(moment // HOUR_S) * HOUR_S for moment in (since, now))
+    hours = range(first, max([last, *(hour for (hour,) in cells.groups)]) + 1, HOUR_S)
+    rows = ((hour, cells.groups.get((hour,)) or Cell()) for hour in hours)
+    data = [{"hour": hour, **cell.figures(EVERY_MEASURE, TREND_PERCENTS)} for hour, cell in rows]
+    return Report(data, tuple(data[0]), cells.relative_error)
+
+
+def asked(connection: sqlite3.Connection, since: float) -> Report:
+    """How often each model was asked for, whichever one answered, and how that ended; the busiest first."""
+    return _table(connection, since, EVERYTHING, ("asked",), ())
+
+
+def speeds(connection: sqlite3.Connection, since: float, scope: Scope = EVERYTHING) -> Report:
+    """How fast each node generated with each model; the busiest pair first."""
+    return _table(connection, since, scope, ("node_id", "model"), ("time_per_output_token",))
+
+
+def _table(
+    connection: sqlite3.Connection,
+    since: float,
+    scope: Scope,
+    by: Sequence[str],
+    percentiles: Sequence[str],
+    seen: bool = False,
+) -> Report:
+    cells = read(connection, since, by, scope, percentiles)
+    columns = (*by, *Cell().figures(percentiles), *(("first_seen", "last_seen") if seen else ()))
+    error = cells.relative_error if percentiles else 0.0
+    return Report(_rows(cells, by, percentiles, seen), columns, error)
+
+
+def _rows(cells: Cells, by: Sequence[str], percentiles: Sequence[str], seen: bool = False) -> list[Document]:
+    rows = [
+        {**dict(zip(by, group, strict=True)), **cell.figures(percentiles),
+         **({"first_seen": cell.first_seen, "last_seen": cell.last_seen} if seen else {})}
+        for group, cell in cells.groups.items()
+    ]  # fmt: skip
+    return _ordered(rows, by)
+
+
+def _ordered(rows: Iterable[Document], by: Sequence[str]) -> list[Document]:
+    """The latest day first, in it the busiest group, then by name."""
+    named = sorted(rows, key=lambda row: [row[name] or "" for name in by if name != "day"])
+    busiest = sorted(named, key=lambda row: -row["request_count"])
+    return sorted(busiest, key=lambda row: row["day"], reverse=True) if "day" in by else busiest

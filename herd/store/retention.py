@@ -7,25 +7,40 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Final
 
+from herd.store.rollups import DAY_S, HOUR_S, Key
+
 STEP_ROWS: Final = 250
 STEP_PAGES: Final = 256
-DAY_S: Final = 86_400.0
+KEPT_LONGER_S: Final = 366 * DAY_S  # how much longer than the rows the daily rollups stay
 FULL: Final = 0.95  # share of the limit from which the oldest rows go
 HARD_LIMIT: Final = 1.05  # share of the limit at which SQLite itself refuses to grow the file
+_ROLLUP: Final = ", ".join(Key._fields)
 
-# Tables in the order in which they give way when the file is too large.
+# Tables in the order in which they give way when the file is too large. Hourly rollups go when all their rows have;
+# daily ones stay a year longer.
 _OLDEST: Final = (
+    f"""SELECT {_ROLLUP} FROM rollups INDEXED BY rollups_by_start WHERE span = {HOUR_S} AND start <= MIN(
+            :before, COALESCE((SELECT MIN(timestamp) FROM request_traces), :before)
+        ) - {HOUR_S} ORDER BY start LIMIT :rows""",
     "SELECT id FROM request_traces WHERE timestamp < :before ORDER BY timestamp LIMIT :rows",
     "SELECT id FROM fleet_events WHERE at < :before ORDER BY at LIMIT :rows",
     "SELECT node_id, at FROM node_samples WHERE at < :before ORDER BY at LIMIT :rows",
+    """SELECT id FROM health_findings INDEXED BY findings_by_time
+        WHERE last_seen < :before AND resolved_at IS NOT NULL ORDER BY last_seen LIMIT :rows""",
+    f"""SELECT {_ROLLUP} FROM rollups INDEXED BY rollups_by_start
+        WHERE span = {DAY_S} AND start <= :before - {KEPT_LONGER_S} ORDER BY start LIMIT :rows""",
 )
+_DELETE_ROLLUP: Final = f"DELETE FROM rollups WHERE ({_ROLLUP}) = (?, ?, ?, ?, ?, ?)"
 _DELETE: Final = (
+    (_DELETE_ROLLUP,),
     (
         "DELETE FROM request_attempts WHERE request_id = (SELECT request_id FROM request_traces WHERE id = ?)",
         "DELETE FROM request_traces WHERE id = ?",
     ),
     ("DELETE FROM fleet_events WHERE id = ?",),
     ("DELETE FROM node_samples WHERE node_id = ? AND at = ?",),
+    ("DELETE FROM health_findings WHERE id = ?",),
+    (_DELETE_ROLLUP,),
 )
 
 
@@ -80,6 +95,11 @@ def _delete_before(connection: sqlite3.Connection, before: float, every_table: b
             deleted = deleted or bool(keys)
             if deleted and not every_table:
                 break
+        # The number of the last row may be given again once that row is gone.
+        connection.execute(
+            """UPDATE rollup_state
+               SET rolled_through = MIN(rolled_through, (SELECT COALESCE(MAX(id), 0) FROM request_traces))"""
+        )
         connection.execute("COMMIT")
     except sqlite3.Error:
         connection.rollback()

@@ -7,13 +7,22 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from herd.core.events import Attempt, ContextProtected, Finished, FleetChanged, Managed, NodeSampled
+from herd.core.events import (
+    Attempt,
+    ContextProtected,
+    FindingChanged,
+    Finished,
+    FleetChanged,
+    Managed,
+    NodeSampled,
+)
+from herd.core.finding import Episode
 from herd.core.record import record
 from herd.store.decision import encode
 
 Value = str | int | float | None
-Stored = Finished | ContextProtected | FleetChanged | NodeSampled | Managed
-STORED: Final = (Finished, ContextProtected, FleetChanged, NodeSampled, Managed)
+Stored = Finished | ContextProtected | FleetChanged | NodeSampled | Managed | FindingChanged
+STORED: Final = (Finished, ContextProtected, FleetChanged, NodeSampled, Managed, FindingChanged)
 INTEGER_LIMIT: Final = 2**63 - 1
 
 # What a row shows to readers. `decision` is read only where one request is asked for.
@@ -33,17 +42,22 @@ SAMPLE_COLUMNS: Final = (
     "node_id", "at", "status", "cpu", "memory_used", "memory_total", "pressure", "models_loaded", "in_flight", "slots",
 )  # fmt: skip
 EVENT_COLUMNS: Final = ("at", "kind", "node_id", "model", "data")
+FINDING_COLUMNS: Final = (
+    "id", "check_id", "severity", "node_id", "model", "title", "description", "fix", "data", "first_seen", "last_seen",
+    "resolved_at", "acknowledged_at", "note", "silenced_until", "alerted",
+)  # fmt: skip
 JSON_COLUMNS: Final = frozenset({"scores_breakdown", "excluded_nodes", "tags", "models_loaded", "data"})
 BOOLEAN_COLUMNS: Final = frozenset({"stream", "fallback_used", "reconnected"})
 
 
 class Rows(NamedTuple):
-    """What one event leaves: at most one trace with its attempts and decision, and rows of the two other tables."""
+    """What one event leaves: at most one trace with its attempts and decision, and rows of the other tables."""
 
     trace: tuple[Value, ...] | None = None
     attempts: tuple[tuple[Value, ...], ...] = ()
     samples: tuple[tuple[Value, ...], ...] = ()
     events: tuple[tuple[Value, ...], ...] = ()
+    findings: tuple[tuple[Value, ...], ...] = ()
 
 
 def rows_of(event: Stored, at: float) -> Rows:
@@ -59,6 +73,8 @@ def rows_of(event: Stored, at: float) -> Rows:
             data = {"request_id": event.request_id, "trace_id": event.trace_id, "action": action.action,
                     "asked": action.asked, "loaded": action.loaded}  # fmt: skip
             return _event(at, "context_protection", action.node_id, action.model, data)
+        case FindingChanged():
+            return Rows(findings=(_finding(event.episode),))
         case Managed():
             return _event(event.finished_at, "managed", event.node_id, event.model, _managed(event))
 
@@ -102,6 +118,12 @@ def _finished(event: Finished) -> Rows:
 
 def _attempt(request_id: str, attempt: Attempt) -> tuple[Value, ...]:
     return (column(request_id), *(column(getattr(attempt, name)) for name in ATTEMPT_COLUMNS[1:]))
+
+
+def _finding(episode: Episode) -> tuple[Value, ...]:
+    return tuple(
+        column(getattr(episode if hasattr(episode, name) else episode.finding, name)) for name in FINDING_COLUMNS
+    )
 
 
 def _event(at: float, kind: str, node_id: object, model: object, data: Mapping[str, Any]) -> Rows:

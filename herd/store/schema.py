@@ -128,6 +128,79 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX events_by_time ON fleet_events (at)",
         "CREATE INDEX events_by_kind ON fleet_events (kind, at)",
     ),
+    (
+        # What the rows of an hour or a day came to, see `rollups`; empty where a kind does not tell apart. Blobs are
+        # `histogram`'s. By tag before start: what one tag came to lies together.
+        """CREATE TABLE rollups (
+            kind INTEGER NOT NULL,
+            span INTEGER NOT NULL,
+            tag TEXT NOT NULL,
+            start INTEGER NOT NULL,
+            node_id TEXT NOT NULL,
+            model TEXT NOT NULL,
+            first_seen REAL NOT NULL,
+            last_seen REAL NOT NULL,
+            completed_count INTEGER NOT NULL,
+            failed_count INTEGER NOT NULL,
+            incomplete_count INTEGER NOT NULL,
+            client_disconnected_count INTEGER NOT NULL,
+            rejected_count INTEGER NOT NULL,
+            prompt_tokens INTEGER NOT NULL,
+            completion_tokens INTEGER NOT NULL,
+            retry_count INTEGER NOT NULL,
+            fallback_count INTEGER NOT NULL,
+            cold_load_count INTEGER NOT NULL,
+            cold_load_us INTEGER NOT NULL,
+            latency_count INTEGER NOT NULL,
+            latency_us INTEGER NOT NULL,
+            latency_spread BLOB,
+            ttft_count INTEGER NOT NULL,
+            ttft_us INTEGER NOT NULL,
+            ttft_spread BLOB,
+            time_per_output_token_count INTEGER NOT NULL,
+            time_per_output_token_us INTEGER NOT NULL,
+            time_per_output_token_spread BLOB,
+            queue_count INTEGER NOT NULL,
+            queue_us INTEGER NOT NULL,
+            queue_spread BLOB,
+            overhead_count INTEGER NOT NULL,
+            overhead_us INTEGER NOT NULL,
+            overhead_spread BLOB,
+            PRIMARY KEY (kind, span, tag, start, node_id, model)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX rollups_by_start ON rollups (start, span, kind)",
+        """CREATE TABLE rollup_state (
+            id INTEGER PRIMARY KEY CHECK (id = 1),
+            format INTEGER NOT NULL,
+            rolled_through INTEGER NOT NULL
+        )""",
+    ),
+    (
+        # Findings of the health checks, one row from when each was first seen until it was over.
+        """CREATE TABLE health_findings (
+            id TEXT PRIMARY KEY,
+            check_id TEXT NOT NULL,
+            severity TEXT NOT NULL,
+            node_id TEXT,
+            model TEXT,
+            title TEXT NOT NULL,
+            description TEXT NOT NULL,
+            fix TEXT NOT NULL,
+            data TEXT NOT NULL,
+            first_seen REAL NOT NULL,
+            last_seen REAL NOT NULL,
+            resolved_at REAL,
+            acknowledged_at REAL,
+            note TEXT,
+            silenced_until REAL,
+            alerted INTEGER NOT NULL
+        )""",
+        "CREATE INDEX findings_by_time ON health_findings (last_seen)",
+        "CREATE INDEX findings_open ON health_findings (last_seen) WHERE resolved_at IS NULL",
+        # What the checks ask of the requests that were not completed, which are few.
+        """CREATE INDEX traces_trouble ON request_traces (timestamp, status, error_type, node_id, model)
+            WHERE status <> 'completed'""",
+    ),
 )
 LATEST: Final = len(MIGRATIONS)
 
@@ -174,6 +247,14 @@ def open_for_reading(path: Path) -> sqlite3.Connection | None:
     if empty:
         connection.close()
         return None
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def empty() -> sqlite3.Connection:
+    """A database in memory of the latest version, in which nothing was stored."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(connection)
     connection.row_factory = sqlite3.Row
     return connection
 

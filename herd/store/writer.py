@@ -27,6 +27,8 @@ BATCH: Final = 500
 COMMIT_EVERY_S: Final = 0.05
 LOOK_EVERY_S: Final = 1.0  # how often an idle writer looks whether its file is still there
 SWEEP_EVERY_S: Final = 60.0
+ROLL_EVERY_S: Final = 60.0
+ROLL_ROWS: Final = 2_000  # rows that make a roll-up worth while before its time
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
 # What stands in the way of any row, so that waiting helps, and what is wrong with one row, so that it does not.
@@ -87,6 +89,7 @@ class Writer:
         self._lock = threading.Lock()
         self._arrived, self._hurry, self._closing = threading.Event(), threading.Event(), threading.Event()
         self._sweep_at = 0.0
+        self._roll_at, self._unrolled = 0.0, 0
         self._thread = threading.Thread(target=self._run, name="herd-store", daemon=True)
 
     def start(self) -> None:
@@ -156,7 +159,7 @@ class Writer:
         if pause:
             self._closing.wait(pause)
         elif len(self._queue) < BATCH:
-            if not self._queue and time.monotonic() < self._sweep_at:
+            if not self._queue and time.monotonic() < min(self._sweep_at, self._roll_at):
                 self._arrived.wait(LOOK_EVERY_S)
             self._hurry.wait(COMMIT_EVERY_S)
         self._arrived.clear()
@@ -176,6 +179,7 @@ class Writer:
         if self._mark:
             self._mark.reached.set()
             self._mark = None
+        self._roll_up()
         return True
 
     def _fill_batch(self) -> None:
@@ -211,6 +215,7 @@ class Writer:
             del self._batch[0]
 
     def _committed(self, batch: list[Rows], seconds: float) -> None:
+        self._unrolled += len(batch)
         with self._lock:
             stats = self._stats
             self._stats = replace(
@@ -229,6 +234,18 @@ class Writer:
         if time.monotonic() >= self._sweep_at and not self._file.sweep():
             self._sweep_at = time.monotonic() + SWEEP_EVERY_S
         self._file.trim_wal()
+
+    def _roll_up(self) -> None:
+        """Take a step of the rollups when it is time. Rows come first: what fails here waits, and readers read rows."""
+        if time.monotonic() < self._roll_at and self._unrolled < ROLL_ROWS:
+            return
+        more = False
+        try:
+            more = self._file.roll_up()
+        except (*OBSTACLES, *DEFECTS):
+            logger.exception("The rollups wait")
+        self._unrolled = 0
+        self._roll_at = 0.0 if more else time.monotonic() + ROLL_EVERY_S
 
     def _blocked(self, error: Exception) -> None:
         text = f"{type(error).__name__}: {error}"

@@ -25,6 +25,7 @@ EAGER_LINES: Final = 4000  # series made before their first use stop here: an ex
 COLD_LOAD_S: Final = 0.5  # an engine that reports a longer load had to fetch the model
 STALL_S: Final = 0.1  # an event loop that comes this late has stalled
 NO_USAGE: Final = frozenset({"/api/embeddings"})  # Ollama's older embedding answer has no counts at all
+NO_ANSWER: Final = frozenset({"load", "unload"})  # what Ollama says to a request without a prompt: nothing was written
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,8 @@ BREAKER_TO: Final = Label("to", "what it became", (BreakerState.OPEN.value, Brea
 CODE_CLASS: Final = Label("code_class", "class of the node's HTTP status; none without an answer", CODE_CLASSES)
 OUTCOME: Final = Label("outcome", "what became of the row", ("written", "dropped", "failed"))
 LEVEL: Final = Label("level", "level of the line", LEVELS)
-OVERFLOWN: Final = Label("label", "which label", ("model", "node"))
+OVERFLOWN: Final = Label("label", "which label", ("model", "node", "tag"))
+TAG: Final = Label("tag", f"a caller's tag; `{UNKNOWN}` for one more than the setting metric_tags lets in")
 MEMORY_KIND: Final = Label("kind", "which bytes", ("total", "used", "available"))
 GPU: Final = Label("gpu", "index of the accelerator")
 GPU_KIND: Final = Label("kind", "which bytes", ("total", "used"))
@@ -166,6 +168,7 @@ METRICS: Final = (
     Metric("herd_models_loaded", "gauge", "Models in memory.", (NODE,)),
     Metric("herd_model_vram_bytes", "gauge", "Video memory that a loaded model takes.", (NODE, MODEL)),
     Metric("herd_node_up", "gauge", "1 while the node sends heartbeats and did not leave.", (NODE,)),
+    Metric("herd_node_left", "gauge", "1 once the node has left in order; it is not missed then.", (NODE,)),
     Metric("herd_node_info", "info", "Versions of a node's software.", (NODE, VERSION, ENGINE, ENGINE_VERSION)),
     Metric("herd_node_last_seen_timestamp_seconds", "gauge", "When the last heartbeat came.", (NODE,)),
     Metric("herd_node_draining", "gauge", "1 while the node takes no new request.", (NODE,)),
@@ -176,6 +179,10 @@ METRICS: Final = (
     Metric("herd_node_gpu_utilization_ratio", "gauge", "Accelerator utilisation, 0 to 1, where it can be read.",
            (NODE, GPU)),
     Metric("herd_node_disk_free_bytes", "gauge", "Free on the disk that holds the models.", (NODE,)),
+    Metric("herd_tag_requests_total", "counter",
+           "Requests ended, once for each of their tags; none unless the setting metric_tags is on.", (TAG,)),
+    Metric("herd_tag_tokens_total", "counter", "Tokens, once for each of their request's tags; likewise.",
+           (TAG, TOKEN_TYPE)),
     Metric("herd_event_loop_lag_seconds", "histogram", "How late a 10 ms timer of the event loop came.", (), LAGS),
     Metric("herd_event_loop_stalls_total", "counter", f"Times that it came over {STALL_S:g} s late."),
     Metric("herd_trace_rows_total", "counter", "Rows handed to the trace store.", (OUTCOME,)),

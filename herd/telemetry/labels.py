@@ -1,6 +1,6 @@
 """What may become a label's value: names that the fleet knows, up to a cap. Everything else is `_unknown`.
 
-A user's string never reaches a label, so no request can add a series.
+A user's string never reaches a label, so no request can add a series; but for tags, where the operator let so many in.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -47,3 +47,21 @@ class Names:
         self._beyond = frozenset(names).difference(taken)
         after = set(self.known)
         return after - before, before - after
+
+
+class FirstCome:
+    """The values of a label that callers choose: the first `cap` of them are let in. Each use of another is told."""
+
+    def __init__(self, cap: int, overflow: Callable[[], None]) -> None:
+        self.cap = cap
+        self._overflow = overflow
+        self._known: dict[str, str] = {}
+
+    def of(self, name: str) -> str:
+        """The label value for a name."""
+        label = self._known.get(name)
+        if label is None and len(self._known) < self.cap:
+            label = self._known[name] = clean(name)
+        if label is None:
+            self._overflow()
+        return label or UNKNOWN

@@ -13,12 +13,12 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
-from herd.core.events import Attempt, AttemptFailed, ContextProtected, Event, Finished, FleetChanged, Status
+from herd.core.events import Attempt, AttemptFailed, ContextProtected, Event, Finished, FleetChanged, Status, Usage
 from herd.core.routing import Reason
 from herd.telemetry import catalog
 from herd.telemetry.catalog import COLD_LOAD_S, NO_NODE, STALL_S, TOKEN_TYPES, UNKNOWN
 from herd.telemetry.instruments import Instruments
-from herd.telemetry.labels import Names
+from herd.telemetry.labels import FirstCome, Names
 from herd.telemetry.scrape import ScrapeView, families, family
 
 OPENMETRICS = "application/openmetrics-text"
@@ -44,6 +44,7 @@ class MetricsSink:
         started_at: float | None = None,
         max_models: int = catalog.MAX_MODELS,
         max_nodes: int = catalog.MAX_NODES,
+        max_tags: int = 0,
     ) -> None:
         self._version = version
         self._started_at = time.time() if started_at is None else started_at
@@ -76,12 +77,14 @@ class MetricsSink:
         self._upstream_time = made.histogram("herd_upstream_duration_seconds")
         self._loads = made.counter("herd_model_loads_total")
         self._load_time = made.histogram("herd_model_load_seconds")
-        self._lag = made.histogram("herd_event_loop_lag_seconds").of()
-        self._stalls = made.counter("herd_event_loop_stalls_total").of()
+        self._lag, self._stalls = (
+            made.histogram("herd_event_loop_lag_seconds").of(), made.counter("herd_event_loop_stalls_total").of()
+        )  # fmt: skip
         self._commit = made.histogram("herd_trace_store_commit_seconds").of()
         self._overflow = made.counter("herd_label_overflow_total")
         self.models = Names(max_models, self._overflow.of("model").inc)
         self.nodes = Names(max_nodes, self._overflow.of("node").inc)
+        self._tags = Tagged(made, FirstCome(max_tags, self._overflow.of("tag").inc))
         self._pairs: set[tuple[str, str]] = set()
         made.prepare({})
         for error_type in catalog.ERROR_TYPE.values or ():
@@ -160,6 +163,7 @@ class MetricsSink:
         for attempt in event.attempts:
             self._attempt(event, attempt)
         self._retried(event)
+        self._tags.take(event)
 
     def _outcome(self, event: Finished, model: str, node: str) -> None:
         endpoint = event.endpoint if event.endpoint in ENDPOINTS else UNKNOWN
@@ -193,12 +197,11 @@ class MetricsSink:
 
     def _usage(self, event: Finished, model: str, node: str) -> None:
         usage = event.usage
-        counts = (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, usage.reasoning_tokens)
-        for kind, count in zip(TOKEN_TYPES, counts, strict=True):
-            if count and count > 0:
-                self._tokens.of(model, node, kind).inc(min(count, MOST_TOKENS))
-                self._tokens_total.of(kind).inc(min(count, MOST_TOKENS))
-        if usage.source == "missing" and event.status is Status.COMPLETED and event.endpoint not in catalog.NO_USAGE:
+        for kind, count in _tokens(usage):
+            self._tokens.of(model, node, kind).inc(count)
+            self._tokens_total.of(kind).inc(count)
+        uncounted = event.endpoint in catalog.NO_USAGE or usage.finish_reason in catalog.NO_ANSWER
+        if usage.source == "missing" and event.status is Status.COMPLETED and not uncounted:
             self._usage_missing.of(model).inc()
         if usage.load_s and COLD_LOAD_S < usage.load_s < LONGEST_LOAD_S:
             self._loads.of(node, model).inc()
@@ -225,6 +228,23 @@ class MetricsSink:
             self._retries.of(_retry_reason(attempt)).inc()
         if event.status is Status.FAILED and event.attempts and event.attempts[-1].error_type in RETRYABLE:
             self._exhausted.of(_retry_reason(event.attempts[-1])).inc()
+
+
+class Tagged:
+    """Counts requests and tokens by the callers' tags, as far as the operator lets tags in."""
+
+    def __init__(self, made: Instruments, names: FirstCome) -> None:
+        self._names = names
+        self._requests = made.counter("herd_tag_requests_total")
+        self._tokens = made.counter("herd_tag_tokens_total")
+
+    def take(self, event: Finished) -> None:
+        """Count a request once for each of its tags."""
+        tags = event.request.tags if self._names.cap and event.request else ()
+        for tag in {self._names.of(tag) for tag in tags}:
+            self._requests.of(tag).inc()
+            for kind, count in _tokens(event.usage):
+                self._tokens.of(tag, kind).inc(count)
 
 
 class _Everything(Collector):
@@ -257,6 +277,14 @@ def _quality(accept: str, media_type: str) -> float:
             except ValueError:
                 continue
     return best
+
+
+def _tokens(usage: Usage) -> Iterator[tuple[str, int]]:
+    """The counts that there are, by type."""
+    counts = (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, usage.reasoning_tokens)
+    for kind, count in zip(TOKEN_TYPES, counts, strict=True):
+        if count and count > 0:
+            yield kind, min(count, MOST_TOKENS)
 
 
 def _code_class(http_status: int | None) -> str:

@@ -52,6 +52,7 @@ class NodeView:
     gpus: tuple[GpuView, ...] = ()
     models_loaded: Mapping[str, int] = field(default_factory=dict)
     breaker: str = BreakerState.CLOSED.value
+    left: bool = False
 
 
 class StoreCounts(Protocol):
@@ -113,6 +114,7 @@ def node_view(
         engine=beat.engine.kind,
         in_flight=in_flight,
         breaker=breaker,
+        left=beat.leaving,
         cpu=beat.cpu.utilization,
         memory_total=beat.memory.total_bytes,
         memory_used=beat.memory.used_bytes,
@@ -134,6 +136,7 @@ OF_NODE: Mapping[str, Callable[[NodeView], Iterable[Row]]] = {
     "herd_models_loaded": lambda node: [((), len(node.models_loaded))],
     "herd_node_up": lambda node: [((), node.up)],
     "herd_node_last_seen_timestamp_seconds": lambda node: [((), node.last_seen)],
+    "herd_node_left": lambda node: [((), node.left)],
     "herd_node_draining": lambda node: [((), node.draining)],
     "herd_breaker_state": lambda node: [((), BREAKERS.index(node.breaker))],
     "herd_node_cpu_ratio": lambda node: [((), node.cpu)],

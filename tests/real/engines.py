@@ -84,6 +84,11 @@ class Server(Process):
         except httpx.HTTPError:
             return False
 
+    def is_idle(self) -> bool:
+        """Whether it uses next to no processor time, measured over a third of a second; asks it nothing."""
+        assert self.running is not None
+        return bool(self.running.cpu_percent(0.3) < 10)
+
 
 class Ollama(Server):
     """`ollama serve` with models of its own."""
@@ -92,17 +97,20 @@ class Ollama(Server):
 
     def start(self, **environment: str) -> None:
         """Start and wait until it answers."""
-        settings = {"OLLAMA_MODELS": str(self.folder / "models"), "OLLAMA_NO_CLOUD": "1", "OLLAMA_KEEP_ALIVE": "1h"}
+        settings = {
+            "OLLAMA_MODELS": str(self.folder / "models"), "OLLAMA_NO_CLOUD": "1", "OLLAMA_KEEP_ALIVE": "1h",
+            "OLLAMA_MAX_LOADED_MODELS": "9",
+        }  # fmt: skip
         self.launch(
             str(ENGINES / "bin" / "ollama"), "serve",
             **{"OLLAMA_HOST": f"127.0.0.1:{self.port}", **settings, **environment},
         )  # fmt: skip
         self.await_ready()
 
-    def create(self, name: str, *parameters: str) -> None:
-        """`ollama create` from the tiny model, with lines of a Modelfile."""
+    def create(self, name: str, model: Path, *parameters: str) -> None:
+        """`ollama create` from a model's file, with further lines of a Modelfile."""
         modelfile = self.folder / f"Modelfile.{name}"
-        modelfile.write_text("\n".join([f"FROM {TINY}", *parameters, ""]))
+        modelfile.write_text("\n".join([f"FROM {model}", *parameters, ""]))
         command = [str(ENGINES / "bin" / "ollama"), "create", name, "-f", str(modelfile)]
         own = {"OLLAMA_HOST": f"127.0.0.1:{self.port}", "HOME": str(self.folder)}
         made = subprocess.run(command, env={**CLEAN, **own}, capture_output=True, text=True, timeout=60, check=False)
@@ -119,14 +127,14 @@ class Ollama(Server):
 
 
 class LlamaServer(Server):
-    """llama.cpp's server with the tiny model under the names given to it."""
+    """llama.cpp's server with one model under the names given to it."""
 
     kind, ready_path = "llama-server", "/health"
 
-    def start(self, *names: str, slots: int = 2, options: tuple[str, ...] = ()) -> None:
+    def start(self, model: Path, *names: str, slots: int = 2, options: tuple[str, ...] = ()) -> None:
         """Start and wait until its model is loaded; the context of one slot is 4096 tokens."""
         self.launch(
-            str(ENGINES / "bin" / "llama-server"), "-m", str(TINY), "-a", ",".join(names), "-t", "1", "-tb", "1",
+            str(ENGINES / "bin" / "llama-server"), "-m", str(model), "-a", ",".join(names), "-t", "1", "-tb", "1",
             "--host", "127.0.0.1", "--port", str(self.port), "-np", str(slots), "-c", str(4096 * slots), *options,
         )  # fmt: skip
         self.await_ready()
@@ -143,12 +151,12 @@ class Agent(Process):
         super().__init__(folder)
         self.node_id = node_id
 
-    def start(self, router_url: str, server: Server) -> None:
+    def start(self, router_url: str, server: Server, *options: str) -> None:
         """Start; it joins the router by itself."""
         engine = ["--ollama-host", server.url]
         if isinstance(server, LlamaServer):
             engine = ["--engine", "llamacpp", "--engine-url", server.url]
         self.launch(
             sys.executable, "-m", "node", "--router-url", router_url, "--node-id", self.node_id,
-            "--data-dir", str(self.folder), *engine,
+            "--data-dir", str(self.folder), *engine, *options,
         )  # fmt: skip

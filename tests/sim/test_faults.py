@@ -264,6 +264,20 @@ async def test_no_done_ends_in_order_without_the_proper_end(http, node, path, bo
     assert end in whole
 
 
+@pytest.mark.parametrize(
+    ("path", "count"), [("/api/chat", b"eval_count"), ("/v1/chat/completions", b"usage")], ids=["ollama", "openai"]
+)
+async def test_no_usage_leaves_the_counts_out_and_nothing_else(http, node, path, count):
+    """Some engines never count; what they answer is a good answer."""
+    node.script(Fault(FaultKind.NO_USAGE))
+    status, _, mute = await post(http, node, path, messages=HELLO, stream=False)
+    _, _, counted = await post(http, node, path, messages=HELLO, stream=False)
+    assert status == 200
+    assert count in counted
+    assert count not in mute
+    assert json.loads(mute).keys() <= json.loads(counted).keys()
+
+
 async def test_faults_are_set_seen_and_cleared_over_http(http, node):
     """Processes are scripted as nodes in the test's own process are."""
     url = f"{node.url}/sim/script"

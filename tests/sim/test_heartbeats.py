@@ -50,6 +50,13 @@ async def router():
         yield listener
 
 
+async def test_a_node_tells_the_address_that_others_reach_it_by(start, router):
+    """In a container its own address is nobody else's."""
+    await start(node_id="box", router_url=router.url, advertised_url="http://box.internal:11434")
+    await until(lambda: router.heard, "the first heartbeat")
+    assert router.last.engine.url == "http://box.internal:11434"
+
+
 async def test_a_node_reports_at_once_and_says_what_it_is(start, router):
     """A fleet is there seconds after its start, not intervals after."""
     node = await start(node_id="box", router_url=router.url, interval_s=60, memory_gb=32, vram_gb=8, cores=4, slots=2)

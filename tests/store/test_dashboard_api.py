@@ -37,7 +37,7 @@ async def test_a_router_that_has_served_nothing_answers_with_nothing(get):
     """An empty page is no error."""
     assert await get("/traces") == (200, {"traces": [], "next_cursor": None})
     for path in ("/apps", "/apps/daily", "/usage"):
-        assert await get(path) == (200, {"days": 7, "data": []})
+        assert await get(path) == (200, {"days": 7, "data": [], "relative_error": 0.0})
 
 
 async def test_traces_have_the_fields_that_operators_were_promised(get, keep):

@@ -51,7 +51,7 @@ def test_one_step_deletes_few_rows(keep, opened):
     assert sweep(opened, MONTH, NOW)
     assert count(opened, "request_traces") == 50
     assert sweep(opened, MONTH, NOW)
-    assert not sweep(opened, MONTH, NOW)
+    assert swept(opened, MONTH, NOW) <= 1, "only the rollups that lost their last row may be left"
 
 
 def test_nothing_goes_while_there_is_room_and_nothing_is_old(keep, opened):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from herd.store import schema
 from herd.store.writer import Writer
 from tests.harness import until
 from tests.store import builders
@@ -113,7 +114,7 @@ def test_a_database_that_a_newer_herd_migrates_meanwhile_is_left_alone(database,
         fill(writer, "after")
         assert "schema version 999" in down(writer)
         assert ids(database) == ["before"]
-        other.execute("PRAGMA user_version = 1")
+        other.execute(f"PRAGMA user_version = {schema.LATEST}")
     assert writer.flush(20)
     assert ids(database) == ["before", "after"]
 

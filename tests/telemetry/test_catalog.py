@@ -27,7 +27,7 @@ CONVENTIONS = (gen_ai_attributes, client_attributes, error_attributes, http_attr
 
 def after_the_script() -> MetricsSink:
     """A sink that has seen everything once."""
-    sink = MetricsSink("1.2.3", max_models=2)
+    sink = MetricsSink("1.2.3", max_models=2, max_tags=1)
     sink.set_known({"ada": [MODEL, OTHER, "surplus:1"], "lost1": [MODEL]})
     for event in script():
         sink.take(event)

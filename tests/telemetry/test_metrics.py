@@ -144,6 +144,26 @@ def test_a_model_beyond_the_cap_is_unknown_and_counted_as_overflow():
     assert value(sink, "herd_label_overflow_total", label="node") == 0
 
 
+def test_tags_are_no_labels_unless_the_operator_lets_them_in():
+    """Callers choose tags, and each one would be a series for ever."""
+    sink = sink_with(MODEL)
+    sink.take(builders.finished(tags=("prod",)))
+    assert total(sink, "herd_tag_requests_total") == 0
+    assert value(sink, "herd_label_overflow_total", label="tag") == 0
+
+
+def test_as_many_tags_as_are_let_in_are_counted_and_the_others_together():
+    """A bill by team needs the teams, not whatever a script invents."""
+    sink = sink_with(MODEL, max_tags=2)
+    for tags in (("prod", "team-a"), ("prod", "oops-1"), ("oops-2", "oops-3")):
+        sink.take(builders.finished(tags=tags))
+    counted = {tag: value(sink, "herd_tag_requests_total", tag=tag) for tag in ("prod", "team-a", "_unknown")}
+    assert counted == {"prod": 2, "team-a": 1, "_unknown": 2}
+    assert value(sink, "herd_tag_requests_total", tag="oops-1") is None
+    assert value(sink, "herd_label_overflow_total", label="tag") == 3
+    assert value(sink, "herd_tag_tokens_total", tag="prod", type="output") > 0
+
+
 def test_an_unknown_model_is_not_an_overflow():
     """The alert on overflow is about the fleet's size, not about clients' typing errors."""
     sink = sink_with("a:1", max_models=2)
@@ -225,6 +245,14 @@ def test_missing_usage_is_told_only_where_usage_belongs(endpoint, status, missin
     sink = sink_with(MODEL)
     sink.take(replace(builders.finished(usage=Usage(), status=status), endpoint=endpoint))
     assert value(sink, "herd_usage_missing_total", model=MODEL) == missing
+
+
+@pytest.mark.parametrize("reason", ["load", "unload"])
+def test_a_request_that_only_loads_a_model_is_not_asked_for_tokens(reason):
+    """Clients that keep a model warm would set off the alert about engines that do not count."""
+    sink = sink_with(MODEL)
+    sink.take(builders.finished(usage=Usage(finish_reason=reason)))
+    assert value(sink, "herd_usage_missing_total", model=MODEL) == 0
 
 
 def test_a_fallback_from_an_unknown_model_does_not_name_it():

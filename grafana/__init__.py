@@ -1,0 +1,1 @@
+"""Grafana dashboards as code: tables of panels, written as the JSON that Grafana reads."""

@@ -1,0 +1,105 @@
+"""Writes the dashboards: `python -m grafana.build` (or `make pack`); a test holds the files up to date."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from grafana import health, latency, usage
+from grafana.panels import PROMETHEUS, Row, laid_out
+from otel.alerts import RUNBOOK
+
+Json = dict[str, Any]
+HERE: Final = Path(__file__).parent
+TAG: Final = "herd"
+DASHBOARDS: Final[Mapping[str, tuple[str, str, tuple[Row, ...]]]] = {
+    "health": ("Herd / Health", "Is everything well, and if not, what is it?", health.ROWS),
+    "latency": ("Herd / Latency", "How long do answers take, and where does the time go?", latency.ROWS),
+    "usage": ("Herd / Usage", "Who asks for what, which nodes answer, and what room is left?", usage.ROWS),
+}
+
+
+def dashboard(name: str) -> Json:
+    """One dashboard as Grafana reads it."""
+    title, description, rows = DASHBOARDS[name]
+    return {
+        "uid": f"herd-{name}",
+        "title": title,
+        "description": description,
+        "tags": [TAG],
+        "schemaVersion": 39,
+        "version": 1,
+        "editable": True,
+        "graphTooltip": 1,
+        "timezone": "browser",
+        "refresh": "30s",
+        "time": {"from": "now-1h", "to": "now"},
+        "annotations": {"list": [_restarts()]},
+        "links": [_siblings(), _link("Runbook", RUNBOOK)],
+        "templating": {"list": _variables()},
+        "panels": laid_out(rows, RUNBOOK),
+    }
+
+
+def _variables() -> list[Json]:
+    return [
+        _source("datasource", "Prometheus", "prometheus"),
+        _source("tempo", "Tempo", "tempo"),
+        _names("node", "Node", "label_values(herd_node_up, node)"),
+        _names("model", "Model", "label_values(herd_requests_total, model)"),
+    ]
+
+
+def _source(name: str, label: str, kind: str) -> Json:
+    return {"type": "datasource", "name": name, "label": label, "query": kind, "hide": 0, "refresh": 1}
+
+
+def _names(name: str, label: str, query: str) -> Json:
+    """A choice of names; all of them is a pattern, so that `_none` and `_unknown` are in it too."""
+    return {
+        "type": "query", "name": name, "label": label, "datasource": dict(PROMETHEUS), "hide": 0,
+        "query": {"query": query, "refId": "Names"}, "definition": query, "refresh": 2, "sort": 1, "multi": True,
+        "includeAll": True, "allValue": ".+", "current": {"text": ["All"], "value": ["$__all"]},
+    }  # fmt: skip
+
+
+def _siblings() -> Json:
+    """Links to the other dashboards, with the time and the choices taken along."""
+    return {
+        "type": "dashboards", "title": "Herd", "tags": [TAG], "asDropdown": False, "includeVars": True,
+        "keepTime": True, "targetBlank": False, "icon": "external link", "url": "", "tooltip": "",
+    }  # fmt: skip
+
+
+def _link(title: str, url: str) -> Json:
+    return {
+        "type": "link", "title": title, "url": url, "icon": "doc", "targetBlank": True, "tags": [],
+        "asDropdown": False, "includeVars": False, "keepTime": False, "tooltip": "",
+    }  # fmt: skip
+
+
+def _restarts() -> Json:
+    """A mark where the router began anew: its counters did too."""
+    return {
+        "name": "Router started", "enable": True, "hide": False, "iconColor": "purple", "datasource": dict(PROMETHEUS),
+        "expr": "changes(herd_start_time_seconds[2m]) > 0", "titleFormat": "Router started", "step": "1m",
+    }  # fmt: skip
+
+
+def files() -> dict[Path, str]:
+    """Every generated file with its content."""
+    return {
+        HERE / "dashboards" / f"{name}.json": json.dumps(dashboard(name), indent=2, ensure_ascii=False) + "\n"
+        for name in DASHBOARDS
+    }
+
+
+def main() -> None:
+    """Write them."""
+    for path, text in files().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""The shapes of PromQL that panels are made of: rates, sums and quantiles over the interval that Grafana chooses."""
+
+from typing import Final
+
+OVER: Final = "[$__rate_interval]"
+RANGE: Final = "[$__range]"
+NODE: Final = 'node=~"$node"'
+MODEL: Final = 'model=~"$model"'
+BOTH: Final = f"{NODE}, {MODEL}"
+
+
+def of(metric: str, selector: str = "") -> str:
+    """A metric's series."""
+    return f"{metric}{{{selector}}}" if selector else metric
+
+
+def rate(metric: str, selector: str = "", by: str = "", over: str = OVER) -> str:
+    """Events a second, summed."""
+    return _summed(f"rate({of(metric, selector)}{over})", by)
+
+
+def increase(metric: str, selector: str = "", by: str = "", over: str = OVER) -> str:
+    """Events within the interval, summed."""
+    return _summed(f"increase({of(metric, selector)}{over})", by)
+
+
+def quantile(q: float, metric: str, selector: str = "", by: str = "", over: str = OVER) -> str:
+    """A quantile of a histogram."""
+    return f"histogram_quantile({q:g}, {rate(f'{metric}_bucket', selector, f'le, {by}' if by else 'le', over)})"
+
+
+def total(metric: str, selector: str = "", by: str = "") -> str:
+    """A gauge, summed."""
+    return _summed(of(metric, selector), by)
+
+
+def or_zero(expr: str) -> str:
+    """0 where there is no series yet: what has never happened is no gap in the data."""
+    return f"{expr} or vector(0)"
+
+
+def _summed(expr: str, by: str) -> str:
+    return f"sum by ({by}) ({expr})" if by else f"sum({expr})"

@@ -1,0 +1,116 @@
+// The page's beginning: knows the sections, their order and their letters, and connects navigation, keys and live feed.
+
+import { remember } from "./changes.js";
+import { el, patch } from "./dom.js";
+import { listenToKeys, showKeys } from "./keys.js";
+import { listen } from "./live.js";
+import { link } from "./route.js";
+import { apps } from "./sections/apps.js";
+import { fleet } from "./sections/fleet.js";
+import { health } from "./sections/health.js";
+import { latency } from "./sections/latency.js";
+import { models } from "./sections/models.js";
+import { recommendations } from "./sections/recommendations.js";
+import { settings } from "./sections/settings.js";
+import { traces } from "./sections/traces.js";
+import { trends } from "./sections/trends.js";
+import { usage } from "./sections/usage.js";
+import { Shell } from "./shell.js";
+
+const SECTIONS = [fleet, trends, latency, usage, models, apps, traces, health, recommendations, settings];
+const THEMES = ["system", "light", "dark"];
+const WORDS = {
+  live: ["Live", "The router tells this page what changes."],
+  polling: ["Every 5 s", "There is no live stream; this page asks the router every five seconds."],
+};
+
+const menu = document.getElementById("menu");
+const side = document.querySelector(".side");
+const shell = new Shell(document.getElementById("main"), SECTIONS);
+let edition = null;
+
+function navigation(active) {
+  patch(document.getElementById("sections"), [
+    el(
+      "ul",
+      {},
+      SECTIONS.map((section, index) =>
+        el(
+          "li",
+          {},
+          el(
+            "a",
+            {
+              href: link(section.id),
+              "aria-current": section.id === active ? "page" : null,
+              "aria-keyshortcuts": String((index + 1) % 10),
+            },
+            section.title,
+          ),
+        ),
+      ),
+    ),
+  ]);
+}
+
+function openMenu(open) {
+  menu.setAttribute("aria-expanded", String(open));
+  side.classList.toggle("open", open);
+}
+
+function connection(state) {
+  const [text, title] = WORDS[state];
+  patch(document.getElementById("connection"), [
+    el(
+      "span",
+      { class: `chip ${state === "live" ? "good" : "warn"}`, title },
+      el("span", { class: "mark", "aria-hidden": "true" }),
+      text,
+    ),
+  ]);
+}
+
+function told(kind, data) {
+  if (kind === "hello") greeted(data);
+  if (kind === "fleet") remember(data);
+  shell.happened(kind, data);
+}
+
+function greeted({ version, edition: now }) {
+  document.getElementById("version").textContent = version;
+  if (edition && edition !== now) {
+    patch(document.getElementById("version"), [
+      `${version} · `,
+      el("a", { href: "/dashboard" }, "reload: the page is newer"),
+    ]);
+  }
+  edition ??= now;
+}
+
+function themeButton() {
+  const button = document.getElementById("theme");
+  const write = () => (button.textContent = `Theme: ${window.herdTheme.current()}`);
+  button.onclick = () => {
+    window.herdTheme.set(THEMES[(THEMES.indexOf(window.herdTheme.current()) + 1) % THEMES.length]);
+    write();
+  };
+  write();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () =>
+    window.dispatchEvent(new Event("herd-theme")),
+  );
+}
+
+window.addEventListener("herd-section", (event) => {
+  navigation(event.detail);
+  openMenu(false);
+});
+menu.onclick = () => openMenu(menu.getAttribute("aria-expanded") !== "true");
+document.getElementById("keys").onclick = () => showKeys(SECTIONS);
+document.querySelector(".skip").onclick = (event) => {
+  event.preventDefault(); // the address is the view's
+  document.getElementById("main").focus();
+};
+themeButton();
+listenToKeys(SECTIONS);
+shell.start();
+listen(told, connection);

@@ -1,0 +1,162 @@
+// The first page: one line that says whether the fleet is well, then each node, then what just ended.
+
+import { get, lately } from "../api.js";
+import * as changes from "../changes.js";
+import { el } from "../dom.js";
+import { brief, count, many, percent } from "../format.js";
+import { empty, figure, heading, part } from "../parts.js";
+import { link } from "../route.js";
+import { verdict } from "../verdict.js";
+import { nodeCard } from "./node_card.js";
+import { requestTable } from "./request_table.js";
+
+const RECENT = 8;
+const HEALTH_AGE_MS = 5000;
+
+async function load(_route, signal) {
+  const [status, health, recent, hour] = await Promise.all([
+    get("/fleet/status", {}, signal),
+    lately("/dashboard/api/health", {}, HEALTH_AGE_MS, signal),
+    get("/dashboard/api/traces", { limit: RECENT }, signal),
+    lately("/dashboard/api/trends", { hours: 1 }, HEALTH_AGE_MS, signal),
+  ]);
+  return { status, health, recent, hour };
+}
+
+function view({ status, health, recent, hour }, _route, context) {
+  if (!status.nodes.length) return [heading("Fleet"), noNode(status)];
+  const said = verdict(status, health);
+  return [
+    heading("Fleet"),
+    el(
+      "section",
+      { class: `verdict ${said.tone}`, "aria-label": "Is the fleet well?" },
+      el(
+        "p",
+        { class: "verdict-line", role: "status" },
+        el("span", { class: "mark", "aria-hidden": "true" }),
+        said.line,
+      ),
+      said.more &&
+        el("p", { class: "verdict-more" }, said.more, " ", el("a", { href: link("health") }, "Look at the findings")),
+      el("div", { class: "figures" }, figures(status, health, lastHour(hour))),
+    ),
+    part(
+      "Nodes",
+      el(
+        "div",
+        { class: "cards" },
+        status.nodes.map((node) => nodeCard(node, context)),
+      ),
+    ),
+    queued(status.queues),
+    sinceOpened(),
+    part(
+      "Just ended",
+      recent.traces.length ? requestTable(recent.traces, { caption: "The latest requests", short: true }) : noTraffic(),
+    ),
+  ];
+}
+
+function figures(status, health, hour) {
+  const { nodes_online: up, nodes_total: all, requests_active: active, models_loaded: models } = status.fleet;
+  const missing = status.nodes.filter((node) => node.status === "offline" && !node.left).length;
+  const findings = health?.recommendations.filter((each) => each.severity !== "info") ?? null;
+  return [
+    health && figure(String(health.health_score), "health, of 100", link("health"), toneOfScore(health.health_score)),
+    findings &&
+      figure(
+        count(findings.length),
+        findings.length === 1 ? "finding" : "findings",
+        link("health"),
+        findings.length ? "warn" : "",
+      ),
+    figure(`${up} of ${all}`, "nodes up", null, missing ? "warn" : "", missing ? `${missing} offline` : null),
+    figure(count(active), active === 1 ? "request in flight" : "requests in flight"),
+    figure(count(models), models === 1 ? "model loaded" : "models loaded"),
+    hour &&
+      figure(
+        hour.requests ? percent(hour.share) : "–",
+        "errors, last hour",
+        link("traces", { status: "failed", period: "1h" }),
+        hour.share >= 5 ? "bad" : "",
+        hour.requests
+          ? `${count(hour.failed)} of ${many(hour.requests, "request")} failed or broke off`
+          : "no request in the last hour",
+      ),
+    hour && figure(brief(hour.requests), "requests, last hour", link("trends", { hours: 24 })),
+  ];
+}
+
+const toneOfScore = (score) => (score >= 90 ? "good" : score >= 60 ? "warn" : "bad");
+
+function lastHour(trends) {
+  const rows = trends?.data ?? null;
+  if (!rows) return null;
+  const sum = (name) => rows.reduce((all, row) => all + (row[name] ?? 0), 0);
+  const [requests, failed] = [sum("request_count"), sum("failed_count") + sum("incomplete_count")];
+  return { requests, failed, share: requests ? (100 * failed) / requests : 0 };
+}
+
+function sinceOpened() {
+  const list = changes.list();
+  return list && part("Lately", list);
+}
+
+function queued(queues) {
+  const waiting = Object.entries(queues).filter(([, queue]) => queue.depth);
+  return (
+    waiting.length > 0 &&
+    part(
+      "Waiting for a slot",
+      el(
+        "ul",
+        { class: "plain" },
+        waiting.map(([model, queue]) => el("li", {}, `${model}: ${many(queue.depth, "request")}`)),
+      ),
+    )
+  );
+}
+
+function noNode(status) {
+  return [
+    el(
+      "section",
+      { class: "verdict plain", "aria-label": "Is the fleet well?" },
+      el(
+        "p",
+        { class: "verdict-line", role: "status" },
+        el("span", { class: "mark", "aria-hidden": "true" }),
+        "The router runs, and no node has joined yet.",
+      ),
+      el("div", { class: "figures" }, figures(status, null, null)),
+    ),
+    empty(
+      "Add the first node",
+      "Start the agent beside each Ollama. On this machine, and on others of the same network where the router listens on more than loopback, it finds the router by itself.",
+      "herd-node",
+    ),
+    empty(
+      "From another machine",
+      "Where it does not find the router, say where it is.",
+      `herd-node --router-url ${location.origin}`,
+    ),
+  ];
+}
+
+export function noTraffic() {
+  return empty(
+    "No request yet",
+    "Point a client at this address, or send a request by hand; put one of your models in place of the name.",
+    `curl -s ${location.origin}/api/chat -d '{"model":"llama3.2:3b","messages":[{"role":"user","content":"Hello"}]}'`,
+  );
+}
+
+export const fleet = {
+  id: "fleet",
+  title: "Fleet",
+  letter: "f",
+  load,
+  view,
+  live: () => ({ on: ["fleet", "request"], least_ms: 1000, every_ms: 5000 }),
+};

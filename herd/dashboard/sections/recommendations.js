@@ -1,0 +1,167 @@
+// What to run where: the best mix for what is asked, what has no place, and for each node what fits and what may go.
+
+import { get } from "../api.js";
+import { el } from "../dom.js";
+import { brief, count, gigabytes, many, percent, points } from "../format.js";
+import { chip, copyButton, empty, facts, heading, meter, part, prose } from "../parts.js";
+import { table } from "../tables.js";
+import { when } from "../when.js";
+
+const PRIORITY = { high: "warn", medium: "plain", low: "plain" };
+
+const load = (_route, signal) => get("/dashboard/api/recommendations", {}, signal);
+
+function view(found) {
+  const head = heading("Recommendations");
+  if (!found.nodes.length) {
+    const text =
+      "Recommendations follow from the machines and from what is asked of them. Start the agent beside an Ollama.";
+    return [head, empty("No node to recommend a model for", text, "herd-node")];
+  }
+  const { fleet, nodes, requests, window_days: days } = found;
+  return [
+    head,
+    el(
+      "p",
+      { class: "muted" },
+      `From ${many(requests, "request")} of the last ${days} days. Read `,
+      when(found.generated_at),
+      ".",
+    ),
+    part("The best mix for what is asked", mix(fleet, nodes)),
+    fleet.missing.length > 0 && part("Asked for, and without a place", missing(fleet.missing)),
+    part("By category", coverage(fleet.coverage)),
+    nodes.map((node) => part(node.node_id, nodeAdvice(node))),
+  ];
+}
+
+function mix({ mix: placements, usable_memory_gb: usable }) {
+  const taken = placements.reduce((sum, each) => sum + each.ram_gb, 0);
+  if (!placements.length) return el("p", {}, "Nothing was asked for yet that could be placed.");
+  return [
+    el("div", { class: "meters" }, meter("Memory", taken / usable, `${gigabytes(taken)} of ${gigabytes(usable)}`)),
+    table({
+      caption: "Which model should be in memory on which node",
+      rows: placements,
+      key: (row) => `mix-${row.node_id}-${row.model}`,
+      columns: [
+        { head: "Model", first: true, cell: named },
+        { head: "Node", cell: (row) => row.node_id },
+        { head: "Requests", number: true, cell: (row) => count(row.requests) },
+        { head: "Memory", number: true, cell: (row) => gigabytes(row.ram_gb) },
+        { head: "Speed", number: true, cell: speed },
+        { head: "There", cell: there },
+        { head: "Why", wide: true, cell: (row) => prose(row.reason) },
+      ],
+    }),
+  ];
+}
+
+function missing(rows) {
+  return table({
+    caption: "Models that are asked for and have no place",
+    rows,
+    key: (row) => `missing-${row.model}`,
+    columns: [
+      { head: "Model", first: true, cell: (row) => row.model },
+      { head: "Requests", number: true, cell: (row) => brief(row.requests) },
+      { head: "Memory", number: true, cell: (row) => (row.ram_gb === null ? "unknown" : gigabytes(row.ram_gb)) },
+      { head: "Why", wide: true, cell: (row) => prose(row.reason) },
+    ],
+  });
+}
+
+function coverage(categories) {
+  return table({
+    caption: "What the fleet has for each purpose",
+    rows: Object.entries(categories),
+    key: ([name]) => `category-${name}`,
+    columns: [
+      { head: "For", first: true, cell: ([name]) => name },
+      { head: "Covered", cell: ([, each]) => (each.covered ? chip("yes", "good") : chip("no model", "warn")) },
+      { head: "Requests", number: true, cell: ([, each]) => count(each.requests) },
+      { head: "Models", wide: true, cell: ([, each]) => each.models.join(", ") },
+      { head: "Nodes", wide: true, cell: ([, each]) => each.nodes.join(", ") },
+    ],
+  });
+}
+
+function nodeAdvice(node) {
+  return [
+    facts([
+      ["Memory for models", gigabytes(node.usable_memory_gb)],
+      ["Total", gigabytes(node.total_memory_gb)],
+      ["Left by the mix", gigabytes(node.headroom_gb)],
+      ["Hardware", hardware(node.hardware)],
+      [
+        "On disk",
+        node.current_models.map((each) => each.model + (each.loaded ? " (loaded)" : "")).join(", ") || "no model",
+      ],
+    ]),
+    node.recommended_models.length > 0 && recommended(node),
+    node.status === "offline" && el("p", { class: "muted" }, "It is offline, so nothing is recommended for it."),
+    node.draining && el("p", { class: "muted" }, "It is draining, so nothing is recommended for it."),
+    node.drop.length > 0 && dropped(node),
+  ];
+}
+
+function hardware(found) {
+  if (!found) return "not known";
+  return `${found.chip ?? ""} ${count(found.bandwidth_gb_s)} GB/s${found.assumed ? ", assumed" : ""}`.trim();
+}
+
+function recommended(node) {
+  return table({
+    caption: `Models for ${node.node_id}`,
+    rows: node.recommended_models,
+    key: (row) => `advice-${row.model}`,
+    columns: [
+      { head: "Model", first: true, cell: named },
+      { head: "For", cell: (row) => row.category ?? "–" },
+      { head: "Priority", cell: (row) => chip(row.priority, row.already_available ? "good" : PRIORITY[row.priority]) },
+      { head: "Memory", number: true, cell: (row) => gigabytes(row.ram_gb) },
+      { head: "Quality", number: true, cell: quality },
+      { head: "Speed", number: true, cell: speed },
+      { head: "There", cell: (row) => (row.already_available ? there(row) : pull(row.model)) },
+      { head: "Why", wide: true, cell: (row) => prose(row.reason) },
+    ],
+  });
+}
+
+function dropped(node) {
+  return [
+    el("h3", {}, "May go"),
+    el(
+      "ul",
+      { class: "plain" },
+      node.drop.map((each) => el("li", {}, el("b", {}, each.model), " ", prose(each.reason))),
+    ),
+  ];
+}
+
+function named(row) {
+  return [row.model, row.display_name !== row.model && el("div", { class: "muted" }, row.display_name)];
+}
+
+function quality(row) {
+  if (row.quality_score === null) return "–";
+  const title = row.quality ? `${row.quality.benchmark}, ${row.quality.source}` : null;
+  return el("span", { title }, percent(row.quality_score));
+}
+
+function speed(row) {
+  if (row.tokens_per_s === null) return "–";
+  const title = row.speed_source === "measured" ? "Measured here" : "Expected from the memory's bandwidth";
+  return el("span", { title }, `${row.speed_source === "measured" ? "" : "≈ "}${points(row.tokens_per_s, 0)} tok/s`);
+}
+
+const there = (row) => (row.already_available ? chip("yes", "good") : chip("not yet", "warn"));
+const pull = (name) => copyButton(`ollama pull ${name}`, "Copy pull", `command for ${name}`);
+
+export const recommendations = {
+  id: "recommendations",
+  title: "Recommendations",
+  letter: "c",
+  load,
+  view,
+};

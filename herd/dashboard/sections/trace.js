@@ -1,0 +1,213 @@
+// One request: what it was, where its time went, who could have taken it, and why the others could not.
+
+import { get, lately } from "../api.js";
+import { el } from "../dom.js";
+import { count, duration, points } from "../format.js";
+import { chip, copyButton, facts, heading, model, node, note, part, tags } from "../parts.js";
+import { link } from "../route.js";
+import { table } from "../tables.js";
+import { exactly } from "../when.js";
+import { LEFT_OUT, SIGNALS, STATUS, why } from "../words.js";
+import { timeline } from "./timeline.js";
+
+const SETTINGS_AGE_MS = 60_000;
+
+export async function load(route, signal) {
+  const [trace, settings] = await Promise.all([
+    get(`/dashboard/api/traces/${encodeURIComponent(route.id)}`, {}, signal),
+    lately("/dashboard/api/settings", {}, SETTINGS_AGE_MS, signal).catch(() => null), // only a link's address is in it
+  ]);
+  return { trace, settings };
+}
+
+export function view({ trace, settings }, route) {
+  const { text, tone, means } = STATUS[trace.status] ?? { text: trace.status, tone: "plain", means: "" };
+  return [
+    heading("Request", el("a", { rel: "up", href: link("traces", route.params) }, "All traces")),
+    el("p", { class: "lead" }, chip(text, tone, means), el("span", {}, sentence(trace))),
+    trace.error_type && note(`${trace.error_type}: ${trace.error_message ?? ""}`, "bad"),
+    figures(trace),
+    part("Where the time went", timeline(trace)),
+    trace.decision ? decision(trace) : part("Decision", el("p", {}, `There is none: ${trace.decision_missing}.`)),
+    part("Details", details(trace)),
+    part("Ids", ids(trace, settings)),
+  ];
+}
+
+function sentence(trace) {
+  const what = [trace.original_model ? `${trace.original_model} at ${trace.endpoint}` : trace.endpoint];
+  const served = trace.node_id
+    ? ["answered by ", node(trace.node_id), trace.fallback_used ? [" with ", model(trace.model)] : null]
+    : ["by no node"];
+  return [what, ", ", served, `, HTTP ${trace.http_status}`];
+}
+
+const known = (value) => value !== null && value !== undefined;
+
+function figures(trace) {
+  return facts(
+    [
+      ["Total", el("span", { title: "From receipt to end" }, duration(trace.latency_ms))],
+      [
+        "First token",
+        [
+          duration(trace.time_to_first_token_ms),
+          known(trace.predicted_ttft_ms) &&
+            el("small", { class: "muted" }, `predicted ${duration(trace.predicted_ttft_ms)}`),
+        ],
+      ],
+      ["Per token", duration(trace.time_per_output_token_ms)],
+      ["Queue", duration(trace.queue_ms)],
+      ["Load", duration(trace.load_ms)],
+      ["Herd's own", duration(trace.overhead_ms)],
+      ["Tokens", `${count(trace.prompt_tokens)} → ${count(trace.completion_tokens)}`],
+      ["Score", points(trace.score)],
+    ],
+    "facts row",
+  );
+}
+
+function decision(trace) {
+  const { plan, rejected, replays } = trace.decision;
+  return part(
+    "Decision",
+    el("p", {}, why(trace)),
+    plan.length > 0 && candidates(trace, plan),
+    rejected.length > 0 && [
+      el("h3", {}, "Left out"),
+      table({
+        caption: "Nodes that were left out before scoring",
+        rows: rejected,
+        columns: [
+          { head: "Node", first: true, cell: (entry) => entry.node_id },
+          { head: "Model", cell: (entry) => entry.model },
+          {
+            head: "Why",
+            wide: true,
+            cell: (entry) => el("span", { title: entry.reason }, LEFT_OUT[entry.reason] ?? entry.reason),
+          },
+        ],
+      }),
+    ],
+    replays
+      ? el("p", { class: "muted" }, "Decided again now, from what was stored, it comes out the same.")
+      : note(
+          "Decided again now, from what was stored, it comes out differently: the rules have changed since. `herd explain` shows both.",
+          "warn",
+        ),
+  );
+}
+
+function candidates(trace, plan) {
+  const outcome = (entry) => {
+    const attempts = trace.attempts.filter((each) => each.node_id === entry.node_id && each.model === entry.model);
+    if (!attempts.length) return null;
+    return attempts.some((each) => !each.error_type) ? chip("answered", "good") : chip("failed", "bad");
+  };
+  const several = new Set(plan.map((entry) => entry.model)).size > 1;
+  return table({
+    caption: "Candidates, best first, with the points of each signal",
+    rows: plan,
+    rowClass: (entry) => (entry.node_id === trace.node_id && entry.model === trace.model ? "chosen" : ""),
+    columns: [
+      {
+        head: "Candidate",
+        first: true,
+        cell: (entry) => [entry.node_id, " ", outcome(entry), several && el("div", { class: "muted" }, entry.model)],
+      },
+      { head: "Loaded", cell: (entry) => (entry.loaded ? "yes" : entry.warm ? "loading" : "no") },
+      {
+        head: "First token",
+        number: true,
+        title: "Predicted seconds to the first token",
+        cell: (entry) => duration(entry.predicted_ttft_s * 1000),
+      },
+      ...Object.entries(SIGNALS).map(([name, signal]) => ({
+        head: signal.text,
+        number: true,
+        class: "signal",
+        title: `${signal.asks} ${signal.low} to ${signal.high} points.`,
+        cell: (entry) => diverging(entry.signals[name], signal),
+      })),
+      { head: "Total", number: true, class: "total", cell: (entry) => el("b", {}, points(entry.total)) },
+    ],
+  });
+}
+
+/** The points, and below them a bar that grows from zero: to the right what speaks for the node, to the left against. */
+function diverging(value, { low, high }) {
+  const range = high - low;
+  const at = (points) => (100 * (points - low)) / range;
+  const [from, to] = [Math.min(0, value), Math.max(0, value)].map(at);
+  return el(
+    "span",
+    { class: "diverging" },
+    points(value),
+    el(
+      "span",
+      { class: "track", "aria-hidden": "true" },
+      low < 0 && high > 0 && el("span", { class: "zero", style: { left: `${at(0)}%` } }),
+      el("span", { class: `fill ${value < 0 ? "against" : ""}`, style: { left: `${from}%`, width: `${to - from}%` } }),
+    ),
+  );
+}
+
+function details(trace) {
+  return facts([
+    ["Received", exactly(trace.timestamp)],
+    ["Ended", exactly(trace.finished_at)],
+    ["Dialect", trace.original_format],
+    ["Streamed", trace.stream ? "yes" : "no"],
+    ["Asked for", trace.original_model],
+    ["Served", trace.model],
+    ["Fallback", trace.fallback_used ? trace.fallback_reason : null],
+    ["Finish reason", trace.finish_reason],
+    ["Retries", count(trace.retry_count)],
+    ["Nodes that failed it", trace.excluded_nodes?.join(", ")],
+    ["Tokens are", trace.tokens_source],
+    ["Tags", trace.tags?.length ? tags(trace.tags) : null],
+    ["Client", trace.client_ip],
+    ["Key", trace.api_key_id],
+  ]);
+}
+
+function ids(trace, settings) {
+  const rows = [
+    ["Request", trace.request_id],
+    ["Trace", trace.trace_id],
+    ["Span", trace.span_id],
+  ].filter(([, id]) => id);
+  return [
+    el(
+      "dl",
+      { class: "facts ids" },
+      rows.map(([name, id]) =>
+        el(
+          "div",
+          {},
+          el("dt", {}, name),
+          el("dd", {}, el("code", {}, id), copyButton(id, "Copy", `the ${name.toLowerCase()} id`)),
+        ),
+      ),
+    ),
+    el(
+      "p",
+      {},
+      el(
+        "a",
+        { href: `/dashboard/api/traces/${encodeURIComponent(trace.request_id)}`, target: "_blank", rel: "noopener" },
+        "As JSON",
+      ),
+      elsewhere(trace, settings),
+    ),
+  ];
+}
+
+/** Where the setting `trace_url` says that traces are shown; only http and https are followed. */
+function elsewhere(trace, settings) {
+  const template = settings?.settings.find((each) => each.name === "trace_url")?.value;
+  if (!template || !trace.trace_id) return null;
+  const address = template.replaceAll("{trace_id}", encodeURIComponent(trace.trace_id));
+  const right = URL.canParse(address) && ["http:", "https:"].includes(new URL(address).protocol);
+  return right && [" · ", el("a", { href: address, target: "_blank", rel: "noopener noreferrer" }, "Its spans")];
+}

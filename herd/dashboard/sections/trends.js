@@ -1,0 +1,130 @@
+// How the fleet did hour by hour: requests by their end, errors, speed, tokens, and what got in the way.
+
+import { get, lately } from "../api.js";
+import { chart } from "../charts.js";
+import { el } from "../dom.js";
+import { brief, count, duration, percent } from "../format.js";
+import { heading } from "../parts.js";
+import { namesIn, scopeOf, scopePickers } from "../scope.js";
+import { download } from "../tables.js";
+import { hoursChoice, hoursOf } from "../windows.js";
+import { noTraffic } from "./fleet.js";
+
+const WINDOWS = { 24: "24 h", 72: "3 days", 168: "7 days", 720: "30 days" };
+const HOUR_S = 3600;
+const NAMES_AGE_MS = 60_000;
+
+async function load(route, signal) {
+  const scope = scopeOf(route.params);
+  const [trend, status, apps] = await Promise.all([
+    get("/dashboard/api/trends", { hours: hoursOf(route.params), ...scope }, signal),
+    lately("/fleet/status", {}, NAMES_AGE_MS, signal),
+    lately("/dashboard/api/apps", { days: 7 }, NAMES_AGE_MS, signal),
+  ]);
+  return { rows: trend.data, names: { ...namesIn(status), tag: apps.data.map((row) => row.tag) } };
+}
+
+function view({ rows, names }, route) {
+  const { params } = route;
+  const busy = rows.some((row) => row.request_count);
+  return [
+    heading(
+      "Trends",
+      hoursChoice("trends", params, WINDOWS),
+      download("/dashboard/api/trends", { hours: hoursOf(params), ...scopeOf(params) }),
+    ),
+    scopePickers("trends", params, names),
+    busy || Object.keys(scopeOf(params)).length ? el("div", { class: "charts" }, charts(rows)) : noTraffic(),
+  ];
+}
+
+function charts(rows) {
+  const x = rows.map((row) => row.hour);
+  const values = (name) => rows.map((row) => row[name]);
+  const line = (name, value, color, dash) => ({ name, values: values(value), color, kind: "line", dash });
+  const bar = (name, value, color) => ({
+    name,
+    values: typeof value === "string" ? values(value) : rows.map(value),
+    color,
+    kind: "bars",
+  });
+  const hourly = { x, step: HOUR_S, level: "h2" };
+  return [
+    chart({
+      ...hourly,
+      title: "Requests per hour",
+      show: brief,
+      stacked: true,
+      series: [
+        bar("rejected", "rejected_count", "--series-5"),
+        bar("client left", "client_disconnected_count", "--series-other"),
+        bar("failed", (row) => row.failed_count + row.incomplete_count, "--bad"),
+        bar("completed", "completed_count", "--series-1"),
+      ],
+    }),
+    chart({
+      ...hourly,
+      title: "Errors",
+      about: "Requests that failed or broke off, of all of the hour",
+      show: percent,
+      series: [
+        {
+          name: "errors",
+          color: "--bad",
+          kind: "line",
+          values: rows.map((row) =>
+            row.request_count ? (100 * (row.failed_count + row.incomplete_count)) / row.request_count : null,
+          ),
+        },
+      ],
+    }),
+    chart({
+      ...hourly,
+      title: "Duration",
+      about: "Completed requests, from receipt to end",
+      show: duration,
+      series: percentiles(line, "latency"),
+    }),
+    chart({
+      ...hourly,
+      title: "Time to first token",
+      about: "Streams",
+      show: duration,
+      series: percentiles(line, "ttft"),
+    }),
+    chart({
+      ...hourly,
+      title: "Tokens per hour",
+      show: brief,
+      stacked: true,
+      series: [
+        bar("answers", "total_completion_tokens", "--series-2"),
+        bar("prompts", "total_prompt_tokens", "--series-1"),
+      ],
+    }),
+    chart({
+      ...hourly,
+      title: "Cold loads, retries, fallbacks per hour",
+      show: count,
+      series: [
+        line("cold loads", "cold_load_count", "--series-5"),
+        line("retries", "retry_count", "--series-2", [6, 4]),
+        line("fallbacks", "fallback_count", "--series-4", [2, 3]),
+      ],
+    }),
+  ];
+}
+
+/** p50 is a whole line, p95 a broken one: told apart without colours too. */
+export function percentiles(line, measure) {
+  return [line("p50", `p50_${measure}_ms`, "--series-1"), line("p95", `p95_${measure}_ms`, "--series-2", [6, 4])];
+}
+
+export const trends = {
+  id: "trends",
+  title: "Trends",
+  letter: "r",
+  load,
+  view,
+  live: () => ({ on: ["request"], least_ms: 15_000 }),
+};

@@ -1,0 +1,40 @@
+// Whether the fleet is well, as one sentence: from the findings where the router gives them, else from the nodes alone.
+
+import { many } from "./format.js";
+
+/** Whether the operator has seen a finding already, or wants to hear nothing of it for now. */
+export const isQuiet = (found) => Boolean(found.acknowledged_at) || (found.silenced_until ?? 0) > Date.now() / 1000;
+
+export function verdict(status, health) {
+  const { nodes_online: up, nodes_total: all } = status.fleet;
+  const of = (severity) => health?.recommendations.filter((each) => each.severity === severity && !isQuiet(each)) ?? [];
+  const [critical, warning] = [of("critical"), of("warning")];
+  if (!up)
+    return { tone: "bad", line: "No node can take requests.", more: named(critical) ?? "All nodes are offline." };
+  if (critical.length)
+    return {
+      tone: "bad",
+      line: `The fleet needs you: ${many(critical.length, "critical finding")}.`,
+      more: named(critical),
+    };
+  if (warning.length)
+    return {
+      tone: "warn",
+      line: `The fleet works; ${many(warning.length, "thing needs", "things need")} a look.`,
+      more: named(warning),
+    };
+  const missing = status.nodes.filter((node) => node.status === "offline" && !node.left);
+  if (!health && missing.length)
+    return {
+      tone: "warn",
+      line: `The fleet works; ${many(missing.length, "node is", "nodes are")} offline.`,
+      more: missing.map((node) => node.node_id).join(", "),
+    };
+  return { tone: "good", line: "The fleet is well.", more: null };
+}
+
+function named(findings) {
+  if (!findings.length) return null;
+  const titles = findings.slice(0, 2).map((each) => each.title);
+  return `${titles.join("; ")}${findings.length > 2 ? `; and ${findings.length - 2} more` : ""}.`;
+}

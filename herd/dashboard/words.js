@@ -1,0 +1,109 @@
+// What the router's own words mean, in sentences. A test holds the lists equal to the router's.
+
+export const STATUS = {
+  completed: { text: "completed", tone: "good", means: "The answer reached the client with its proper end." },
+  failed: { text: "failed", tone: "bad", means: "No node could answer; the client got an error." },
+  incomplete: { text: "incomplete", tone: "bad", means: "The answer had begun and did not reach its proper end." },
+  client_disconnected: { text: "client left", tone: "plain", means: "The client left before its answer was whole." },
+  rejected: { text: "rejected", tone: "warn", means: "Herd did not take the request; no node saw it." },
+};
+
+export const SIGNALS = {
+  thermal: {
+    text: "Thermal",
+    low: 0,
+    high: 50,
+    asks: "Is the model loaded, lately loaded, or only on disk; does the machine throttle?",
+  },
+  memory_fit: { text: "Memory fit", low: 0, high: 20, asks: "Does it fit, and with what headroom?" },
+  queue_depth: { text: "Queue depth", low: -30, high: 0, asks: "How many requests are there, relative to slots?" },
+  wait_time: { text: "Wait time", low: -25, high: 0, asks: "How long until the first token?" },
+  role_affinity: {
+    text: "Affinity",
+    low: 0,
+    high: 25,
+    asks: "Large model to large machine; same conversation to the node that holds its cache.",
+  },
+  availability_trend: {
+    text: "Availability",
+    low: 0,
+    high: 10,
+    asks: "Has it been up, stable and free at this hour of the week?",
+  },
+  context_fit: {
+    text: "Context fit",
+    low: -15,
+    high: 15,
+    asks: "Does the loaded context hold the request without a reload?",
+  },
+};
+
+export const LEFT_OUT = {
+  offline: "It was offline.",
+  engine_down: "Its engine did not answer.",
+  endpoint_unsupported: "Its engine does not speak this endpoint.",
+  model_absent: "It does not have the model.",
+  draining: "It was draining.",
+  breaker_open: "Its breaker for the model was open, after failures.",
+  critical_pressure: "Its memory pressure was critical.",
+  does_not_fit: "The model does not fit into its memory.",
+  excluded: "It had failed this request already.",
+};
+
+const REASONS = {
+  model_loaded: ({ node, model }) => `${node} had ${model} in memory, and no other candidate had.`,
+  least_loaded: ({ node, model }) => `Several candidates had ${model} in memory; ${node} led them by points.`,
+  affinity: ({ node, model }) =>
+    `Several candidates had ${model} in memory; what set ${node} apart is affinity: the model suits the machine, or its cache holds the beginning of the conversation.`,
+  only_candidate: ({ node }) => `${node} was the only node that could take it.`,
+  fallback: ({ node, model, asked }) => `${model} answered on ${node} instead of ${asked}.`,
+  retry: ({ node }) => `The attempt before failed, and ${node} was the next of the plan.`,
+  cold: ({ node, model }) => `No candidate had ${model} in memory; ${node} could load it best.`,
+};
+const FALLBACKS = {
+  loaded_alternative: ({ model, asked }) =>
+    `${asked} was in no memory, and ${model}, which the client named as a fallback, was.`,
+  model_unavailable: ({ model, asked }) =>
+    `No node could serve ${asked}; ${model} is the first fallback of the client's that one could.`,
+  retry: ({ model, asked }) => `The nodes for ${asked} failed or had no slot; ${model} is what the client named next.`,
+};
+
+/** Why the node that answered was taken, from a trace with its decision. */
+export function why(trace) {
+  const names = { node: trace.node_id, model: trace.model, asked: trace.original_model };
+  const first = trace.decision?.plan[0];
+  if (!first) return "No node could take the request.";
+  if (!trace.node_id) return "The plan was made, and the request ended before a slot came free.";
+  if (trace.retry_count) return REASONS.retry(names);
+  if (trace.fallback_used) return (FALLBACKS[trace.fallback_reason] ?? REASONS.fallback)(names);
+  if (first.node_id !== trace.node_id || first.model !== trace.model) {
+    return `${first.node_id} had more points and no free slot; ${trace.node_id} was the next that had one.`;
+  }
+  return (REASONS[trace.decision.reason] ?? (() => ""))(names);
+}
+
+export const SEVERITY = {
+  critical: { text: "critical", tone: "bad" },
+  warning: { text: "warning", tone: "warn" },
+  info: { text: "info", tone: "plain" },
+};
+
+export const CHANGES = {
+  node_joined: "joined",
+  node_left: "left in order",
+  node_lost: "fell silent",
+  node_back: "is back",
+  node_degraded: "is degraded",
+  engine_lost: "lost its engine",
+  engine_back: "has its engine back",
+  model_loaded: "loaded",
+  model_unloaded: "unloaded",
+  model_added: "has a new model",
+  model_removed: "no longer has",
+  drain_changed: "drain changed",
+  node_forgotten: "was struck off",
+  breaker_changed: "breaker changed",
+  slots_limited: "takes fewer requests at once",
+  zombie_reaped: "stuck request ended",
+  setting_changed: "setting changed",
+};

@@ -1,0 +1,97 @@
+"""From the running router to the values of a report: the roster's entries as facts, and losses of the last hour.
+
+Reads what others hold; asks no node and no database.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from herd.core.breaker import BreakerState
+from herd.health.report import LoadedFacts, NodeFacts, Seen
+from herd.roster import Entry
+from herd.wire import canonical_name
+
+HOUR_S: Final = 3600.0
+STEP_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """What was lost since the router began: rows and other events of the store, log lines, spans, events by defects."""
+
+    rows: int = 0
+    log_lines: int = 0
+    spans: int = 0
+    events: int = 0
+
+
+class Losses:
+    """How much of each was lost within the last hour, from totals that only rise."""
+
+    def __init__(self) -> None:
+        self._past: deque[tuple[float, Lost]] = deque([(0.0, Lost())])
+
+    def within_an_hour(self, total: Lost, now: float) -> Lost:
+        """What is in `total` and was not an hour ago."""
+        if now - self._past[-1][0] >= STEP_S:
+            self._past.append((now, total))
+        while len(self._past) > 1 and now - self._past[1][0] >= HOUR_S:
+            self._past.popleft()
+        before = self._past[0][1]
+        return Lost(
+            total.rows - before.rows,
+            total.log_lines - before.log_lines,
+            total.spans - before.spans,
+            total.events - before.events,
+        )
+
+
+def node_facts(entry: Entry, in_flight: int, seen: Seen | None, now: float) -> NodeFacts:
+    """One node of the roster as a report has it."""
+    beat, node = entry.heartbeat, entry.node
+    return NodeFacts(
+        node_id=node.node_id,
+        status=node.status,
+        left=entry.left,
+        draining=node.draining,
+        reachable=node.engine_reachable,
+        engine_error=beat.engine.error,
+        silent_s=max(0.0, now - entry.last_seen),
+        agent_version=beat.agent_version,
+        engine_version=beat.engine.version,
+        clock_skew_s=entry.clock_skew_s,
+        pressure=node.pressure,
+        memory_total=node.memory_total,
+        memory_available=node.memory_available,
+        vram_total=node.vram_total,
+        vram_used=node.vram_total - node.vram_free,
+        disk_total=beat.disk.total_bytes if beat.disk else None,
+        disk_free=beat.disk.free_bytes if beat.disk else None,
+        models=frozenset(node.models),
+        loaded=tuple(_loaded(entry)),
+        in_flight=in_flight,
+        breakers=_breakers(entry, now),
+        known_s=max(0.0, now - seen.first) if seen else 0.0,
+    )
+
+
+def missing(seen: Mapping[str, Seen], known: Mapping[str, Entry], since: float, now: float) -> Iterator[NodeFacts]:
+    """Nodes that were there within the day, did not leave, and were not heard of since the router began at `since`."""
+    for node_id, each in sorted(seen.items()):
+        gone = each.left_at is not None and each.left_at >= each.last
+        if node_id not in known and not gone:
+            yield NodeFacts(node_id, status="offline", silent_s=now - max(each.last, since), known_s=now - each.first)
+
+
+def _loaded(entry: Entry) -> Iterator[LoadedFacts]:
+    for model in entry.heartbeat.engine.loaded:
+        name = canonical_name(model.name)
+        on_disk = entry.node.models.get(name)
+        yield LoadedFacts(name, model.size_bytes, on_disk.size_bytes if on_disk else 0, model.context_length)
+
+
+def _breakers(entry: Entry, now: float) -> dict[str, str]:
+    states = {model: service.breaker.state(now) for model, service in entry.services.items()}
+    return {model: state.value for model, state in states.items() if state is not BreakerState.CLOSED}

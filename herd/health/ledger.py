@@ -1,0 +1,128 @@
+"""The findings over time: when each began, whether it goes on, what the operator said of it, when it was over.
+
+Pure bookkeeping in memory; what changed comes back as events, and as alerts for the webhook.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from herd.core.events import FindingChanged
+from herd.core.finding import Episode, Finding, Severity, Subject
+
+KEEP_EVERY_S: Final = 30.0  # how often "still there" is worth a write
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """What the webhook should be told: that something critical began, or that it is over."""
+
+    status: Literal["firing", "resolved"]
+    episode: Episode
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What one look changed."""
+
+    changes: tuple[FindingChanged, ...] = ()
+    alerts: tuple[Alert, ...] = ()
+
+
+class Ledger:
+    """The open episodes; `new_id` makes a name for each that begins."""
+
+    def __init__(self, new_id: Callable[[], str]) -> None:
+        self._new_id = new_id
+        self._open: dict[Subject, Episode] = {}
+        self._kept_at: dict[str, float] = {}
+        self._silences: dict[Subject, float] = {}
+        self._since = 0.0
+
+    @property
+    def open(self) -> Mapping[Subject, Episode]:
+        """The episodes that are not over, by what they are about."""
+        return self._open
+
+    def restore(self, episodes: Iterable[Episode], now: float) -> None:
+        """Go on with what was kept before a restart; what was open then gets its time to be seen again."""
+        self._since = now
+        for episode in episodes:
+            subject = episode.finding.subject
+            if episode.resolved_at is None:
+                self._open.setdefault(subject, episode)
+            if episode.silenced_until is not None:
+                self._silences[subject] = max(self._silences.get(subject, 0.0), episode.silenced_until)
+
+    def take(self, findings: Iterable[Finding], now: float, resolve_after_s: float, alerting: bool) -> Taken:
+        """Take in what the checks find at `now`; an episode is over once it was not seen for `resolve_after_s`."""
+        changes: list[FindingChanged] = []
+        for finding in findings:
+            changes += self._see(finding, now)
+        for episode in tuple(self._open.values()):
+            if now - max(episode.last_seen, self._since) > resolve_after_s:
+                changes.append(self._resolve(episode, now))
+        return self._alerted(changes, now) if alerting else Taken(tuple(changes))
+
+    def acknowledge(self, episode_id: str, note: str, now: float) -> FindingChanged:
+        """The operator knows of it. KeyError where no open episode has the id."""
+        episode = replace(self._of(episode_id), acknowledged_at=now, note=note or None)
+        return self._keep(episode, "acknowledged", now)
+
+    def silence(self, episode_id: str, until: float, now: float) -> FindingChanged:
+        """The operator wants to hear nothing of its subject until then, new episodes included. KeyError as above."""
+        episode = replace(self._of(episode_id), silenced_until=until if until > now else None)
+        self._silences[episode.finding.subject] = until
+        return self._keep(episode, "silenced", now)
+
+    def _of(self, episode_id: str) -> Episode:
+        found = next((episode for episode in self._open.values() if episode.id == episode_id), None)
+        if found is None:
+            raise KeyError(episode_id)
+        return found
+
+    def _see(self, finding: Finding, now: float) -> list[FindingChanged]:
+        before = self._open.get(finding.subject)
+        if before is None:
+            silenced = self._silences.get(finding.subject, 0.0)
+            began = Episode(self._new_id(), finding, now, now, silenced_until=silenced if silenced > now else None)
+            return [self._keep(began, "opened", now)]
+        episode = before.seen(finding, now)
+        if before.finding.severity != finding.severity:
+            return [self._keep(episode, "changed", now)]
+        if now - self._kept_at.get(episode.id, 0.0) >= KEEP_EVERY_S:
+            return [self._keep(episode, "seen", now)]
+        self._open[finding.subject] = episode
+        return []
+
+    def _keep(self, episode: Episode, change: str, now: float) -> FindingChanged:
+        self._open[episode.finding.subject] = episode
+        self._kept_at[episode.id] = now
+        return FindingChanged(now, change, episode)
+
+    def _resolve(self, episode: Episode, now: float) -> FindingChanged:
+        del self._open[episode.finding.subject]
+        self._kept_at.pop(episode.id, None)
+        return FindingChanged(now, "resolved", replace(episode, resolved_at=now))
+
+    def _alerted(self, changes: list[FindingChanged], now: float) -> Taken:
+        """The same with what the webhook is to be told: once when critical and not silenced, once when that is over."""
+        alerts = [Alert("resolved", change.episode) for change in changes if _ends_an_alert(change)]
+        for episode in tuple(self._open.values()):
+            critical = episode.finding.severity is Severity.CRITICAL and episode.last_seen == now
+            if critical and not episode.alerted and not episode.silenced(now):
+                alerted = replace(episode, alerted=True)
+                changes = [change for change in changes if change.episode.id != episode.id] + [
+                    self._keep(alerted, _told(changes, episode), now)
+                ]
+                alerts.append(Alert("firing", alerted))
+        return Taken(tuple(changes), tuple(alerts))
+
+
+def _ends_an_alert(change: FindingChanged) -> bool:
+    return change.change == "resolved" and change.episode.alerted
+
+
+def _told(changes: Iterable[FindingChanged], episode: Episode) -> str:
+    """The word for a change that now also says that the webhook was told."""
+    return next((change.change for change in changes if change.episode.id == episode.id), "seen")

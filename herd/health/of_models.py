@@ -1,0 +1,150 @@
+"""The checks that look at models: do they stay in memory, does their context fit what is asked, who stands in."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+from herd.core.finding import Finding, Severity
+from herd.health.amounts import GIB, gib, many, most, percent, share, short
+from herd.health.report import HealthReport, LoadedFacts, NodeFacts
+
+WASTE = 1 * GIB  # less than this is not worth a reload
+
+
+def vram_fallback(report: HealthReport) -> Iterator[Finding]:
+    """Requests that another model answered than the one they asked for."""
+    total = sum(each.requests for each in report.past.served)
+    found = sum(each.requests for each in report.past.fallbacks)
+    if not found:
+        return
+    much = share(found, total) * 100 > report.threshold("health_fallback_warning_pct")
+    judged = total >= report.threshold("health_min_requests")
+    pairs: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    for each in report.past.fallbacks:
+        pairs[f"{short(each.from_model)} by {short(each.to_model)}"] += each.requests
+        reasons[each.reason] += each.requests
+    yield Finding(
+        "vram_fallback",
+        Severity.WARNING if much and judged else Severity.INFO,
+        "Requests are answered by another model than they asked for",
+        f"{found:,} of {many(total, 'request')} in 24 h ({percent(share(found, total))}): {most(pairs.items())}.",
+        "Load the model that is asked for where it fits (`ollama run MODEL`, with a long keep_alive), or take "
+        "`fallback_models` out of the requests. `herd explain REQUEST_ID` says why it was not taken.",
+        data={
+            "fallbacks": found,
+            "requests": total,
+            "pairs": dict(pairs.most_common(20)),
+            "reasons": dict(reasons),
+        },
+    )
+
+
+def context_protection(report: HealthReport) -> Iterator[Finding]:
+    """Requests whose `num_ctx` would have made a node reload a model, or did."""
+    counts: Counter[str] = Counter()
+    models: Counter[str] = Counter()
+    for each in report.past.context:
+        counts[each.action] += each.count
+        models[each.model] += each.count
+    if not counts:
+        return
+    warned = [each for each in report.past.context if each.action == "warned"]
+    largest = max(warned, key=lambda each: each.most_asked, default=None)
+    told = [f"{count:,} {action}" for action, count in counts.most_common()]
+    beyond = (
+        f" The largest asked {largest.model} for {largest.most_asked:,} tokens, where {largest.least_loaded:,} are "
+        "loaded: each such request makes the engine load the model again."
+        if largest
+        else " No node had to reload a model for them."
+    )
+    yield Finding(
+        "context_protection",
+        Severity.WARNING if largest else Severity.INFO,
+        "Requests ask for a context of their own",
+        f"{many(counts.total(), 'request')} in 24 h with a num_ctx other than the loaded one ({', '.join(told)}), "
+        f"most for {most(models.items())}.{beyond}",
+        "Load the model with the context that is needed (OLLAMA_CONTEXT_LENGTH, or `PARAMETER num_ctx` in a "
+        "Modelfile), or take num_ctx out of the client's settings. `herd logs --grep 'Context protection'` lists them.",
+        data={"actions": dict(counts), "models": dict(models.most_common(20))},
+    )
+
+
+def model_thrashing(report: HealthReport) -> Iterator[Finding]:
+    """Models that a node loads and unloads again and again."""
+    limit = report.threshold("health_thrash_loads")
+    for each in report.past.turnover:
+        if each.loads >= limit and each.unloads >= limit - 1:
+            yield Finding(
+                "model_thrashing",
+                Severity.WARNING,
+                f"{each.model} does not stay loaded on {each.node_id}",
+                f"Loaded {each.loads} times and unloaded {each.unloads} times within the last hour.",
+                "Too many models want that node's memory. Raise keep_alive or OLLAMA_MAX_LOADED_MODELS if there is "
+                "room; else give the model a node of its own, or delete a model there that others hold too.",
+                node_id=each.node_id,
+                model=each.model,
+                data={"loads": each.loads, "unloads": each.unloads},
+            )
+
+
+def kv_cache_bloat(report: HealthReport) -> Iterator[Finding]:
+    """Loaded models that take much more memory than their weights: context times slots."""
+    for node, loaded in _loaded(report):
+        if not loaded.weights or loaded.size < report.threshold("health_kv_ratio") * loaded.weights:
+            continue
+        beside = loaded.size - loaded.weights
+        severity = _kv_severity(report, share(beside, node.capacity) * 100)
+        if severity:
+            yield Finding(
+                "kv_cache_bloat",
+                severity,
+                f"{loaded.model} takes {loaded.size / loaded.weights:.1f} times its weights on {node.node_id}",
+                f"{gib(loaded.size)} for {gib(loaded.weights)} of weights: {gib(beside)} of context and buffers, "
+                f"{percent(share(beside, node.capacity))} of the node's memory"
+                + (f", with a context of {loaded.context:,} tokens." if loaded.context else "."),
+                "Lower OLLAMA_CONTEXT_LENGTH or the model's num_ctx, or OLLAMA_NUM_PARALLEL (each slot has a cache of "
+                "its own); OLLAMA_FLASH_ATTENTION=1 with OLLAMA_KV_CACHE_TYPE=q8_0 halves it.",
+                node_id=node.node_id,
+                model=loaded.model,
+                data={"loaded_bytes": loaded.size, "weights_bytes": loaded.weights, "context": loaded.context},
+            )
+
+
+def _kv_severity(report: HealthReport, pct: float) -> Severity | None:
+    for severity in (Severity.CRITICAL, Severity.WARNING, Severity.INFO):
+        if pct > report.threshold(f"health_kv_{severity.value}_pct"):
+            return severity
+    return None
+
+
+def context_waste(report: HealthReport) -> Iterator[Finding]:
+    """Models loaded with a context that no request of the day came near to."""
+    requests: Counter[str | None] = Counter()
+    largest: defaultdict[str | None, int] = defaultdict(int)
+    for each in report.past.served:
+        requests[each.model] += each.requests
+        largest[each.model] = max(largest[each.model], each.largest_tokens)
+    for node, loaded in _loaded(report):
+        used = largest[loaded.model]
+        if not used or not loaded.context or requests[loaded.model] < report.threshold("health_min_requests"):
+            continue
+        if loaded.context < report.threshold("health_context_factor") * used:
+            continue
+        enough = 1 << (2 * used - 1).bit_length()  # the power of two that leaves the largest request twice its room
+        saved = (loaded.size - loaded.weights) * (1 - enough / loaded.context) if loaded.weights else 0.0
+        if saved >= WASTE:
+            yield Finding(
+                "context_waste",
+                Severity.INFO,
+                f"{loaded.model} has a larger context than it needs on {node.node_id}",
+                f"{loaded.context:,} tokens are loaded; the largest of {many(requests[loaded.model], 'request')} in "
+                f"24 h took {used:,}. With {enough:,} some {gib(saved)} would be free.",
+                f"Load it with a num_ctx of {enough} (OLLAMA_CONTEXT_LENGTH, or `PARAMETER num_ctx` in a Modelfile).",
+                node_id=node.node_id,
+                model=loaded.model,
+                data={"context": loaded.context, "largest_tokens": used, "enough": enough, "bytes": int(saved)},
+            )
+
+
+def _loaded(report: HealthReport) -> Iterator[tuple[NodeFacts, LoadedFacts]]:
+    return ((node, loaded) for node in report.nodes if node.here for loaded in node.loaded)

@@ -1,0 +1,207 @@
+"""The checks that look at one node at a time: is it there, is it well, is it used, is it of this time and version."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from herd.core.finding import Finding, Severity
+from herd.health.amounts import GIB, gib, listed, many, most, percent, sentence, share, span
+from herd.health.report import HealthReport, NodeFacts
+
+ROOMY = 100 * GIB  # a disk with so much room is not low, however large it is
+
+
+def node_offline(report: HealthReport) -> Iterator[Finding]:
+    """Nodes that sent no heartbeat for `heartbeat_offline_s` and did not leave in order."""
+    for node in report.nodes:
+        if node.here or node.left:
+            continue
+        elsewhere = {model for other in report.nodes if other.here for model in other.models}
+        alone = sorted(node.models - elsewhere)
+        lost = f" Only it has {listed(alone)}." if alone else ""
+        yield Finding(
+            "node_offline",
+            Severity.CRITICAL,
+            f"Node {node.node_id} is offline",
+            f"Its last heartbeat came {span(node.silent_s)} ago; it gets no requests.{lost}",
+            f"See whether the machine is on and `herd-node` runs there, and what its `herd-node.jsonl` says. If it is "
+            f"gone for good: `curl -X DELETE http://localhost:11435/fleet/nodes/{node.node_id}`.",
+            node_id=node.node_id,
+            data={"silent_s": round(node.silent_s, 1), "models_only_there": alone},
+        )
+
+
+def node_degraded(report: HealthReport) -> Iterator[Finding]:
+    """Nodes whose heartbeats are late, whose engine is away, that fail attempts, or whose memory is under pressure."""
+    for node in report.nodes:
+        reasons = list(_worries(report, node)) if node.here else []
+        if reasons:
+            yield Finding(
+                "node_degraded",
+                Severity.WARNING,
+                f"Node {node.node_id} is degraded",
+                sentence("; ".join(reasons)),
+                f"`herd status` shows its memory and engine, `herd traces --node {node.node_id} --status failed` what "
+                "failed there. Restart its engine if it does not answer; free memory if pressure is high; look at the "
+                "network between it and the router if heartbeats are late.",
+                node_id=node.node_id,
+                data={"reasons": reasons, "pressure": node.pressure, "silent_s": round(node.silent_s, 1)},
+            )
+
+
+def _worries(report: HealthReport, node: NodeFacts) -> Iterator[str]:
+    if node.silent_s >= report.threshold("heartbeat_degraded_s"):
+        yield f"its last heartbeat is {span(node.silent_s)} old"
+    if not node.reachable:
+        yield f"its engine does not answer ({node.engine_error or 'no reason given'})"
+    if node.pressure != "normal":
+        yield f"its system reports memory pressure `{node.pressure}`"
+    for tries in report.past.tries:
+        failing = share(tries.failed, tries.attempts) * 100 > report.threshold("health_node_errors_pct")
+        if tries.node_id == node.node_id and failing and tries.attempts >= report.threshold("health_min_requests"):
+            yield (
+                f"{tries.failed} of {many(tries.attempts, 'attempt')} of the last hour failed there "
+                f"({percent(share(tries.failed, tries.attempts))})"
+            )
+
+
+def memory_pressure(report: HealthReport) -> Iterator[Finding]:
+    """Nodes whose memory or VRAM is nearly used up."""
+    warning, critical = (report.threshold(f"health_memory_{name}_pct") / 100 for name in ("warning", "critical"))
+    for node in report.nodes:
+        used = {
+            "memory": (node.memory_total - node.memory_available, node.memory_total),
+            "VRAM": (node.vram_used, node.vram_total),
+        }
+        tight = {name: pair for name, pair in used.items() if node.here and pair[1] and share(*pair) >= warning}
+        if not tight:
+            continue
+        worst = max(share(*pair) for pair in tight.values())
+        told = [f"{gib(part)} of {gib(whole)} of {name} in use ({percent(share(part, whole))})"
+                for name, (part, whole) in tight.items()]  # fmt: skip
+        yield Finding(
+            "memory_pressure",
+            Severity.CRITICAL if worst >= critical else Severity.WARNING,
+            f"{node.node_id} has nearly used up its {' and '.join(tight)}",
+            f"{'; '.join(told)}. Loaded: {listed([each.model for each in node.loaded]) or 'nothing'}.",
+            "Unload what is not needed (`ollama stop MODEL` there), lower OLLAMA_MAX_LOADED_MODELS, "
+            "OLLAMA_NUM_PARALLEL or the models' num_ctx, or move a model to a node with more room.",
+            node_id=node.node_id,
+            data={name: {"used_bytes": part, "total_bytes": whole} for name, (part, whole) in tight.items()},
+        )
+
+
+def underutilized_node(report: HealthReport) -> Iterator[Finding]:
+    """Healthy nodes that hold models that were asked for, and got none of the requests."""
+    known_s = report.threshold("health_idle_h") * 3600
+    busy = {each.node_id for each in report.past.served} | {tries.node_id for tries in report.past.tries}
+    for node in report.nodes:
+        if node.status != "online" or node.draining or node.in_flight or node.known_s < known_s or node.node_id in busy:
+            continue
+        asked: Counter[str] = Counter()
+        for each in report.past.served:
+            if each.model in node.models and each.node_id is not None:
+                asked[each.model] += each.requests
+        if asked.total() >= report.threshold("health_min_requests"):
+            yield Finding(
+                "underutilized_node",
+                Severity.INFO,
+                f"Node {node.node_id} is not used",
+                f"No request in 24 h, while other nodes worked on {many(asked.total(), 'request')} for models "
+                f"that it holds ({most(asked.items())}).",
+                "`herd explain REQUEST_ID` of a request for one of them shows its points: a cold model, little memory "
+                "or failed attempts cost it the work. Load the model there, or use the machine for something else.",
+                node_id=node.node_id,
+                data={"asked_of_others": dict(asked)},
+            )
+
+
+def version_mismatch(report: HealthReport) -> Iterator[Finding]:
+    """Nodes whose agent is of another version than the router."""
+    for node in report.nodes:
+        if node.here and node.agent_version and node.agent_version != report.router_version:
+            yield Finding(
+                "version_mismatch",
+                Severity.WARNING,
+                f"Node {node.node_id} runs another version",
+                f"Its herd-node is {node.agent_version}, the router {report.router_version}.",
+                "Bring both to one version: `pip install --upgrade ollama-herd`, then restart the older one.",
+                node_id=node.node_id,
+                data={"agent_version": node.agent_version, "router_version": report.router_version},
+            )
+
+
+def node_version_unknown(report: HealthReport) -> Iterator[Finding]:
+    """Nodes that do not say which version their agent or their engine is of."""
+    for node in report.nodes:
+        silent = [name for name, version in (("agent", node.agent_version), ("engine", node.engine_version))
+                  if not version and (name == "agent" or node.reachable)]  # fmt: skip
+        if node.here and silent:
+            yield Finding(
+                "node_version_unknown",
+                Severity.INFO,
+                f"Node {node.node_id} does not tell its version",
+                f"Its {' and its '.join(silent)} did not say which version it is.",
+                "Upgrade the agent; where it is the engine, ask it: `curl http://NODE:11434/api/version`. What depends "
+                "on a version cannot be checked until then.",
+                node_id=node.node_id,
+                data={"unknown": silent},
+            )
+
+
+def clock_skew(report: HealthReport) -> Iterator[Finding]:
+    """Nodes whose clock differs from the router's."""
+    limit = report.threshold("health_clock_skew_s")
+    for node in report.nodes:
+        if node.here and abs(node.clock_skew_s) > limit:
+            way = "ahead of" if node.clock_skew_s > 0 else "behind"
+            yield Finding(
+                "clock_skew",
+                Severity.WARNING,
+                f"The clock of {node.node_id} is wrong",
+                f"It is {span(abs(node.clock_skew_s))} {way} the router's (limit {span(limit)}).",
+                "Switch time synchronisation on there (`timedatectl set-ntp true`; macOS: Date & Time, set "
+                "automatically). Until then its logs and spans do not line up with the router's.",
+                node_id=node.node_id,
+                data={"clock_skew_s": round(node.clock_skew_s, 2)},
+            )
+
+
+def breaker_open(report: HealthReport) -> Iterator[Finding]:
+    """Nodes that are left alone for a model because it keeps failing there."""
+    for node in report.nodes:
+        for model, state in sorted(node.breakers.items()) if node.here else ():
+            yield Finding(
+                "breaker_open",
+                Severity.WARNING,
+                f"{node.node_id} is left alone for {model}",
+                f"The breaker of {model} on {node.node_id} is {state.replace('_', '-')}: five attempts in a row, or "
+                "half of the last twenty, failed there.",
+                f"`herd traces --node {node.node_id}` shows the errors. A single request tries it again by itself, at "
+                "least once a minute; restart the engine there if it goes on.",
+                node_id=node.node_id,
+                model=model,
+                data={"state": state},
+            )
+
+
+def disk_low(report: HealthReport) -> Iterator[Finding]:
+    """Disks with little room: those with the models on them, and the one with herd's own records."""
+    disks = [(node.node_id, node.disk_total, node.disk_free) for node in report.nodes if node.here]
+    for node_id, total, free in (*disks, (None, report.telemetry.disk_total, report.telemetry.disk_free)):
+        if not total or free is None or free >= ROOMY:
+            continue
+        left = share(free, total) * 100
+        if left >= report.threshold("health_disk_warning_pct"):
+            continue
+        critical = left < report.threshold("health_disk_critical_pct")
+        yield Finding(
+            "disk_low",
+            Severity.CRITICAL if critical else Severity.WARNING,
+            f"Little room on the disk of {node_id}" if node_id else "Little room on the router's disk",
+            f"{gib(free)} of {gib(total)} free ({percent(left / 100)}).",
+            "Delete models that nobody asks for (`herd traces` tells which are; `ollama rm MODEL`)."
+            if node_id
+            else "Shorten `retention_days` or `store_limit_mb`, or move the data directory to another disk.",
+            node_id=node_id,
+            data={"free_bytes": free, "total_bytes": total},
+        )

@@ -1,0 +1,128 @@
+"""A node as a place for models: how much memory they may take there, and how fast it reads them.
+
+Reads `machines.toml`, once. The rules of thumb stand here, each with its reason.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from herd.core.signals import GIB, KV_SHARE
+
+FILE: Final = Path(__file__).with_name("machines.toml")
+# What a process of the engine takes beside weights and context: compute buffers, and the driver's context on a GPU.
+BUFFERS: Final = GIB // 2
+# macOS lets the GPU wire two thirds of the memory of a machine of up to 36 GiB, three quarters of a larger one's.
+UNIFIED_SMALL, UNIFIED_LARGE, UNIFIED_LARGE_FROM = 2 / 3, 3 / 4, 37 * GIB
+# A card of its own: the desktop and the driver take some of it.
+CARD_SHARE: Final = 0.95
+# Without an accelerator the operating system and everything else live in the same memory.
+SYSTEM_SHARE, SYSTEM_LEAST = 0.8, 2 * GIB
+# Of the bandwidth on paper, engines reach 45 to 85 % while they generate; the middle of what is reported.
+EFFICIENCY: Final = 0.6
+_NEAR: Final = 0.15  # a machine's reported memory is some percent under the one that it is sold with
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """One GPU: its name and kind as the agent reports them, and the bytes of its memory."""
+
+    name: str
+    kind: str
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One node: its memory in bytes, the models on its disk and in its memory, with their bytes (0 where unknown)."""
+
+    node_id: str
+    memory: int
+    accelerators: tuple[Accelerator, ...] = ()
+    models: Mapping[str, int] = field(default_factory=dict)
+    loaded: frozenset[str] = frozenset()
+    status: str = "online"
+    draining: bool = False
+    engine: str = "ollama"
+
+    @property
+    def unified(self) -> bool:
+        """Whether accelerator and processor share one memory."""
+        return any(each.kind == "apple" or each.memory >= self.memory for each in self.accelerators)
+
+    @property
+    def capacity(self) -> int:
+        """Bytes of the memory that models should live in."""
+        own = sum(each.memory for each in self.accelerators)
+        return own if own and not self.unified else self.memory
+
+    @property
+    def usable(self) -> int:
+        """Bytes of it that models may take, context included."""
+        if self.unified:
+            return int(self.memory * (UNIFIED_LARGE if self.memory >= UNIFIED_LARGE_FROM else UNIFIED_SMALL))
+        if self.accelerators:
+            return int(self.capacity * CARD_SHARE)
+        return max(0, min(int(self.memory * SYSTEM_SHARE), self.memory - SYSTEM_LEAST))
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Bytes a second that a node reads of its models; `chip` is what was looked up, `assumed` what was guessed."""
+
+    bandwidth: float
+    chip: str
+    assumed: str | None = None
+
+    def tokens_per_s(self, size: int, active_share: float = 1.0) -> float | None:
+        """Tokens that one request may expect in a second from a model of that size; None where the size is unknown."""
+        return round(self.bandwidth * EFFICIENCY / (size * active_share), 1) if size else None
+
+
+def needed(size: int) -> int:
+    """Bytes that a model takes in memory: its weights, the usual context, and buffers."""
+    return int(size * (1 + KV_SHARE)) + BUFFERS
+
+
+class Machines:
+    """The table of memory bandwidths."""
+
+    def __init__(self, told: Mapping[str, Any]) -> None:
+        self._ddr4, self._ddr5 = float(told["processor"]["ddr4_gb_s"]), float(told["processor"]["ddr5_gb_s"])
+        self._known: dict[str, list[tuple[float | None, float]]] = {}
+        for each in told["machines"]:
+            entry = (each.get("memory_gb"), float(each["bandwidth_gb_s"]))
+            self._known.setdefault(each["name"].casefold(), []).append(entry)
+
+    def speed(self, machine: Machine) -> Speed | None:
+        """How fast a node reads; None for an accelerator that is not in the table.
+
+        With several accelerators a model is spread over them, and read from one after the other: the slowest counts.
+        """
+        if not machine.accelerators:
+            assumed = f"two channels of DDR4-3200; DDR5-5600 would read {self._ddr5:g} GB/s"
+            return Speed(self._ddr4 * 1e9, "processor", assumed)
+        found = [self._bandwidth(each) for each in machine.accelerators]
+        known = [bandwidth for bandwidth in found if bandwidth is not None]
+        if len(known) < len(found):
+            return None
+        return Speed(min(known) * 1e9, ", ".join(sorted({each.name for each in machine.accelerators})))
+
+    def _bandwidth(self, accelerator: Accelerator) -> float | None:
+        entries = self._known.get(accelerator.name.casefold(), [])
+        exact = [speed for memory, speed in entries if memory and _about(accelerator.memory, memory)]
+        return next(iter(exact), None) or next((speed for memory, speed in entries if memory is None), None)
+
+
+def load(path: Path = FILE) -> Machines:
+    """The table of a file. Raises KeyError, TypeError or ValueError where the file is not one."""
+    return Machines(tomllib.loads(path.read_text(encoding="utf-8")))
+
+
+def _about(memory: int, gb: float) -> bool:
+    return abs(memory / GIB - gb) <= gb * _NEAR
+
+
+MACHINES: Final = load()

@@ -1,0 +1,1 @@
+"""The pack: rules, dashboards, compose file and units, each against the real thing where there is one."""
