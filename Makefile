@@ -23,6 +23,7 @@ $(STAMP): pyproject.toml requirements-dev.lock
 .PHONY: tools
 tools:  ## the programs that the tests call, where they are missing and may be installed
 	@missing=""; for tool in sqlite3 curl; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	command -v promtool >/dev/null || missing="$$missing prometheus"; \
 	test -x /usr/bin/chromium || missing="$$missing chromium fonts-dejavu-core"; \
 	if [ -n "$$missing" ]; then \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

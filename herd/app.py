@@ -19,8 +19,10 @@ from herd.dataplane.dialects import dialect_of, error_document
 from herd.dataplane.serve import DataPlane
 from herd.dataplane.slots import Slots
 from herd.dataplane.upstream import Upstream
+from herd.health.facts import Lost
+from herd.health.watch import HealthWatch, Records
 from herd.roster import Roster
-from herd.routes import dashboard, dashboard_api, fleet, inference, merged, operations, recommendations
+from herd.routes import dashboard, dashboard_api, fleet, health, inference, merged, operations, recommendations
 from herd.routes import settings as settings_routes
 from herd.security import ClosedDoors
 from herd.store.queries import Reader
@@ -59,6 +61,7 @@ class Parts:
         upstream = Upstream(settings.number("connect_timeout_s"))
         self.plane = DataPlane(settings, self.roster, slots, upstream, self.emit, self.spans.new_ids)
         self.reader = Reader(settings.database)
+        self.health = HealthWatch(self.plane, self.reader, settings, Records(self.writer.stats, self._lost))
         self.upkeep = Upkeep(self.plane, self.reader, self.metrics, self._with_sinks)
         self.switchboard = Switchboard(settings, self.emit, self._follow)
 
@@ -69,7 +72,7 @@ class Parts:
         self.writer.start()
         await self.plane.upstream.start()
         canary.start()
-        housekeeping = asyncio.create_task(self.upkeep.run())
+        keepers = [asyncio.create_task(each.run()) for each in (self.upkeep, self.health, self.health.webhook)]
         await advertisement.start()
         gc.collect()
         gc.freeze()  # what is loaded by now stays: looking through all of it again would halt every stream for 50 ms
@@ -77,7 +80,8 @@ class Parts:
             yield
         finally:
             self.plane.stopping = True
-            housekeeping.cancel()
+            for keeper in keepers:
+                keeper.cancel()
             await advertisement.stop()
             await canary.stop()
             await self.plane.upstream.close()
@@ -102,7 +106,14 @@ class Parts:
             log=self.log.stats(),
             spans=self.spans.stats(),
             sink_failures=self.emit.failures,
+            health=self.health.view(),
         )
+
+    def _lost(self) -> Lost:
+        """What the records lost since the start."""
+        store = self.writer.stats()
+        rows = store.dropped + store.failed + store.others_lost
+        return Lost(rows, self.log.stats().dropped, self.spans.stats().dropped, self.emit.failures)
 
 
 def build(settings: Settings) -> FastAPI:
@@ -111,9 +122,9 @@ def build(settings: Settings) -> FastAPI:
     app = FastAPI(title="Herd", version=__version__, lifespan=parts.running, docs_url=None, redoc_url=None)
     app.state.roster, app.state.plane, app.state.reader = parts.roster, parts.plane, parts.reader
     app.state.upkeep, app.state.metrics, app.state.settings = parts.upkeep, parts.metrics, settings
-    app.state.switchboard, app.state.feed = parts.switchboard, parts.feed
+    app.state.switchboard, app.state.feed, app.state.health = parts.switchboard, parts.feed, parts.health
     app.router.routes.extend(inference.routes(parts.plane))
-    for module in (merged, fleet, operations, dashboard_api, recommendations, settings_routes, dashboard):
+    for module in (merged, fleet, operations, dashboard_api, health, recommendations, settings_routes, dashboard):
         app.include_router(module.router)
     app.add_exception_handler(HTTPException, _in_dialect)
     app.add_exception_handler(RequestValidationError, _naming_the_field)

@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 from herd.core.placement import NEEDS_ROOM
 from herd.core.request import Dialect
 from herd.dataplane.dialects import ENDPOINTS, Endpoint
-from herd.routes import dashboard, dashboard_api, fleet, merged, operations, recommendations, settings
+from herd.routes import dashboard, dashboard_api, fleet, health, merged, operations, recommendations, settings
 from herd.routes.inference import MANAGED
 
 CONTROL: Final = (
@@ -17,6 +17,7 @@ CONTROL: Final = (
     ("fleet", fleet.router),
     ("dashboard", dashboard_api.router),
     ("dashboard", recommendations.router),
+    ("health", health.router),
     ("settings", settings.router),
     ("page", dashboard.router),
     ("operations", operations.router),

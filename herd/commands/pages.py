@@ -42,6 +42,7 @@ HEADINGS: Final = {
     "merged": "## The fleet as one server\n\nWhat a client asks of a server, answered for all nodes.\n",
     "fleet": "## The fleet\n",
     "dashboard": "## Records\n",
+    "health": "## Health\n",
     "settings": "## Settings\n",
     "page": "## The page\n",
     "operations": "## Operations\n",

@@ -1,5 +1,6 @@
 // The page's beginning: knows the sections, their order and their letters, and connects navigation, keys and live feed.
 
+import { forgetAnswers } from "./api.js";
 import { remember } from "./changes.js";
 import { el, patch } from "./dom.js";
 import { listenToKeys, showKeys } from "./keys.js";
@@ -73,6 +74,7 @@ function connection(state) {
 function told(kind, data) {
   if (kind === "hello") greeted(data);
   if (kind === "fleet") remember(data);
+  if (kind === "finding") forgetAnswers();
   shell.happened(kind, data);
 }
 

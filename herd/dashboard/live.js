@@ -4,7 +4,7 @@ const POLL_MS = 5000;
 const AGAIN_MS = 30_000;
 
 /**
- * Calls `told(kind, data)` for `fleet`, `request`, `dropped` and `hello` events, `told("poll")` while there is no
+ * Calls `told(kind, data)` for `fleet`, `request`, `finding`, `dropped` and `hello` events, `told("poll")` while there is no
  * stream, and `state("live" | "polling")` when that changes.
  */
 export function listen(told, state) {
@@ -29,7 +29,7 @@ export function listen(told, state) {
       // The browser tries again by itself after a broken connection, but not after an answer that is no stream.
       if (source.readyState === EventSource.CLOSED) again = setTimeout(open, AGAIN_MS);
     };
-    for (const kind of ["hello", "fleet", "request", "dropped"]) {
+    for (const kind of ["hello", "fleet", "request", "finding", "dropped"]) {
       source.addEventListener(kind, (event) => told(kind, JSON.parse(event.data)));
     }
   }

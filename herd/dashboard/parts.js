@@ -18,7 +18,7 @@ export function heading(title, ...controls) {
 }
 
 export function part(title, ...content) {
-  return el("section", { class: "part" }, el("h2", {}, title), content);
+  return el("section", { class: "part", "aria-label": title }, el("h2", {}, title), content);
 }
 
 /** A horizontal bar of `share` 0..1; its text says the same. */

@@ -3,7 +3,7 @@
 import { many } from "./format.js";
 
 /** Whether the operator has seen a finding already, or wants to hear nothing of it for now. */
-export const isQuiet = (found) => Boolean(found.acknowledged_at) || (found.silenced_until ?? 0) > Date.now() / 1000;
+export const isQuiet = (found) => Boolean(found.acknowledged || found.silenced_until);
 
 export function verdict(status, health) {
   const { nodes_online: up, nodes_total: all } = status.fleet;

@@ -1,9 +1,10 @@
-"""Tells a webhook what began to be critical and what is over: generic JSON with a `text`, tried again, never waited for.
+"""Tells a webhook what became critical and what is over: generic JSON with a `text`, tried again, never waited for.
 
 Whoever has an alert puts it in and goes on; a queue and a task of its own do the rest.
 """
 
 import asyncio
+import json
 import logging
 from typing import Any, Final
 
@@ -67,7 +68,9 @@ class Webhook:
 async def _post(client: httpx.AsyncClient, url: str, body: dict[str, Any]) -> tuple[str | None, bool]:
     """What went wrong, if anything, and whether trying again may help."""
     try:
-        answer = await client.post(url, json=body)
+        # With escapes: a model's name may hold a lone surrogate, which UTF-8 has no bytes for.
+        content = json.dumps(body).encode("ascii")
+        answer = await client.post(url, content=content, headers={"content-type": "application/json"})
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return f"cannot be reached ({type(error).__name__})", not isinstance(error, httpx.InvalidURL)
     if answer.is_success:

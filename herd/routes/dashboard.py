@@ -81,7 +81,7 @@ async def static(request: Request, path: str) -> Response:
 
 @router.get("/events")
 async def events(request: Request) -> Response:
-    """Server-sent events: `hello`, `fleet` (a change), `request` (one that ended), `dropped` (frames left out)."""
+    """Server-sent events: `hello`, `fleet` (a change), `request` (it ended), `finding`, `dropped` (frames left out)."""
     feed: Feed = request.app.state.feed
     listener = feed.join()
     if listener is None:

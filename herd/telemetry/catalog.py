@@ -9,9 +9,11 @@ from typing import Final, Literal
 
 from herd.core.breaker import BreakerState
 from herd.core.events import Status
+from herd.core.finding import Severity
 from herd.core.routing import Reason, RejectionReason
 from herd.core.signals import SIGNALS
 from herd.errors import AttemptError, error_types
+from herd.health.checks import CHECKS
 from herd.telemetry import semconv
 from herd.telemetry.semconv import OPERATIONS
 
@@ -100,6 +102,9 @@ GPU_KIND: Final = Label("kind", "which bytes", ("total", "used"))
 VERSION: Final = Label("version", "version of the software")
 ENGINE: Final = Label("engine", "kind of the inference server")
 ENGINE_VERSION: Final = Label("engine_version", "version of the inference server")
+
+CHECK: Final = Label("check_id", "the health check", tuple(check.check_id for check in CHECKS))
+SEVERITY: Final = Label("severity", "how bad", tuple(severity.value for severity in Severity))
 
 DURATIONS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0)
 FIRST_TOKEN: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -197,6 +202,9 @@ METRICS: Final = (
     Metric("herd_label_overflow_total", "counter",
            f"Uses of a label value beyond the cap ({MAX_MODELS} models, {MAX_NODES} nodes), counted as `{UNKNOWN}`.",
            (OVERFLOWN,)),
+    Metric("herd_health_findings", "gauge", "Findings of the health checks, silenced ones left out.",
+           (CHECK, SEVERITY)),
+    Metric("herd_health_score", "gauge", "100 less 20 for each critical finding and 10 for each warning."),
     Metric("herd_build_info", "info", "Version of the router.", (VERSION,)),
     Metric("herd_start_time_seconds", "gauge", "When the counters began."),
 )  # fmt: skip
@@ -270,6 +278,7 @@ STREAM_ERROR: Final = "Stream error …"
 CONTEXT: Final = "Context protection: …"
 FLEET: Final = "fleet changes"
 MANAGED: Final = "management_request"
+FINDING: Final = "finding_…"
 LOG_FIELDS: Final = (
     Entry("timestamp", EVERY, "when, ISO 8601 in UTC"),
     Entry("level", EVERY, "DEBUG, INFO, WARNING, ERROR or CRITICAL"),
@@ -292,5 +301,9 @@ LOG_FIELDS: Final = (
     *(Entry(name, MANAGED, "of the request") for name in (
         "request_id", "trace_id", "span_id", "endpoint", "model", "node_id", "http_status", "latency_ms",
         "error_type", "error_message")),
+    *(Entry(name, FINDING, "of the finding") for name in (
+        "finding_id", "check_id", "severity", "node_id", "model", "title", "description")),
+    Entry("note", FINDING, "what was said when it was acknowledged"),
+    Entry("silenced_until", FINDING, "unix seconds, where it is silenced"),
     Entry("count", "log_lines_dropped", "lines that could not be written before this one"),
 )  # fmt: skip

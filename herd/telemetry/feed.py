@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
 
-from herd.core.events import Event, Finished, FleetChanged
+from herd.core.events import Event, FindingChanged, Finished, FleetChanged
 from herd.core.record import record
 
 LISTENERS: Final = 32
@@ -70,15 +70,22 @@ class Feed:
 
     def take(self, event: Event) -> None:
         """Offer an event to all listeners, if it is one that a page wants to hear of."""
-        if self._listeners and isinstance(event, Finished | FleetChanged):
-            new = _framed(event)
+        if self._listeners and (new := _framed(event)):
             for listener in self._listeners:
                 listener.offer(new)
 
 
-def _framed(event: Finished | FleetChanged) -> bytes:
-    if isinstance(event, Finished):
-        told = record(event)
-        return frame("request", {name: told[name] for name in TOLD})
-    changed = {"at": event.at, "kind": event.kind, "node_id": event.node_id, "model": event.model}
-    return frame("fleet", {**changed, "data": dict(event.data)})
+def _framed(event: Event) -> bytes:
+    """The frame of an event; empty for those that no page wants."""
+    match event:
+        case Finished():
+            told = record(event)
+            return frame("request", {name: told[name] for name in TOLD})
+        case FleetChanged():
+            changed = {"at": event.at, "kind": event.kind, "node_id": event.node_id, "model": event.model}
+            return frame("fleet", {**changed, "data": dict(event.data)})
+        case FindingChanged() if event.change != "seen":
+            found = event.episode.finding
+            named = {"check_id": found.check_id, "severity": found.severity, "title": found.title}
+            return frame("finding", {"at": event.at, "change": event.change, **named, "node_id": found.node_id})
+    return b""

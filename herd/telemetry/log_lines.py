@@ -12,6 +12,7 @@ from herd.core.events import (
     ContextAction,
     ContextProtected,
     Event,
+    FindingChanged,
     Finished,
     FleetChanged,
     Managed,
@@ -54,6 +55,8 @@ def line_of(event: Event, taken_at: float) -> Line | None:
         return _context_protected(event, taken_at)
     if isinstance(event, FleetChanged):
         return _fleet_changed(event)
+    if isinstance(event, FindingChanged):
+        return _finding_changed(event)
     return _managed(event) if isinstance(event, Managed) else None
 
 
@@ -123,6 +126,26 @@ def _fleet_changed(event: FleetChanged) -> Line:
     known = {name: value for name, value in fields.items() if value is not None}
     level = "WARNING" if event.kind in BAD_NEWS else "INFO"
     return Line(event.at, level, "herd.fleet", event.kind, known, template=f"{event.kind} {event.node_id}")
+
+
+def _finding_changed(event: FindingChanged) -> Line | None:
+    episode, finding = event.episode, event.episode.finding
+    if event.change == "seen":
+        return None  # it is there still, as the line that opened it says
+    fields = {
+        "finding_id": episode.id,
+        "check_id": finding.check_id,
+        "severity": finding.severity.value,
+        "node_id": finding.node_id,
+        "model": finding.model,
+        "title": finding.title,
+        "description": finding.description,
+        "note": episode.note,
+        "silenced_until": episode.silenced_until,
+    }
+    known = {name: value for name, value in fields.items() if value is not None}
+    worse = event.change in {"opened", "changed"} and finding.severity.rank
+    return Line(event.at, "WARNING" if worse else "INFO", "herd.health", f"finding_{event.change}", known)
 
 
 def _managed(event: Managed) -> Line:

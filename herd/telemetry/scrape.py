@@ -13,6 +13,7 @@ from prometheus_client.metrics_core import Metric
 
 from herd import wire
 from herd.core.breaker import BreakerState
+from herd.health.checks import CHECKS
 from herd.telemetry.catalog import BY_NAME, LEVELS, UNKNOWN
 from herd.telemetry.labels import Names, clean
 
@@ -87,6 +88,14 @@ class SpanStats:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthView:
+    """The health score, and how many findings there are by check and severity, those that are not silenced."""
+
+    score: int
+    findings: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class ScrapeView:
     """Everything that a scrape reads, at one moment; `queue_depth` by model, `oldest_request_at` in unix seconds."""
 
@@ -97,6 +106,7 @@ class ScrapeView:
     log: LogStats = LogStats()
     spans: SpanStats = SpanStats()
     sink_failures: int = 0
+    health: HealthView | None = None
 
 
 def node_view(
@@ -167,6 +177,10 @@ OF_ROUTER: Mapping[str, Callable[[ScrapeView], Iterable[Row]]] = {
     "herd_log_lines_total": lambda view: [((level,), view.log.lines.get(level, 0)) for level in LEVELS],
     "herd_log_dropped_total": lambda view: [((), view.log.dropped)],
     "herd_sink_failures_total": lambda view: [((), view.sink_failures)],
+    "herd_health_score": lambda view: [((), view.health.score)] if view.health else [],
+    "herd_health_findings": lambda view: [] if view.health is None else [
+        ((check.check_id, severity.value), view.health.findings.get((check.check_id, severity.value), 0))
+        for check in CHECKS for severity in check.severities],
 }  # fmt: skip
 
 

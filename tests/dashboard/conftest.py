@@ -92,7 +92,7 @@ def visit(browser: Browser):
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
         visits.append(Visit(page, fleet.url, []))
-        _watch(visits[-1], (*expected, *absent(fleet)))
+        _watch(visits[-1], expected)
         return visits[-1]
 
     yield begin
@@ -100,12 +100,6 @@ def visit(browser: Browser):
     for each in visits:
         each.page.context.close()
     assert problems == []
-
-
-def absent(fleet) -> list[str]:
-    """The questions of the page that this router does not answer: the page says so, and the browser's console too."""
-    paths = [f"/dashboard/api/{name}" for name in ("health", "recommendations")]
-    return [path for path in paths if httpx.get(fleet.url + path).status_code == 404]
 
 
 def _watch(visit: Visit, expected: tuple[str, ...]) -> None:

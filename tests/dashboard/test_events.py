@@ -6,7 +6,8 @@ from contextlib import ExitStack, contextmanager
 import httpx
 import pytest
 
-from herd.core.events import FleetChanged, NodeSampled
+from herd.core.events import FindingChanged, FleetChanged, NodeSampled
+from herd.core.finding import Episode, Finding, Severity
 from herd.sim import SimConfig
 from herd.telemetry.feed import Feed, Listener
 from tests.e2e.conftest import started
@@ -128,6 +129,18 @@ def test_nothing_is_made_for_nobody_and_what_no_page_wants_is_not_told():
     assert listener.taken() == b""
     feed.take(changed(7))
     assert b'"number":7' in listener.taken()
+
+
+def test_a_finding_is_told_when_it_begins_and_not_each_time_it_is_seen_again():
+    """The page reads the findings anew when there is something new to read."""
+    feed = Feed()
+    listener = feed.join()
+    found = Finding("node_offline", Severity.CRITICAL, "one is offline", "", "", node_id="one")
+    for change in ("opened", "seen"):
+        feed.take(FindingChanged(1.0, change, Episode("e1", found, 1.0, 1.0)))
+    frames = listener.taken().decode()
+    assert frames.count("event: finding") == 1
+    assert '"change":"opened","check_id":"node_offline","severity":"critical"' in frames
 
 
 def test_a_listener_that_left_gets_nothing_more_and_its_place_is_free():

@@ -157,6 +157,32 @@ def test_a_wrong_value_is_answered_with_the_reason_and_changes_nothing(visit, bu
     assert page.get_by_role("spinbutton", name="port").count() == 0  # does not change at run time
 
 
+def test_a_finding_is_acknowledged_with_a_note_then_silenced_and_told_of_again(visit, busy):
+    """What one person knows of, the next one must not find out again."""
+    found = busy.router.get("/dashboard/api/health")["recommendations"][0]
+    tab = visit(busy)
+    page = tab.go("#/health")
+    card = page.get_by_role("article", name=found["title"]).first
+    card.get_by_role("button", name="Acknowledge").click()
+    page.get_by_role("dialog").get_by_role("textbox").fill("known <b>since</b> noon")
+    page.get_by_role("dialog").get_by_role("button", name="Acknowledge").click()
+    expect(page.get_by_role("region", name="Acknowledged")).to_contain_text("known <b>since</b> noon")
+    card.get_by_role("button", name="Silence").click()
+    page.get_by_role("dialog").get_by_label("For").select_option("a day")
+    page.get_by_role("dialog").get_by_role("button", name="Silence").click()
+    expect(card).to_contain_text("Silenced until")
+    stored = finding(busy, found["id"])
+    assert stored["acknowledged"]["note"] == "known <b>since</b> noon"
+    assert stored["silenced_until"] > stored["last_seen"] + 80_000
+    card.get_by_role("button", name="End the silence").click()
+    expect(card.get_by_role("button", name="Silence", exact=True)).to_be_visible()
+    assert finding(busy, found["id"])["silenced_until"] is None
+
+
+def finding(fleet, number):
+    return next(each for each in fleet.router.get("/dashboard/api/health")["recommendations"] if each["id"] == number)
+
+
 def test_a_request_that_ends_appears_by_itself(visit, busy):
     """The page is left open on a screen."""
     tab = visit(busy)

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import shutil
+import threading
 
 import pytest
 
@@ -78,5 +79,12 @@ def observed(tmp_path_factory):
             fleet.nodes.script(node, Fault(FaultKind.HTTP_500), Fault(FaultKind.CUT), Fault(FaultKind.BUSY_503))
         fleet.send(a_mixed_morning(seed))
         fleet.prometheus.scraped()
+    # One request runs on while the panels are looked at, so that those about running requests have one.
+    fleet.nodes.script("gpu-box", Fault(FaultKind.HANG_BEFORE_HEADERS, model="gemma3:4b"))
+    running = threading.Thread(target=fleet.send, args=([ask("/api/chat", model="gemma3:4b", messages=HELLO)],))
+    running.start()
+    until(lambda: fleet.prometheus.query("sum(herd_requests_in_flight) > 0"), "a running request")
     yield fleet
+    fleet.nodes.clear()
+    running.join(20)
     fleet.stop()

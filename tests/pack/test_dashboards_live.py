@@ -20,6 +20,8 @@ def finite(samples):
 @pytest.mark.parametrize(("name", "title", "expr"), QUERIES, ids=[f"{name}: {title}" for name, title, _ in QUERIES])
 def test_every_target_of_every_panel_has_data(observed, name, title, expr):
     """Dashboards rot from the day on which they are shipped, unless this is asked at every change."""
+    if title != "Alerts":  # the one panel that is rightly empty: nothing has fired yet
+        expr = expr.removesuffix(" or vector(0)")
     found = observed.prometheus.query(filled_in(expr, WINDOW))
     assert finite(found), f"dashboard {name}, panel {title!r} has no data: {expr}"
 

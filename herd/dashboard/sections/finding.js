@@ -1,44 +1,34 @@
-// One finding of a health check: what was seen, what to do, where to read on.
+// One finding of a health check: what was seen, what to do, where to read on, and what an operator said of it.
 
 import { el } from "../dom.js";
 import { chip, model, node, prose } from "../parts.js";
-import { ago } from "../when.js";
+import { ago, when } from "../when.js";
 import { SEVERITY } from "../words.js";
+import { actions } from "./finding_actions.js";
 
-export const keyOf = (found) => [found.check_id, found.node_id ?? "", found.model ?? ""].join("|");
-
-export function finding(found, actions = null) {
+export function finding(found, context) {
   const { text, tone } = SEVERITY[found.severity] ?? { text: found.severity, tone: "plain" };
   return el(
     "article",
-    { class: `card finding ${tone}`, data: { key: `finding-${keyOf(found)}` } },
+    { class: `card finding ${tone}`, data: { key: `finding-${found.id ?? found.title}` }, "aria-label": found.title },
     el("header", {}, el("h3", {}, found.title), chip(text, tone)),
     el("p", {}, prose(found.description)),
-    found.fix && el("p", {}, el("b", {}, "What to do: "), prose(found.fix)),
-    el("p", { class: "muted about" }, about(found)),
-    actions && el("footer", {}, actions),
+    el("p", {}, el("b", {}, "What to do: "), prose(found.fix)),
+    found.acknowledged && el("p", {}, el("b", {}, "Acknowledged "), when(found.acknowledged.at), note(found)),
+    found.silenced_until && el("p", {}, el("b", {}, "Silenced until "), when(found.silenced_until)),
+    el("p", { class: "muted" }, about(found)),
+    el("footer", {}, actions(found, context)),
   );
 }
+
+const note = (found) => (found.acknowledged.note ? `: ${found.acknowledged.note}` : null);
 
 function about(found) {
   const parts = [
     found.node_id && node(found.node_id),
     found.model && model(found.model),
-    known(found.first_seen) && ["first seen ", ago(found.first_seen)],
-    known(found.last_seen) && ["last seen ", ago(found.last_seen)],
-    runbook(found.runbook),
-    el("code", {}, found.check_id),
+    ["first seen ", ago(found.first_seen)],
+    found.runbook && ["runbook: ", el("code", {}, found.runbook)],
   ].filter(Boolean);
   return parts.flatMap((part, index) => (index ? [" · ", part] : [part]));
-}
-
-const known = (value) => typeof value === "number";
-
-/** A runbook is a page that the router serves, one elsewhere that a person may open, or a place in the repository. */
-function runbook(place) {
-  if (!place) return null;
-  if (/^(https?:\/\/|\/)/.test(place)) {
-    return el("a", { href: place, target: "_blank", rel: "noopener noreferrer" }, "Runbook");
-  }
-  return ["runbook ", el("code", {}, place)];
 }

@@ -158,5 +158,5 @@ export const fleet = {
   letter: "f",
   load,
   view,
-  live: () => ({ on: ["fleet", "request"], least_ms: 1000, every_ms: 5000 }),
+  live: () => ({ on: ["fleet", "request", "finding"], least_ms: 1000, every_ms: 5000 }),
 };

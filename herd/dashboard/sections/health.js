@@ -1,83 +1,79 @@
-// The findings, worst first, with what to do about each; then every check, the passing too.
+// The findings, worst first, with what to do about each; then every check, the passing too, and what is over.
 
 import { get } from "../api.js";
 import { el } from "../dom.js";
-import { many } from "../format.js";
-import { chip, figure, heading, part } from "../parts.js";
+import { many, span } from "../format.js";
+import { chip, figure, heading, part, prose } from "../parts.js";
+import { link } from "../route.js";
 import { table } from "../tables.js";
-import { ago } from "../when.js";
 import { isQuiet } from "../verdict.js";
+import { ago, when } from "../when.js";
 import { SEVERITY } from "../words.js";
 import { finding } from "./finding.js";
 
-const ORDER = { critical: 0, warning: 1, info: 2 };
+const PAST = 30;
+const TONES = { critical: "bad", warning: "warn", info: "good" };
+const CHECK = {
+  pass: () => chip("passes", "good"),
+  fail: ({ severity }) => chip(SEVERITY[severity]?.text ?? "fails", SEVERITY[severity]?.tone ?? "warn"),
+  silenced: () => chip("silenced"),
+  unknown: () => chip("unknown", "warn", "The store cannot be read."),
+};
 
-const load = (_route, signal) => get("/dashboard/api/health", {}, signal);
+async function load(_route, signal) {
+  const [health, past] = await Promise.all([
+    get("/dashboard/api/health", {}, signal),
+    get("/dashboard/api/health/findings", { state: "resolved", limit: PAST }, signal),
+  ]);
+  return { health, past: past.findings };
+}
 
-function view(health, _route, context) {
-  const found = [...health.recommendations].sort((left, right) => ORDER[left.severity] - ORDER[right.severity]);
+function view({ health, past }, _route, context) {
+  const found = health.recommendations;
   const open = found.filter((each) => !isQuiet(each));
-  const of = (severity) => found.filter((each) => each.severity === severity).length;
+  const quiet = found.filter(isQuiet);
+  const cards = (findings) =>
+    el(
+      "div",
+      { class: "findings" },
+      findings.map((each) => finding(each, context)),
+    );
   return [
     heading("Health"),
     el(
       "section",
-      { class: `verdict ${tone(open)}`, "aria-label": "Score" },
+      { class: `verdict ${TONES[open[0]?.severity] ?? "good"}`, "aria-label": "Is the fleet well?" },
       el(
         "p",
         { class: "verdict-line", role: "status" },
         el("span", { class: "mark", "aria-hidden": "true" }),
         sentence(open, found),
       ),
-      el(
-        "div",
-        { class: "figures" },
-        figure(
-          String(health.health_score),
-          "of 100",
-          null,
-          health.health_score >= 90 ? "good" : health.health_score >= 60 ? "warn" : "bad",
-          "100, less 20 for each critical finding and 10 for each warning",
-        ),
-        figure(String(of("critical")), "critical", null, of("critical") ? "bad" : ""),
-        figure(String(of("warning")), of("warning") === 1 ? "warning" : "warnings", null, of("warning") ? "warn" : ""),
-        figure(String(of("info")), "to know"),
-        figure(ago(unix(health.checked_at)), "checked"),
-      ),
+      el("div", { class: "figures" }, figures(health, found)),
     ),
-    open.length > 0 &&
-      part(
-        "Findings",
-        el(
-          "div",
-          { class: "findings" },
-          open.map((each) => finding(each)),
-        ),
-      ),
-    found.length > open.length &&
-      part(
-        "Acknowledged or silenced",
-        el(
-          "div",
-          { class: "findings" },
-          found.filter(isQuiet).map((each) => finding(each)),
-        ),
-      ),
+    open.length > 0 && part("Findings", cards(open)),
+    quiet.length > 0 && part("Acknowledged or silenced", cards(quiet)),
     part("Checks", checks(health.checks)),
+    past.length > 0 && part("Over", history(past)),
   ];
 }
 
-export const unix = (moment) => (typeof moment === "string" ? Date.parse(moment) / 1000 : moment);
-
-function tone(open) {
-  const worst = Math.min(...open.map((each) => ORDER[each.severity]), 2);
-  return ["bad", "warn", "good"][worst];
+function figures({ health_score: score, checked_at: at }, found) {
+  const of = (severity) => found.filter((each) => each.severity === severity).length;
+  const title = "100, less 20 for each critical finding and 10 for each warning that is not silenced";
+  return [
+    figure(String(score), "of 100", null, score >= 90 ? "good" : score >= 60 ? "warn" : "bad", title),
+    figure(String(of("critical")), "critical", null, of("critical") ? "bad" : ""),
+    figure(String(of("warning")), of("warning") === 1 ? "warning" : "warnings", null, of("warning") ? "warn" : ""),
+    figure(String(of("info")), "to know"),
+    figure(ago(at), "checked"),
+  ];
 }
 
 function sentence(open, found) {
   const serious = open.filter((each) => each.severity !== "info").length;
   if (serious) return `${many(serious, "finding needs", "findings need")} a look.`;
-  return found.length ? "Nothing needs a look; there is something to know." : "Every check passes.";
+  return found.length ? "Nothing needs a look now." : "Every check passes.";
 }
 
 function checks(rows) {
@@ -86,19 +82,31 @@ function checks(rows) {
     rows,
     key: (row) => `check-${row.check_id}`,
     columns: [
-      {
-        head: "Check",
-        first: true,
-        cell: (row) => el("span", { title: row.check_id }, row.title ?? row.check_id.replaceAll("_", " ")),
-      },
-      {
-        head: "Now",
-        cell: (row) =>
-          /^(pass|ok)/.test(row.status)
-            ? chip("passes", "good")
-            : chip(SEVERITY[row.severity]?.text ?? row.status, SEVERITY[row.severity]?.tone ?? "plain"),
-      },
-      { head: "Asks", wide: true, cell: (row) => row.finds ?? row.description ?? "" },
+      { head: "Check", first: true, cell: (row) => el("code", {}, row.check_id) },
+      { head: "Now", class: "beside", cell: (row) => (CHECK[row.status] ?? (() => row.status))(row) },
+      { head: "Finds", wide: true, cell: (row) => prose(row.finds) },
+      { head: "Thresholds", wide: true, cell: thresholds },
+    ],
+  });
+}
+
+function thresholds(row) {
+  return Object.entries(row.thresholds ?? {}).map(([name, value]) =>
+    el("div", { class: "threshold" }, el("a", { href: link("settings", { q: name }) }, name), ` ${value}`),
+  );
+}
+
+function history(past) {
+  return table({
+    caption: "Findings that are over, the latest first",
+    rows: past,
+    key: (row) => `past-${row.id}`,
+    columns: [
+      { head: "Finding", first: true, cell: (row) => row.title },
+      { head: "Severity", class: "beside", cell: (row) => chip(row.severity, SEVERITY[row.severity]?.tone) },
+      { head: "Began", cell: (row) => when(row.first_seen) },
+      { head: "Lasted", number: true, cell: (row) => span(row.last_seen - row.first_seen) },
+      { head: "Note", wide: true, cell: (row) => row.acknowledged?.note ?? "" },
     ],
   });
 }
@@ -109,5 +117,5 @@ export const health = {
   letter: "h",
   load,
   view,
-  live: () => ({ on: ["fleet"], least_ms: 2000, every_ms: 10_000 }),
+  live: () => ({ on: ["fleet", "finding"], least_ms: 2000, every_ms: 10_000 }),
 };

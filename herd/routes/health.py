@@ -1,0 +1,172 @@
+"""Health's surface: score, findings with what to do, every check, the history, and what an operator says of them."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from herd.core.finding import Episode
+from herd.health.amounts import share
+from herd.health.checks import BY_ID, CHECKS, Check
+from herd.health.report import HealthReport
+from herd.health.watch import HealthWatch, Picture
+from herd.routes.tables import AsciiJSON
+from herd.store.queries import StoreUnreadable
+
+router = APIRouter(prefix="/dashboard/api/health")
+Document = dict[str, Any]
+LONGEST_NOTE: Final = 1000
+MOST_HOURS: Final = 24.0 * 365
+
+
+@router.get("")
+async def health(request: Request) -> Response:
+    """How well the fleet is: vitals, a score from 0 to 100, findings the worst first, and every check."""
+    picture = await _watch(request).look()
+    report = picture.report
+    return AsciiJSON({
+        "vitals": vitals(picture),
+        "health_score": picture.score,
+        "recommendations": [told(episode, report.at) for episode in picture.episodes],
+        "checks": [_check(check, picture) for check in CHECKS],
+        "checked_at": report.at,
+    })  # fmt: skip
+
+
+@router.get("/findings")
+async def findings(
+    request: Request,
+    state: Literal["open", "resolved", "all"] = "open",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> Response:
+    """Findings from when each was first seen until it was over, the latest first."""
+    watch = _watch(request)
+    try:
+        found = await watch.past(state, limit)
+    except StoreUnreadable as error:
+        return AsciiJSON({"error": str(error)}, 503)
+    at = watch.picture.report.at if watch.picture else 0.0
+    return AsciiJSON({"findings": [told(episode, at) for episode in found]})
+
+
+@router.post("/findings/{finding_id}/acknowledge")
+async def acknowledge(request: Request, finding_id: str) -> Response:
+    """Say that a finding is known: `{"note": "…"}`. It still costs its points."""
+    note = _field(await request.body(), "note", "")
+    if not isinstance(note, str) or len(note) > LONGEST_NOTE:
+        return _wrong("note", f"a text of at most {LONGEST_NOTE} characters")
+    return _said(request, finding_id, lambda watch: watch.acknowledge(finding_id, note))
+
+
+@router.post("/findings/{finding_id}/silence")
+async def silence(request: Request, finding_id: str) -> Response:
+    """Hear nothing of a finding for some hours: `{"hours": 8}`; 0 ends that. It costs no points meanwhile."""
+    hours = _field(await request.body(), "hours", None)
+    if not isinstance(hours, int | float) or isinstance(hours, bool) or not 0 <= hours <= MOST_HOURS:
+        return _wrong("hours", f"a number from 0 to {MOST_HOURS:.0f}")
+    return _said(request, finding_id, lambda watch: watch.silence(finding_id, float(hours)))
+
+
+def vitals(picture: Picture) -> Document:
+    """The few numbers that stand beside the score; counts of requests are those of 24 hours."""
+    report = picture.report
+    here = [node for node in report.nodes if node.here]
+    return {
+        "nodes_total": len(report.nodes),
+        "nodes_online": len(here),
+        "nodes_degraded": sum(node.status == "degraded" for node in here),
+        "models_loaded": sum(len(node.loaded) for node in here),
+        "requests_active": sum(node.in_flight for node in here),
+        "requests_waiting": report.waiting,
+        "store_up": report.telemetry.store_up and report.telemetry.readable,
+        **_day(report),
+        "findings": Counter(finding.severity.value for finding in picture.heard),
+        "silenced": len(picture.episodes) - len(picture.heard),
+    }
+
+
+def _day(report: HealthReport) -> Document:
+    if report.history is None:
+        return {"requests_24h": None, "by_status_24h": {}, "retries_per_request": None, "fallback_pct": None}
+    served = report.history.served
+    by_status: Counter[str] = Counter()
+    for each in served:
+        by_status[each.status] += each.requests
+    total = by_status.total()
+    return {
+        "requests_24h": total,
+        "by_status_24h": by_status,
+        "retries_per_request": round(share(sum(each.retries for each in served), total), 4),
+        "fallback_pct": round(100 * share(sum(each.requests for each in report.history.fallbacks), total), 2),
+    }
+
+
+def told(episode: Episode, at: float) -> Document:
+    """A finding as a document; `silenced_until` only while it is."""
+    finding = episode.finding
+    return {
+        "id": episode.id or None,
+        "check_id": finding.check_id,
+        "severity": finding.severity.value,
+        "title": finding.title,
+        "description": finding.description,
+        "fix": finding.fix,
+        "runbook": BY_ID[finding.check_id].runbook if finding.check_id in BY_ID else None,
+        "node_id": finding.node_id,
+        "model": finding.model,
+        "data": dict(finding.data),
+        "first_seen": episode.first_seen,
+        "last_seen": episode.last_seen,
+        "resolved_at": episode.resolved_at,
+        "acknowledged": episode.acknowledged_at and {"at": episode.acknowledged_at, "note": episode.note},
+        "silenced_until": episode.silenced_until if episode.silenced(at) else None,
+    }
+
+
+def _check(check: Check, picture: Picture) -> Document:
+    """`pass`, `fail`, `silenced`, or `unknown` where the store would know and cannot be read."""
+    mine = [episode for episode in picture.episodes if episode.finding.check_id == check.check_id]
+    heard = [finding for finding in picture.heard if finding.check_id == check.check_id]
+    unknown = check.history and picture.report.history is None
+    status = "fail" if heard else "silenced" if mine else "unknown" if unknown else "pass"
+    return {
+        "check_id": check.check_id,
+        "status": status,
+        "severity": max((finding.severity for finding in heard), key=lambda found: found.rank, default=None),
+        "findings": len(mine),
+        "finds": check.finds,
+        "thresholds": {name: picture.report.threshold(name) for name in check.thresholds},
+        "runbook": check.runbook,
+    }
+
+
+def _watch(request: Request) -> HealthWatch:
+    watch: HealthWatch = request.app.state.health
+    return watch
+
+
+def _said(request: Request, finding_id: str, say: Callable[[HealthWatch], Episode]) -> Response:
+    watch = _watch(request)
+    try:
+        episode = say(watch)
+    except KeyError:
+        text = f"there is no open finding {finding_id!r}; `herd health` lists them with their ids"
+        return AsciiJSON({"error": text}, 404)
+    return AsciiJSON(told(episode, episode.last_seen))
+
+
+def _field(body: bytes, name: str, otherwise: object) -> Any:
+    """A field of the body, whose Content-Type does not matter; None where the body is no object."""
+    try:
+        found = json.loads(body or b"{}")
+    except (ValueError, RecursionError):
+        return None
+    return found.get(name, otherwise) if isinstance(found, dict) else None
+
+
+def _wrong(field: str, wanted: str) -> Response:
+    text = f"{field} is {wanted}"
+    return AsciiJSON({"error": text, "fields": [{"field": field, "message": text}]}, 422)
