@@ -315,7 +315,8 @@ def test_every_field_is_declared_and_every_declaration_is_true(sink):
     assert of_finished == {"received_at"}
     assert {name for _, name in seen} <= declared
     never = declared - columns - {name for _, name in seen} - {*heads, "exception", "stack", "count", "…"}
-    assert never == {entry.name for entry in LOG_FIELDS if "finding" in entry.where} - {name for _, name in seen}
+    of_findings = {entry.name for entry in LOG_FIELDS if "finding" in entry.where}  # told by health, not here
+    assert never - of_findings == set()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
