@@ -152,6 +152,12 @@ class Upstream4xx(AttemptError):
     status, error_type = 400, "upstream_4xx"
 
 
+class NodeCannot(AttemptError):
+    """The node's engine does not do what is asked (embeddings, pictures), whatever the client changes about it."""
+
+    status, error_type, retryable = 501, "upstream_4xx", True
+
+
 class NodeLacksModel(AttemptError):
     """The node no longer has the model that its last heartbeat named."""
 

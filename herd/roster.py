@@ -79,6 +79,14 @@ class Roster:
         """Whether any node, silent ones included, holds a model."""
         return any(entry.node.holds(model) for entry in self._entries.values())
 
+    def spelled(self, model: str) -> str:
+        """The fleet's spelling of a model's name, whose case engines do not mind; an unknown name in canonical form."""
+        name = wire.canonical_name(model)
+        if self.knows(name):
+            return name
+        there = (known for models in self.models().values() for known in sorted(models))
+        return next((known for known in there if known.lower() == name.lower()), name)
+
     def models(self) -> Mapping[str, frozenset[str]]:
         """The models of each node, on disk or in memory."""
         return {name: frozenset({*entry.node.models, *entry.node.loaded}) for name, entry in self._entries.items()}

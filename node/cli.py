@@ -83,7 +83,7 @@ def _engine_options(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         type=_number(int, 1, 1024),
         help="requests it works on at once, where that cannot be found out: Ollama's process is asked for "
-        "OLLAMA_NUM_PARALLEL, llama.cpp for its slots (default: 4)",
+        "OLLAMA_NUM_PARALLEL, llama.cpp for its slots (default: 4; 1 where Ollama was told nothing)",
     )
     group.add_argument(
         "--advertise-url",

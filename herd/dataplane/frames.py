@@ -55,7 +55,9 @@ def read_openai(document: Document) -> Frame:
     if document.get("error"):
         return Frame(error=_error_text(document["error"]))
     choices = [choice for choice in document.get("choices") or () if isinstance(choice, dict)]
-    usage = _openai_usage(_object(document.get("usage")))
+    usage = _openai_usage(_object(document.get("usage"))) or _timings(_object(document.get("timings")))
+    if choices and not any(usage.values()):  # Ollama puts zeros into every chunk; what is meant comes last
+        usage = {}
     reasons = [reason for choice in choices if (reason := _text(choice.get("finish_reason")))]
     spoken = any(_says(choice, SPOKEN) for choice in choices)
     return Frame(
@@ -96,19 +98,22 @@ def read_messages(document: Document) -> Frame:
         return Frame(
             content=bool(document.get("content")),
             spoken=any(_object(part).get("type") != "thinking" for part in document.get("content") or ()),
-            end=True,
+            end=bool(document.get("stop_reason")),
             finish_reason=_text(document.get("stop_reason")),
             usage=_anthropic_usage(_object(document.get("usage"))),
         )
     delta, block = _object(document.get("delta")), _object(document.get("content_block"))
-    holder = _object(document.get("message")) if kind == "message_start" else document
+    usage = _anthropic_usage(_object(document.get("usage")))
+    if kind == "message_start":
+        usage = _anthropic_usage(_object(_object(document.get("message")).get("usage")))
+        usage.pop("completion_tokens", None)  # a placeholder: the count comes with message_delta, or never
     texts = ("text", "thinking", "partial_json")
     return Frame(
         content=block.get("type") == "tool_use" or any(delta.get(key) or block.get(key) for key in texts),
         spoken=block.get("type") == "tool_use" or bool(delta.get("text") or delta.get("partial_json")),
         end=kind == "message_stop",
         finish_reason=_text(delta.get("stop_reason")),
-        usage=_anthropic_usage(_object(holder.get("usage"))),
+        usage=usage,
     )
 
 
@@ -167,7 +172,22 @@ def _anthropic_usage(usage: Document) -> dict[str, int | float]:
     if not usage:
         return {}
     names = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
-    return _numbers(usage, {**names, "cached_tokens": "cache_read_input_tokens"})
+    found = _numbers(usage, {**names, "cached_tokens": "cache_read_input_tokens"})
+    if "prompt_tokens" in found:  # this dialect counts what was cached, or came into the cache, apart
+        cached = _numbers(usage, {name: f"cache_{name}_input_tokens" for name in ("read", "creation")})
+        found["prompt_tokens"] += sum(cached.values())
+    return found
+
+
+def _timings(timings: Document) -> dict[str, int | float]:
+    """What llama.cpp says of itself at the end of an answer, asked or not; durations there are milliseconds."""
+    found = _numbers(
+        timings, {"prompt_tokens": "prompt_n", "completion_tokens": "predicted_n", "cached_tokens": "cache_n"}
+    )
+    if "prompt_tokens" in found:
+        found["prompt_tokens"] += found.get("cached_tokens", 0)
+    times = _numbers(timings, {"prompt_eval_s": "prompt_ms", "eval_s": "predicted_ms"})
+    return {**found, **{name: value / 1000 for name, value in times.items()}}
 
 
 def _numbers(document: Document, names: Mapping[str, str]) -> dict[str, int | float]:

@@ -22,7 +22,6 @@ from herd.dataplane.parse import read_document
 from herd.dataplane.serve import CLIENT_CLOSED, DataPlane, request_id_for
 from herd.dataplane.upstream import CLIENT_ERRORS, as_attempt_error, request_headers, response_headers
 from herd.telemetry.trace_ids import new_span_id, traceparent, traceresponse
-from herd.wire import canonical_name
 
 CHANGES_MODELS = frozenset({"/api/pull", "/api/create", "/api/copy", "/api/delete"})
 LISTING_TIMEOUT_S = 2.0
@@ -77,11 +76,13 @@ class Errand:
             sends = self._client.method == "POST"
             return await self._relay(self._choose(), self._client.chunks() if sends else None)
         body = await self._client.body(self._plane.settings.count("body_limit_mb") * 2**20)
-        named = next((value for key in MODEL_FIELDS if (value := read_document(body).get(key))), None)
+        document = read_document(body)
+        named = next((value for key in MODEL_FIELDS if (value := document.get(key))), None)
         if not isinstance(named, str):
             raise errors.BadRequest("model is required")
-        self.model = canonical_name(named)
-        node = self._choose(named)
+        self.model = self._plane.roster.spelled(named)
+        source = document.get("from")
+        node = self._choose(named, self._plane.roster.spelled(source) if isinstance(source, str) else None)
         async with self._client.watched():
             return await self._relay(node, body)
 
@@ -91,10 +92,10 @@ class Errand:
         ids = [(b"x-request-id", self._request_id.encode()), (b"traceresponse", traceresponse(self._ids).encode())]
         return ids + node
 
-    def _choose(self, as_asked: str = "") -> Node:
+    def _choose(self, as_asked: str = "", source: str | None = None) -> Node:
         fleet = self._plane.roster.fleet(Clock().now())
         wanted = parse_qs(self._client.query.decode("latin-1")).get("node_id", [None])[0]
-        node = _named(fleet, wanted, self._endpoint) if wanted else place(fleet, self._endpoint, self.model)
+        node = _named(fleet, wanted, self._endpoint) if wanted else place(fleet, self._endpoint, self.model, source)
         if node is None and self.model and not self._plane.roster.knows(self.model):
             raise errors.ModelMissing(f"model '{as_asked}' not found")
         if node is None:

@@ -4,7 +4,7 @@ Pure. It reads model, stream, tags, options and sizes; what a user wrote goes no
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -33,8 +33,17 @@ class Parsed:
     dropped_tags: int = 0
 
 
-def parse(endpoint: Endpoint, body: bytes, headers: Mapping[str, str], client: str) -> Parsed:
-    """Read a request; `client` is who takes turns if it carries no tag. Raises BadRequest saying what is wrong."""
+def parse(
+    endpoint: Endpoint,
+    body: bytes,
+    headers: Mapping[str, str],
+    client: str,
+    spelled: Callable[[str], str] = canonical_name,
+) -> Parsed:
+    """Read a request. Raises BadRequest saying what is wrong.
+
+    `client` is who takes turns if it carries no tag; `spelled` gives the name under which the fleet knows a model.
+    """
     document = read_document(body)
     model = _model(document)
     fallbacks = _strings(document, "fallback_models")
@@ -51,9 +60,9 @@ def parse(endpoint: Endpoint, body: bytes, headers: Mapping[str, str], client: s
     request = Request(
         endpoint=endpoint.path,
         dialect=endpoint.dialect,
-        model=canonical_name(model),
+        model=spelled(model),
         stream=(endpoint.streams_unasked if stream is None else stream) and endpoint.shape is not Shape.EMBEDDING,
-        fallback_models=tuple(canonical_name(name) for name in fallbacks if name),
+        fallback_models=tuple(spelled(name) for name in fallbacks if name),
         tags=tags,
         prompt_tokens=sum(map(len, texts)) // BYTES_PER_TOKEN + images * IMAGE_TOKENS,
         max_tokens=_max_tokens(document, options),

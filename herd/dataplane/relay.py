@@ -87,7 +87,7 @@ class Relay:
         async with asyncio.timeout(self._limits.stall_s):
             body, _ = await read_limited(response, ERROR_BODY_LIMIT)
         error = status_error(response.status, told_in(body))
-        if isinstance(error, errors.Upstream4xx):
+        if isinstance(error, errors.Upstream4xx | errors.NodeCannot):
             error.answer = errors.NodeAnswer(response.status, response_headers(response), body)
         raise error
 
@@ -135,10 +135,12 @@ class Relay:
     async def _relay_whole(self, response: aiohttp.ClientResponse) -> None:
         async with asyncio.timeout_at(self._began + self._limits.total_s):
             body, complete = await read_limited(response, WHOLE_LIMIT)
-        self._life.content()
         tap = WholeTap(self._life.endpoint.shape)
         if complete:
             tap.read(body)
+        if not tap.only_loaded:
+            self._life.content()
+        if complete:
             self._life.usage, self._life.spoken = tap.usage(), tap.spoken
             if tap.malformed:
                 raise errors.BadResponse(tap.malformed, response.status)

@@ -14,6 +14,7 @@ from herd.dataplane.frames import READERS, Frame
 LINE_LIMIT = 8 * 1024 * 1024
 WHOLE_LIMIT = 8 * 1024 * 1024
 EMBEDDING_TAIL = 4096  # an embedding's usage stands behind its vectors, so its end is all that is read of a large one
+ALWAYS_WHOLE = frozenset({Shape.EMBEDDING, Shape.RESPONSES})
 LATE_USAGE = re.compile(rb'"(prompt_eval_count|prompt_tokens|load_duration)"\s*:\s*(\d{1,18})')
 
 
@@ -120,6 +121,7 @@ class WholeTap:
         self.malformed: str | None = None
         self.ended = True
         self.spoken = False
+        self.only_loaded = False
         self._finish_reason: str | None = None
         self._usage: dict[str, int | float] = {}
 
@@ -137,9 +139,10 @@ class WholeTap:
             return
         frame = READERS[self.shape](document)
         self.error = frame.error
-        # Ollama stops a model that repeats itself, and then answers `"done": false` or no finish_reason under 200.
-        self.ended = frame.end or frame.finish_reason is not None or self.shape not in {Shape.OLLAMA, Shape.OPENAI}
+        # Ollama stops a model that repeats itself, and then answers `"done": false` or no reason to end under 200.
+        self.ended = frame.end or frame.finish_reason is not None or self.shape in ALWAYS_WHOLE
         self.spoken = frame.spoken
+        self.only_loaded = frame.finish_reason in {"load", "unload"}
         self._finish_reason = frame.finish_reason
         self._usage = dict(frame.usage)
 
@@ -164,14 +167,15 @@ def _usage(found: dict[str, int | float], finish_reason: str | None, frames: int
 
     prompt, completion = count("prompt_tokens"), count("completion_tokens")
     reported = prompt is not None or completion is not None
-    if not reported and frames:
+    counted = completion is None and frames > 0
+    if counted:
         completion = frames
     return Usage(
         prompt_tokens=prompt,
         completion_tokens=completion,
         cached_tokens=count("cached_tokens"),
         reasoning_tokens=count("reasoning_tokens"),
-        source="reported" if reported else "counted" if frames else "missing",
+        source="counted" if counted else "reported" if reported else "missing",
         finish_reason=finish_reason,
         load_s=found.get("load_s"),
         prompt_eval_s=found.get("prompt_eval_s"),

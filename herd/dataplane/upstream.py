@@ -20,6 +20,12 @@ NOT_FORWARDED = HOP_BY_HOP | {"host", "content-length", "accept-encoding", "auth
                               "x-conversation-id"}  # fmt: skip
 NOT_RETURNED = HOP_BY_HOP | {"content-length", "date", "server", "set-cookie", "access-control-allow-origin"}
 ERROR_BODY_LIMIT = 64 * 1024
+# What engines call a failure of their own, with 500, and is none: one client would close a node to all others.
+CLIENTS_MISTAKES = (
+    "must be of type", "invalid format:", "unqualified name",  # Ollama
+    "json.exception.", "Failed to parse messages", "' is required", "is too large to process",  # llama.cpp
+)  # fmt: skip
+CANNOT = ("missing data required for image input", "image input is not supported")
 
 Body = bytes | AsyncIterable[bytes] | None
 
@@ -121,6 +127,10 @@ def status_error(status: int, message: str) -> errors.AttemptError:
         return errors.NodeLacksModel(message, status)
     if status in {429, 503}:
         return errors.UpstreamBusy(message, status)
+    if status == 501 or (status == 500 and any(words in message for words in CANNOT)):
+        return errors.NodeCannot(message, status)
+    if status == 500 and any(words in message for words in CLIENTS_MISTAKES):
+        return errors.Upstream4xx(message, status)
     if status >= 500:
         return errors.Upstream5xx(message, status)
     return errors.Upstream4xx(message, status)

@@ -52,7 +52,7 @@ async def models(request: Request) -> Document:
 @router.get("/v1/models/{name:path}")
 async def model(request: Request, name: str) -> Response:
     """One model as OpenAI describes it."""
-    wanted = wire.canonical_name(name)
+    wanted = request.app.state.roster.spelled(name)
     found = next((entry for entry in _openai_models(request) if wire.canonical_name(entry["id"]) == wanted), None)
     if found is None:
         error = error_document(Dialect.OPENAI, 404, f"model '{name}' not found", "model_missing")

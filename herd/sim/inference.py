@@ -27,6 +27,8 @@ NO_MODEL = {
 NOT_FOUND = {"chat": "model '{}' not found", "generate": "model '{}' not found"}
 FRAME_FAULTS = (FaultKind.HANG_MID_STREAM, FaultKind.MALFORMED_JSON, FaultKind.ERROR_LINE)
 COUNTS = re.compile(rb',"(prompt_eval_count|eval_count)":\d+|,"usage":\{[^{}]*\}')
+# Families whose every model could see: without its projector one refuses a picture. Others look away.
+NEEDS_PROJECTOR = frozenset({"gemma3", "llama4", "mllama", "mistral3", "qwen25vl", "qwen3vl"})
 NO_PROJECTOR = "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"
 PING_S = 30.0  # how long llama.cpp lets a stream be silent
 NOT_FOUND_OTHERS = "model {} not found, try pulling it first"
@@ -192,7 +194,7 @@ class Inference:
         if ask.schema and not (ask.schema == '"json"' or ask.schema.startswith("{")):
             expected = 'expected "json" or a valid JSON Schema object'
             raise Refusal(500, f"invalid format: {json.dumps(ask.schema)}; {expected}", Stage.RUNNER)
-        if ask.images and not loaded.model.can("vision"):
+        if ask.images and loaded.model.family in NEEDS_PROJECTOR and not loaded.model.can("vision"):
             raise Refusal(500, "this model is missing data required for image input", Stage.RUNNER)
         if ask.prompt_tokens > loaded.context and not ask.truncate:
             raise Refusal(400, "the input length exceeds the context length", Stage.RUNNER)

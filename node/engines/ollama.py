@@ -12,6 +12,7 @@ from .ollama_process import NOTHING_KNOWN, server_environment
 from .parse import LOADED_AT_MOST, MODELS_AT_MOST, listed, moment, positive, rows, table, whole
 
 DEFAULT_SLOTS = 4
+UNSAID_SLOTS = 1  # what an Ollama takes that was told nothing of parallel requests (0.17.4 does)
 ENVIRONMENT_EVERY_S = 60.0  # a server restarted with other settings is noticed after this long, or when it was away
 SHOWS_PER_SNAPSHOT = 8  # /api/show reads the model's file, so a large library is learnt over several snapshots
 SHOWS_AT_ONCE = 2
@@ -54,6 +55,7 @@ class OllamaProbe:
         error: str | None = None,
         loaded: list[wire.LoadedModel] | None = None,
     ) -> wire.Engine:
+        unsaid = UNSAID_SLOTS if self._environment.is_read else DEFAULT_SLOTS
         return wire.Engine(
             kind="ollama",
             url=self.url,
@@ -61,7 +63,7 @@ class OllamaProbe:
             version=version[:64] if isinstance(version, str) else None,
             error=error,
             endpoints=list(wire.OLLAMA_ENDPOINTS),
-            slots=self._environment.slots or self._slots or DEFAULT_SLOTS,
+            slots=self._environment.slots or self._slots or unsaid,
             models=self._models,
             loaded=loaded or [],
         )

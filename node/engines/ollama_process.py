@@ -21,10 +21,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ServerEnvironment:
-    """What matters of the server's environment; None where it is not set or may not be read."""
+    """What matters of the server's environment; None where it is not set, or `is_read` is false: it may not be read."""
 
     slots: int | None = None
     models_folder: Path | None = None
+    is_read: bool = False
 
 
 NOTHING_KNOWN = ServerEnvironment()
@@ -36,7 +37,7 @@ def server_environment(url: str) -> ServerEnvironment:
         return NOTHING_KNOWN
     for environment in _environments():
         if _listens_at(environment, port_of(url)):
-            return ServerEnvironment(_slots(environment), _folder(environment))
+            return ServerEnvironment(_slots(environment), _folder(environment), is_read=True)
     return NOTHING_KNOWN
 
 

@@ -163,7 +163,7 @@ def test_a_line_over_the_cap_is_passed_on_and_not_kept():
         (Shape.OLLAMA, {"message": {"content": "Hi"}, "done": True, "prompt_eval_count": 3, "eval_count": 4}, (3, 4)),
         (Shape.OPENAI, {"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}], "usage": NAMED}, (3, 4)),
         (Shape.RESPONSES, {"status": "completed", "output": [], "error": None, "usage": COUNTED}, (3, 4)),
-        (Shape.MESSAGES, {"type": "message", "content": [], "usage": COUNTED}, (3, 4)),
+        (Shape.MESSAGES, {"type": "message", "content": [], "stop_reason": "end_turn", "usage": COUNTED}, (3, 4)),
         (Shape.EMBEDDING, {"embeddings": [[0.1]], "prompt_eval_count": 3}, (3, None)),
         (Shape.EMBEDDING, {"data": [{"embedding": [0.1]}], "usage": {"prompt_tokens": 3}}, (3, None)),
     ],

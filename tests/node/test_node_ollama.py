@@ -148,6 +148,14 @@ async def test_an_environment_that_says_nothing_leaves_it_to_the_option(ollama, 
     await probe.close()
 
 
+async def test_a_server_that_was_told_nothing_of_parallel_requests_has_one_slot(ollama, serve):
+    """Four requests sent to its one slot would wait where no other node can take them."""
+    await serve(OLLAMA_HOST=f"127.0.0.1:{ollama.port}")
+    probe = OllamaProbe(ollama.url)
+    assert (await probe.snapshot()).slots == 1
+    await probe.close()
+
+
 async def test_another_servers_environment_is_not_taken(ollama, serve):
     """Two Ollamas may run on one machine with different settings."""
     await serve(OLLAMA_HOST="127.0.0.1:1", OLLAMA_NUM_PARALLEL="7")

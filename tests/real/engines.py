@@ -11,7 +11,7 @@ import psutil
 
 from tests.harness import free_port, until
 
-ENGINES = Path(os.environ.get("HERD_ENGINES") or Path(__file__).parents[2] / ".engines")
+ENGINES = Path(os.environ.get("REAL_ENGINES") or Path(__file__).parents[2] / ".engines")
 TINY = ENGINES / "models" / "tiny.gguf"
 # What the machine's user has set for an Ollama or a herd of his own must not reach these.
 CLEAN = {key: value for key, value in os.environ.items() if not key.startswith(("OLLAMA_", "HERD_", "LLAMA_", "OTEL_"))}

@@ -68,7 +68,6 @@ def test_a_llamacpp_server_that_is_still_loading_is_not_offered_work(fleet, slow
     assert fleet.node("late")["status"] == "offline"
 
 
-@pytest.mark.xfail(reason="the agent takes an Ollama without OLLAMA_NUM_PARALLEL for one with 4 slots", strict=True)
 def test_an_ollama_that_was_told_nothing_of_parallel_requests_has_one_slot(fleet, tmp_path):
     """Four requests sent to one slot wait where no other node can take them."""
     server, agent = Ollama(tmp_path / "plain"), Agent(tmp_path / "agent", "plain")

@@ -12,6 +12,7 @@ from tests.harness import until
 
 pytestmark = pytest.mark.real
 BRIEF = {"temperature": 0, "num_predict": 8}
+BRIEFLY = {"max_tokens": 8, "extra_body": {"temperature": 0}}  # else an answer may end before its first word
 ENGINES = ["solo", "cpp"]
 
 
@@ -114,15 +115,16 @@ def test_openais_client_chats_completes_and_responds_whole_and_streamed(compatib
     once = {"model": model, "prompt": "Once", "max_tokens": 8, "temperature": 0}
     streamed = compatible.completions.create(**once, stream=True)
     assert compatible.completions.create(**once).choices[0].text == "".join(part.choices[0].text for part in streamed)
-    events = list(compatible.responses.create(model=model, input="Once", max_output_tokens=8, stream=True))
+    respond = {"model": model, "input": "Once", "max_output_tokens": 8, "temperature": 0}
+    events = list(compatible.responses.create(**respond, stream=True))
     assert (events[0].type, events[-1].type) == ("response.created", "response.completed")
-    assert compatible.responses.create(model=model, input="Once", max_output_tokens=8).output_text
+    assert compatible.responses.create(**respond).output_text
 
 
 @pytest.mark.parametrize("model", ENGINES)
 def test_openais_client_sees_usage_in_a_stream_only_if_it_asked(compatible, model):
     """Herd asks the engine for it on its own account; the extra chunk is not the client's business."""
-    ask = {"model": model, "messages": PROMPT, "max_tokens": 8, "stream": True}
+    ask = {"model": model, "messages": PROMPT, "max_tokens": 8, "temperature": 0, "stream": True}
     assert all(chunk.choices and chunk.usage is None for chunk in compatible.chat.completions.create(**ask))
     asked = list(compatible.chat.completions.create(**ask, stream_options={"include_usage": True}))
     assert asked[-1].usage.completion_tokens == 8
@@ -144,7 +146,7 @@ def test_openais_client_is_refused_a_picture_as_the_engine_refuses_it(compatible
     """llama.cpp says what it lacks; Ollama takes the picture and ignores it."""
     url = "data:image/png;base64," + base64.b64encode(PIXEL).decode()
     parts = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": url}}]
-    ask = {"messages": [{"role": "user", "content": parts}], "max_tokens": 8}
+    ask = {"messages": [{"role": "user", "content": parts}], "max_tokens": 8, "temperature": 0}
     assert compatible.chat.completions.create(model="solo", **ask).choices[0].message.content
     with pytest.raises(openai.InternalServerError, match="image input is not supported"):
         compatible.chat.completions.create(model="cpp", **ask)
@@ -177,7 +179,7 @@ async def test_openais_asynchronous_client_works_as_well(fleet):
 def test_anthropics_client_answers_whole_and_streamed(fleet, model):
     """Coding assistants speak this dialect, and both engines understand it."""
     with anthropic.Anthropic(base_url=fleet.url, api_key="any", max_retries=0) as client:
-        ask = {"model": model, "max_tokens": 8, "messages": PROMPT, "extra_body": {"temperature": 0}}
+        ask = {"model": model, "messages": PROMPT, **BRIEFLY}
         whole = client.messages.create(**ask)
         with client.messages.stream(**ask) as stream:
             text = "".join(stream.text_stream)
@@ -192,5 +194,5 @@ async def test_anthropics_asynchronous_client_works_as_well(fleet):
     """Applications are asynchronous."""
     async with anthropic.AsyncAnthropic(base_url=fleet.url, api_key="any", max_retries=0) as client:
         for model in ENGINES:
-            async with client.messages.stream(model=model, max_tokens=8, messages=PROMPT) as stream:
+            async with client.messages.stream(**BRIEFLY, model=model, messages=PROMPT) as stream:
                 assert "".join([text async for text in stream.text_stream])

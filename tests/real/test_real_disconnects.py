@@ -5,6 +5,7 @@ import socket
 import threading
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
+from uuid import uuid4
 
 import pytest
 
@@ -28,8 +29,8 @@ class Leaver:
 
     def __init__(self, url, path, model, body):
         self.connection = HTTPConnection(url.removeprefix("http://"), timeout=60)
-        self.seen, self.id = b"", None
-        self.connection.request("POST", path, json.dumps({"model": model, **body}))
+        self.seen, self.id = b"", uuid4().hex
+        self.connection.request("POST", path, json.dumps({"model": model, **body}), {"X-Request-Id": self.id})
         self.socket = self.connection.sock
         self.thread = threading.Thread(target=self._listen, daemon=True)
         self.thread.start()
@@ -37,7 +38,6 @@ class Leaver:
     def _listen(self):
         with suppress(HTTPException, OSError):  # it leaves in the middle of something
             answer = self.connection.getresponse()
-            self.id = answer.headers["x-request-id"]
             while chunk := answer.read1():
                 self.seen += chunk
 
@@ -63,14 +63,6 @@ def client(fleet):
     until(fleet.at_rest, "nothing is in flight")
 
 
-def rows_since(fleet, last):
-    return fleet.router.rows("id > ?", last)
-
-
-def last_row(fleet):
-    return max((row["id"] for row in fleet.router.rows()), default=0)
-
-
 @pytest.mark.parametrize("path", [path for path in ENDLESS if path.startswith("/v1/")])
 def test_a_client_that_leaves_in_mid_stream_stops_llamacpp(fleet, client, path):
     """Its slot would otherwise work to the end of an answer that nobody reads."""
@@ -87,7 +79,6 @@ def test_a_client_that_leaves_in_mid_stream_stops_llamacpp(fleet, client, path):
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_leaves_before_the_first_token_stops_llamacpp(fleet, client, stream):
     """A long prompt, or an answer that is not streamed: nothing came yet, and impatient clients leave just then."""
-    last = last_row(fleet)
     reader = client("/v1/chat/completions", "slowcpp", messages=LONG if stream else TALK, stream=stream)
     until(fleet.llamas["slowcpp"].working, "the engine works")
     reader.leave()
@@ -95,7 +86,7 @@ def test_a_client_that_leaves_before_the_first_token_stops_llamacpp(fleet, clien
     # Not by /slots: every answer there puts off the moment at which the server looks whether its client is still there.
     until(fleet.llamas["slowcpp"].is_idle, "the engine has stopped")
     assert fleet.llamas["slowcpp"].working() == 0
-    row = until(lambda: rows_since(fleet, last), "a row")[0]
+    row = fleet.router.row(reader.id)
     assert (row["status"], row["time_to_first_token_ms"]) == ("client_disconnected", None)
 
 
@@ -113,7 +104,6 @@ def test_clients_that_leave_in_mid_stream_free_both_slots_of_ollama(fleet, clien
 
 def test_a_client_that_leaves_while_it_waits_never_reaches_the_engine(fleet, client):
     """Two have the slots of llama.cpp, the third waits at the router; its leaving must not cost a slot."""
-    last = last_row(fleet)
     readers = [client("/v1/completions", "slowcpp") for _ in range(3)]
     until(lambda: sum(bool(reader.seen) for reader in readers) == 2, "two answers have begun")
     until(lambda: fleet.router.get("/fleet/status")["queues"], "one waits")
@@ -122,7 +112,7 @@ def test_a_client_that_leaves_while_it_waits_never_reaches_the_engine(fleet, cli
     assert fleet.llamas["slowcpp"].working() == 2
     for reader in readers:
         reader.leave()
-    rows = until(lambda: len(found := rows_since(fleet, last)) == 3 and found, "three rows")
+    rows = [fleet.router.row(reader.id) for reader in readers]
     assert {row["status"] for row in rows} == {"client_disconnected"}
     assert sorted((row["queue_ms"] or 0) > 0 for row in rows) == [False, False, True]
     until(lambda: fleet.llamas["slowcpp"].working() == 0, "the engine has stopped")

@@ -189,6 +189,7 @@ def test_an_engine_that_comes_back_is_used_again(whole):
     start_llama(whole)
     until(lambda: whose("engine_back", whole)[back:] == ["cpp"], "its return is known")
     answer = post(whole.url, "/v1/completions", "oncpp", prompt="Once", max_tokens=2)
+    assert answer.status_code == 200, answer.text
     assert answer.json()["usage"]["completion_tokens"] == 2
 
 

@@ -5,7 +5,8 @@ import asyncio
 import ollama
 import pytest
 
-from tests.sim.conftest import ASK_WEATHER, HELLO, PIXEL, WEATHER
+from herd.sim import SimModel
+from tests.sim.conftest import ASK_WEATHER, GEMMA, HELLO, LLAMA, PIXEL, WEATHER
 
 
 @pytest.fixture
@@ -95,12 +96,17 @@ async def test_format_json_and_a_schema_give_json(client):
     assert '"ok": ' in bound.response
 
 
-async def test_images_go_to_a_vision_model_only(client):
-    """A text model says what it is missing."""
+async def test_images_are_refused_by_a_model_that_lost_its_eyes_and_ignored_by_one_without(start):
+    """A real Ollama refuses only where the model's family has eyes; a client of a text model is told nothing."""
+    blind = SimModel("gemma3:1b", family="gemma3", capabilities=("completion",))
+    node = await start(models=(GEMMA, LLAMA, blind))
+    client = ollama.AsyncClient(host=node.url)
     seen = [{"role": "user", "content": "What is this?", "images": [PIXEL]}]
     assert (await client.chat("gemma3:4b", seen)).message.content
+    assert (await client.chat("llama3.2:3b", seen)).message.content
     with pytest.raises(ollama.ResponseError, match="missing data required for image input"):
-        await client.chat("llama3.2:3b", seen)
+        await client.chat("gemma3:1b", seen)
+    await client._client.aclose()
 
 
 async def test_embeddings_are_of_unit_length_and_as_many_as_asked(client):

@@ -56,3 +56,21 @@ async def test_a_port_in_use_is_one_sentence_and_exit_1(spawn):
     assert second.returncode == 1
     assert said.decode().count("\n") == 1
     assert "--port" in said.decode()
+
+
+async def test_traffic_is_a_process_too_and_ends_when_told(http, spawn):
+    """The compose file starts clients as it starts nodes."""
+    told = await ready(await spawn("--model", "llama3.2:3b=2", "--model", "qwen3:8b=5"))
+    clients = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "herd.sim.traffic", "--url", told["url"], "--rate", "50"
+    )
+    try:
+        async with asyncio.timeout(20):
+            served = {}
+            while sum(served.values()) < 10:
+                async with http.get(f"{told['url']}/sim/state") as got:
+                    served = (await got.json())["served"]
+                await asyncio.sleep(0.05)
+    finally:
+        clients.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(clients.wait(), 20) == 0
