@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types docs real lock clean
+.PHONY: demo test lint types pack docs real lock clean
 
 demo: $(STAMP)  ## start a router with three simulated nodes and mixed traffic; Ctrl-C ends it
 	@$(BIN)/herd demo
@@ -22,14 +22,17 @@ $(STAMP): pyproject.toml requirements-dev.lock
 
 .PHONY: tools
 tools:  ## the programs that the tests call, where they are missing and may be installed
-	@missing=""; for tool in sqlite3 curl; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
-	command -v promtool >/dev/null || missing="$$missing prometheus"; \
+	@missing=""; for tool in sqlite3 curl prometheus; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	test -x /usr/bin/chromium || missing="$$missing chromium fonts-dejavu-core"; \
 	if [ -n "$$missing" ]; then \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 			apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; \
 		else echo "The tests need:$$missing"; exit 1; fi; \
 	fi
+
+pack: $(STAMP)  ## write rules and dashboards from their tables
+	$(BIN)/python -m otel.build
+	$(BIN)/python -m grafana.build
 
 docs: $(STAMP)  ## write the reference that is made from the tables
 	$(BIN)/herd docs --write docs

@@ -1,4 +1,7 @@
-"""Writes the dashboards: `python -m grafana.build` (or `make pack`); a test holds the files up to date."""
+"""Writes the dashboards and the tables about them: `python -m grafana.build` (or `make pack`).
+
+A test holds the files up to date.
+"""
 
 import json
 from collections.abc import Mapping
@@ -7,10 +10,12 @@ from typing import Any, Final
 
 from grafana import health, latency, usage
 from grafana.panels import PROMETHEUS, Row, laid_out
-from otel.alerts import RUNBOOK
+from grafana.reference import document
+from otel.alerts import RUNBOOK, alerts
 
 Json = dict[str, Any]
 HERE: Final = Path(__file__).parent
+DOCUMENT: Final = HERE.parent / "docs" / "observability.md"
 TAG: Final = "herd"
 DASHBOARDS: Final[Mapping[str, tuple[str, str, tuple[Row, ...]]]] = {
     "health": ("Herd / Health", "Is everything well, and if not, what is it?", health.ROWS),
@@ -88,10 +93,11 @@ def _restarts() -> Json:
 
 def files() -> dict[Path, str]:
     """Every generated file with its content."""
-    return {
+    found = {
         HERE / "dashboards" / f"{name}.json": json.dumps(dashboard(name), indent=2, ensure_ascii=False) + "\n"
         for name in DASHBOARDS
     }
+    return {**found, DOCUMENT: document(DOCUMENT.read_text(encoding="utf-8"), DASHBOARDS, alerts())}
 
 
 def main() -> None:

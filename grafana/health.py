@@ -64,7 +64,7 @@ FINDINGS: Final = Row("What needs a look", (
           legend=TABLE_LEGEND),
 ))  # fmt: skip
 
-NODES: Final = Row("Nodes", (
+NODES: Final = Row("The nodes", (
     Panel("Nodes", "Every node that was heard of and not forgotten. A name leads to its latencies.", "none", (
           Target(f"max by (node, version, engine, engine_version) ({of('herd_node_info', NODE)})", instant=True,
                  shape="table"),

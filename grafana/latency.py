@@ -32,7 +32,7 @@ WHOLE: Final = Row("Whole requests", (
 FIRST: Final = Row("The first token", (
     Panel("Time to first token", "Streams, from receipt to the first content, queueing and loading included.", "s",
           quantiles("herd_time_to_first_token_seconds", MODEL, exemplar=True), "ttftbudgetburn"),
-    Panel("Time to first token by model, p95", "Streams.", "s",
+    Panel("Time to first token by model, p95", "Streams, each model by itself.", "s",
           (Target(quantile(0.95, "herd_time_to_first_token_seconds", MODEL, "model"), "{{model}}"),),
           "ttftbudgetburn", legend=TABLE_LEGEND),
     Panel("Late first tokens", f"Share of streams whose first token took over {THRESHOLDS['ttft_s']:g} s. The line is "

@@ -7,7 +7,7 @@ from grafana.queries import BOTH, MODEL, NODE, RANGE, increase, of, or_zero, qua
 
 COMPLETED: Final = f'{MODEL}, status="completed"'
 
-REQUESTS: Final = Row("Requests", (
+REQUESTS: Final = Row("Requests and tokens", (
     Panel("Requests", "In the range shown.", "none",
           (Target(increase("herd_requests_total", MODEL, over=RANGE), instant=True),), "errorbudgetburn", "stat", 4, 4),
     Panel("Completed", "Share of the requests in the range shown.", "percentunit",
@@ -89,7 +89,7 @@ CAPACITY: Final = Row("Room", (
           stack=True, legend=TABLE_LEGEND),
     Panel("Accelerator memory", "Used and there, by node.", "bytes",
           (Target(total("herd_node_gpu_memory_bytes", NODE, "node, kind"), "{{node}} {{kind}}"),), "modelthrashing"),
-    Panel("Main memory available", "By node.", "bytes",
+    Panel("Main memory available", "What is left on each node, before it swaps.", "bytes",
           (Target(total("herd_node_memory_bytes", f'{NODE}, kind="available"', "node"), "{{node}}"),),
           "modelthrashing"),
     Panel("In flight by node", "Requests that each node works on.", "none",

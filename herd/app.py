@@ -21,6 +21,7 @@ from herd.dataplane.slots import Slots
 from herd.dataplane.upstream import Upstream
 from herd.health.facts import Lost
 from herd.health.watch import HealthWatch, Records
+from herd.preloads import Preloads
 from herd.roster import Roster
 from herd.routes import dashboard, dashboard_api, fleet, health, inference, merged, operations, recommendations
 from herd.routes import settings as settings_routes
@@ -38,6 +39,7 @@ from herd.telemetry.spans import SpanSink, instrument_control_plane
 from herd.upkeep import Upkeep
 
 FLUSH_S = 3.0
+STORE_OPEN_S = 2.0
 
 
 class Parts:
@@ -63,6 +65,7 @@ class Parts:
         self.reader = Reader(settings.database)
         self.health = HealthWatch(self.plane, self.reader, settings, Records(self.writer.stats, self._lost))
         self.upkeep = Upkeep(self.plane, self.reader, self.metrics, self._with_sinks)
+        self.preloads = Preloads(self.plane, self.reader)
         self.switchboard = Switchboard(settings, self.emit, self._follow)
 
     @asynccontextmanager
@@ -72,8 +75,12 @@ class Parts:
         self.writer.start()
         await self.plane.upstream.start()
         canary.start()
-        keepers = [asyncio.create_task(each.run()) for each in (self.upkeep, self.health, self.health.webhook)]
+        keepers = [
+            asyncio.create_task(each.run()) for each in (self.upkeep, self.preloads, self.health, self.health.webhook)
+        ]
         await advertisement.start()
+        # Who finds the port open finds the tables; a store that cannot be opened holds nobody up for long.
+        await asyncio.to_thread(self.writer.flush, STORE_OPEN_S)
         gc.collect()
         gc.freeze()  # what is loaded by now stays: looking through all of it again would halt every stream for 50 ms
         try:
@@ -84,6 +91,7 @@ class Parts:
                 keeper.cancel()
             await advertisement.stop()
             await canary.stop()
+            await self.plane.pulls.close()
             await self.plane.upstream.close()
             # Side by side, each within its own bound, so that a hanging collector delays no row and no line.
             sinks = (self.writer, self.spans, self.log)

@@ -76,6 +76,14 @@ def seconds(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
 
 
+def hours(text: str) -> float:
+    """An option's type: hours from 0 to a year."""
+    with suppress(ValueError):
+        if 0 <= (found := float(text)) <= 24 * 365:
+            return found
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours from 0 to {24 * 365}")
+
+
 URL = Option("--url", {"metavar": "URL", "help": "the router (default: HERD_URL, else this machine's)"})
 DATA_DIR = Option("--data-dir", {"metavar": "DIR", "help": "read the files of DIR (default: ~/.fleet-manager)"})
 JSON = Option("--json", {"action": "store_true", "help": "for programs: JSON with stable keys, no colour"})
@@ -87,6 +95,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "demo": Command("herd.commands.demo", "a router with simulated nodes and traffic, to look at everything", (
         Option("--port", {"metavar": "PORT", "type": count(1, 65535), "default": 11435, "help": "default: 11435"}),
         Option("--data-dir", {"metavar": "DIR", "help": "keep its data in DIR (default: a directory of its own)"}),
+        Option("--observe", {"action": "store_true", "help": "start Prometheus too, with herd's rules (if installed)"}),
         Option("--seconds", {"metavar": "S", "type": seconds, "help": "end after S seconds (default: Ctrl-C ends it)"}),
     )),
     "status": Command("herd.commands.status", "the fleet at a glance: nodes, memory, models, queues", (URL, JSON)),
@@ -109,6 +118,17 @@ COMMANDS: Final[Mapping[str, Command]] = {
                            "choices": ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")}),
         Option("--grep", {"metavar": "TEXT", "help": "only lines that contain TEXT, whatever its case"}),
         LIMIT, DATA_DIR, JSON,
+    )),
+    "health": Command("herd.commands.health",
+                      "what needs attention; exit status 0 nothing, 1 a warning, 2 something critical, 3 no router", (
+        Option("action", {"metavar": "ack|silence", "nargs": "?", "choices": ("ack", "silence"),
+                          "help": "say that a finding is known, or hear nothing of it for a while"}),
+        Option("finding", {"metavar": "ID", "nargs": "?", "help": "the finding's id, as `herd health` shows it"}),
+        Option("--note", {"metavar": "TEXT", "default": "", "help": "with ack: what to remember about it"}),
+        Option("--hours", {"metavar": "H", "type": hours, "default": 8.0,
+                           "help": "with silence: for so long (default: 8; 0 ends it)"}),
+        Option("--past", {"action": "store_true", "help": "the findings that are over, the latest first"}),
+        URL, JSON,
     )),
     "audit": Command("herd.commands.audit", "do database, log and metrics agree about every request?",
                      (SINCE, URL, DATA_DIR, JSON)),
@@ -158,7 +178,7 @@ def _command(arguments: argparse.Namespace) -> int:
         return _say(f"{flag} is an option of the router; those of `herd {command}` stand behind its name", 2)
     module = import_module(COMMANDS[arguments.command].module)
     if arguments.command == "demo":
-        return int(module.run_demo(arguments.port, arguments.data_dir, arguments.seconds))
+        return int(module.run_demo(arguments.port, arguments.data_dir, arguments.seconds, arguments.observe))
     return int(module.run(arguments))
 
 

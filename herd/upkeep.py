@@ -47,7 +47,7 @@ class Upkeep:
         self._changed(self._roster.forget(node_id, time.time()))
 
     def scrape_view(self) -> ScrapeView:
-        """What a scrape reads, at this moment."""
+        """What a scrape reads, at this moment; called on the event loop, whose tasks it counts."""
         in_flight, now = self._plane.slots.in_flight(), time.time()
         nodes = tuple(
             node_view(entry.heartbeat, entry.node.status != "offline", entry.node.draining, entry.last_seen,
@@ -55,7 +55,8 @@ class Upkeep:
             for name, entry in self._roster.entries.items()
         )  # fmt: skip
         oldest = min((life.received_at for life in self._plane.flights), default=None)
-        return self._extras(ScrapeView(nodes, self._plane.slots.depths(), oldest))
+        tasks = len(asyncio.all_tasks())
+        return self._extras(ScrapeView(nodes, self._plane.slots.depths(), oldest, tasks=tasks))
 
     async def run(self) -> None:
         """Tick until cancelled: every second the silent, every minute a sample, every five minutes the history."""

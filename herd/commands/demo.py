@@ -23,6 +23,8 @@ from typing import Any, Final
 import aiohttp
 
 from herd.commands import CommandError
+from herd.commands.observe import program as prometheus_program
+from herd.commands.observe import prometheus
 from herd.commands.places import data_dir as users_data_dir
 from herd.sim import Fault, FaultKind, SimConfig, SimModel, SimNode
 from herd.sim.traffic import Traffic
@@ -90,15 +92,17 @@ class RouterDied(CommandError):
     """The router's process ended although nobody asked it to."""
 
 
-def run_demo(port: int, data_dir: str | Path | None, seconds: float | None) -> int:
-    """Run until Ctrl-C, SIGTERM or `seconds` are over, then end everything; returns 0.
+def run_demo(port: int, data_dir: str | Path | None, seconds: float | None, observe: bool = False) -> int:
+    """Run until Ctrl-C, SIGTERM or `seconds` are over, then end everything; returns 0. `observe` adds Prometheus.
 
     Raises CommandError where the port or the directory cannot be had, and where the router dies.
     """
     home = Path(data_dir).expanduser() if data_dir else Path(tempfile.gettempdir()) / "herd-demo"
     _check_home(home)
     _check_port(port)
-    asyncio.run(_Demo(port, home, seconds).run())
+    if observe:
+        prometheus_program()  # a demo that cannot be what was asked for should not begin
+    asyncio.run(_Demo(port, home, seconds, observe).run())
     return 0
 
 
@@ -130,8 +134,9 @@ def _other(port: int) -> int:
 class _Demo:
     """One run of the demo."""
 
-    def __init__(self, port: int, home: Path, seconds: float | None) -> None:
+    def __init__(self, port: int, home: Path, seconds: float | None, observe: bool) -> None:
         self._home = home
+        self._observe = observe
         self._port = port
         self._seconds = seconds
         self._url = f"http://127.0.0.1:{port}"
@@ -151,13 +156,16 @@ class _Demo:
             stack.callback(watch.cancel)
             if not await self._until(self._is_ready(session), watch, READY_S, "the router is not ready"):
                 return
+            watcher = prometheus(self._home, f"127.0.0.1:{self._port}") if self._observe else None
+            seen_at = await stack.enter_async_context(watcher) if watcher else None
             for node in self._nodes:
                 await stack.enter_async_context(node)
             if not await self._until(self._are_online(session), watch, ONLINE_S, "the nodes do not come online"):
                 return
             await stack.enter_async_context(_background(self._traffic.run()))
             await stack.enter_async_context(_background(self._mishaps()))
-            print(self._block(await _status_of(session, f"{self._url}/dashboard") == 200), flush=True)
+            has_page = await _status_of(session, f"{self._url}/dashboard") == 200
+            print(self._block(has_page, seen_at), flush=True)
             await self._stay(session, watch)
             print("\nEnding: clients, nodes, router …", flush=True)
 
@@ -244,7 +252,7 @@ class _Demo:
         online = f"{fleet.get('nodes_online', '?')}/{len(self._nodes)} nodes online"
         return f"{time.strftime('%H:%M:%S')}  {counts}; {fleet.get('requests_active', '?')} under way, {online}"
 
-    def _block(self, has_page: bool) -> str:
+    def _block(self, has_page: bool, seen_at: str | None) -> str:
         url, herd = self._shown_url, _herd_command()
         look = ("page", f"{url}/dashboard") if has_page else ("fleet", f"{url}/fleet/status")
         database = shlex.quote(str(self._home / "latency.db"))
@@ -254,6 +262,7 @@ class _Demo:
             "Ctrl-C ends it.\n",
             f"  {look[0]:<9} {look[1]}",
             f"  metrics   {url}/metrics",
+            *([f"  alerts    {seen_at}/alerts (Prometheus, with herd's rules)"] if seen_at else []),
             f"  database  {self._home / 'latency.db'}",
             f"  log       {self._home / 'logs' / 'herd.jsonl'}",
             "\nTo try in a second terminal:\n",

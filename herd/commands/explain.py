@@ -12,7 +12,6 @@ from rich.console import RenderableType
 
 from herd.commands.moments import duration, milliseconds
 from herd.commands.output import cell, show, show_json, table
-from herd.commands.reasons import reason_sentence
 from herd.commands.records import first_that_knows
 from herd.core.routing import RejectionReason
 from herd.core.signals import SIGNALS
@@ -42,7 +41,7 @@ def _parts(found: Document) -> Iterator[RenderableType]:
     if decision is None:
         yield from ("", f"No decision to show: {found['decision_missing']}.")
         return
-    yield from ("", cell("Decision", "bold"), reason_sentence(found))
+    yield from ("", cell("Decision", "bold"), decision["why"])
     if decision["plan"]:
         yield from ("", table(("", "NODE", "MODEL", "LOADED", "PREDICTED\nTTFT", *POINTS), _plan(found), POINTS))
     if decision["rejected"]:

@@ -133,6 +133,11 @@ def operations_page() -> str:
     return reference.OPERATIONS.read_text(encoding="utf-8")
 
 
+def runbook_page() -> str:
+    """`docs/runbook.md`, which is written by hand."""
+    return reference.RUNBOOK.read_text(encoding="utf-8")
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = (head, ["---"] * len(head), *rows)
@@ -161,6 +166,7 @@ TOPICS: Final[Mapping[str, Topic]] = {
     topic.name: topic
     for topic in (
         Topic("operations", "the commands of every day, by task", reference.operations, operations_page),
+        Topic("runbook", "what each health check means, and what to do", reference.runbook, runbook_page),
         Topic("settings", "every option of the router, its default and meaning", reference.settings, settings_page),
         Topic("endpoints", "every path that the router serves", endpoints, endpoints_page),
         Topic("errors", "every way in which a request can fail", reference.errors, errors_page),

@@ -11,11 +11,13 @@ from typing import Any, Final
 from herd.config import TABLE
 from herd.core.signals import SIGNALS
 from herd.errors import AttemptError, HerdError
+from herd.health.checks import CHECKS
 from herd.telemetry.catalog import METRICS
 
 Entries = list[dict[str, Any]]
 TYPES: Final = {bool: "true or false", int: "whole number", float: "number", str: "text"}
 OPERATIONS: Final = Path(__file__).with_name("operations.md")
+RUNBOOK: Final = Path(__file__).with_name("runbook.md")
 BLOCK: Final = re.compile(r"(^```sh\n.*?^```$)", re.MULTILINE | re.DOTALL)
 
 
@@ -84,6 +86,22 @@ def operations() -> Entries:
         else:
             found.append({"task": heading, "command": part.removeprefix("```sh\n").removesuffix("```").rstrip()})
     return found
+
+
+def runbook() -> Entries:
+    """Every health check with its thresholds and its section of the runbook."""
+    text = RUNBOOK.read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^### (\w+)\n\n(.*?)(?=^#{2,3} |\Z)", text, re.MULTILINE | re.DOTALL))
+    return [
+        {
+            "check_id": check.check_id,
+            "finds": check.finds,
+            "severities": [severity.value for severity in check.severities],
+            "thresholds": list(check.thresholds),
+            "section": sections.get(check.check_id, "").strip(),
+        }
+        for check in CHECKS
+    ]
 
 
 def _leaves(kind: type[HerdError]) -> list[type[HerdError]]:

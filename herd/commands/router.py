@@ -1,5 +1,6 @@
 """A command's way to a running router: one question, one document, or one sentence about why there is none."""
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -24,7 +25,17 @@ def ask(url: str, path: str, expects: str, parameters: Parameters | None = None)
 
     Raises RouterAway, NotThere for a 404, CommandError for anything else that is no such document.
     """
-    response = _get(url, path, parameters)
+    return _document(_exchange("GET", url, path, parameters), url, path, expects)
+
+
+def tell(url: str, path: str, document: Mapping[str, Any], expects: str) -> dict[str, Any]:
+    """Post a document to a path of the router; returns the answer, and raises, as `ask` does."""
+    # With escapes: what was typed may be no valid text.
+    body = json.dumps(document).encode("ascii")
+    return _document(_exchange("POST", url, path, body=body), url, path, expects)
+
+
+def _document(response: httpx.Response, url: str, path: str, expects: str) -> dict[str, Any]:
     try:
         document = response.json()
     except ValueError:
@@ -40,17 +51,19 @@ def ask(url: str, path: str, expects: str, parameters: Parameters | None = None)
 
 def scrape(url: str) -> str:
     """The text at /metrics. Raises RouterAway, or CommandError where there are none."""
-    response = _get(url, "/metrics", None)
+    response = _exchange("GET", url, "/metrics")
     if response.status_code != 200:
         raise CommandError(f"{url}/metrics answered {response.status_code}; is it a herd router?")
     return response.text
 
 
-def _get(url: str, path: str, parameters: Parameters | None) -> httpx.Response:
+def _exchange(
+    method: str, url: str, path: str, parameters: Parameters | None = None, body: bytes | None = None
+) -> httpx.Response:
     given = {name: value for name, value in (parameters or {}).items() if value is not None}
     try:
         # No proxy of the environment: a router is on this machine or in this network.
-        return httpx.get(f"{url}{path}", params=given, timeout=PATIENCE_S, trust_env=False)
+        return httpx.request(method, f"{url}{path}", params=given, content=body, timeout=PATIENCE_S, trust_env=False)
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         raise CommandError(f"{url!r} is no address ({error}); --url takes one like http://box:11435") from None
     except httpx.TimeoutException:

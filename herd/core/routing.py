@@ -102,9 +102,7 @@ def decide(
     return decision
 
 
-def _decide(
-    request: Request, fleet: Fleet, policy: Policy, excluded: frozenset[str], heed_breakers: bool
-) -> Decision:
+def _decide(request: Request, fleet: Fleet, policy: Policy, excluded: frozenset[str], heed_breakers: bool) -> Decision:
     candidates: dict[str, list[Candidate]] = {}
     rejected: list[Rejection] = []
     for model in request.models:
@@ -123,9 +121,7 @@ def _decide(
     return Decision(plan, tuple(rejected), _reason(request, plan), _fallback_reason(request, plan, candidates))
 
 
-def rejection(
-    case: Case, excluded: frozenset[str] = frozenset(), heed_breakers: bool = True
-) -> RejectionReason | None:
+def rejection(case: Case, excluded: frozenset[str] = frozenset(), heed_breakers: bool = True) -> RejectionReason | None:
     """The first reason for which a node cannot answer with a model, or None."""
     node = case.node
     for applies, reason in (

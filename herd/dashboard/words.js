@@ -50,38 +50,6 @@ export const LEFT_OUT = {
   excluded: "It had failed this request already.",
 };
 
-const REASONS = {
-  model_loaded: ({ node, model }) => `${node} had ${model} in memory, and no other candidate had.`,
-  least_loaded: ({ node, model }) => `Several candidates had ${model} in memory; ${node} led them by points.`,
-  affinity: ({ node, model }) =>
-    `Several candidates had ${model} in memory; what set ${node} apart is affinity: the model suits the machine, or its cache holds the beginning of the conversation.`,
-  only_candidate: ({ node }) => `${node} was the only node that could take it.`,
-  fallback: ({ node, model, asked }) => `${model} answered on ${node} instead of ${asked}.`,
-  retry: ({ node }) => `The attempt before failed, and ${node} was the next of the plan.`,
-  cold: ({ node, model }) => `No candidate had ${model} in memory; ${node} could load it best.`,
-};
-const FALLBACKS = {
-  loaded_alternative: ({ model, asked }) =>
-    `${asked} was in no memory, and ${model}, which the client named as a fallback, was.`,
-  model_unavailable: ({ model, asked }) =>
-    `No node could serve ${asked}; ${model} is the first fallback of the client's that one could.`,
-  retry: ({ model, asked }) => `The nodes for ${asked} failed or had no slot; ${model} is what the client named next.`,
-};
-
-/** Why the node that answered was taken, from a trace with its decision. */
-export function why(trace) {
-  const names = { node: trace.node_id, model: trace.model, asked: trace.original_model };
-  const first = trace.decision?.plan[0];
-  if (!first) return "No node could take the request.";
-  if (!trace.node_id) return "The plan was made, and the request ended before a slot came free.";
-  if (trace.retry_count) return REASONS.retry(names);
-  if (trace.fallback_used) return (FALLBACKS[trace.fallback_reason] ?? REASONS.fallback)(names);
-  if (first.node_id !== trace.node_id || first.model !== trace.model) {
-    return `${first.node_id} had more points and no free slot; ${trace.node_id} was the next that had one.`;
-  }
-  return (REASONS[trace.decision.reason] ?? (() => ""))(names);
-}
-
 export const SEVERITY = {
   critical: { text: "critical", tone: "bad" },
   warning: { text: "warning", tone: "warn" },

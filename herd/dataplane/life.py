@@ -84,12 +84,12 @@ class Life:
         return attempt
 
     def waited(self, began: float) -> None:
-        """The wait for a slot that began then is over."""
+        """The wait for a slot, or for a model to be pulled, that began then is over; one may follow the other."""
         now = self.clock.now()
         if self.attempts:
             self.requeued_s += now - began
         else:
-            self.queued_at, self.admitted_at = began, now
+            self.queued_at, self.admitted_at = self.queued_at or began, now
 
     def status_of(self, error: HerdError | None, started: bool) -> Status:
         """How a request ended that ended with this error, or with none; `started`: the client has part of an answer."""

@@ -24,6 +24,7 @@ from herd.dataplane.equivalents import with_equivalents
 from herd.dataplane.flights import Flights
 from herd.dataplane.life import Life, http_status_of
 from herd.dataplane.parse import Parsed, parse
+from herd.dataplane.pulls import Pulls
 from herd.dataplane.relay import Limits, Relay
 from herd.dataplane.slots import Slots
 from herd.dataplane.upstream import Upstream, request_headers
@@ -52,6 +53,7 @@ class DataPlane:
         self.emit = emit
         self.new_ids = new_ids
         self.flights = Flights()
+        self.pulls = Pulls(settings, roster, upstream, emit)
         self.stopping = False
         self.on_change: Callable[[], None] = lambda: None
 
@@ -128,13 +130,15 @@ class DataPlane:
 
     async def _run(self, life: Life, client: Client) -> None:
         body = await client.body(self.settings.count("body_limit_mb") * 2**20)
-        parsed = parse(life.endpoint, body, client.named, client.address)
+        parsed = parse(life.endpoint, body, client.named, client.address, self.roster.spelled)
         life.request = with_equivalents(parsed.request, self.settings.text("equivalent_models"))
         life.dropped_tags = parsed.dropped_tags
         async with client.watched():
             if self.stopping:
                 raise errors.NoNode("the router is stopping", retry_after_s=STOPPING_RETRY_S)
-            if not self._decide(life).plan:
+            if not self._decide(life).plan and await self.pulls.supply(life, parsed.model_as_asked):
+                self._decide(life)
+            if not life.decision or not life.decision.plan:
                 raise refusal(life, parsed.model_as_asked)
             await self._try_nodes(life, client, parsed, body)
 
@@ -209,7 +213,8 @@ class DataPlane:
         life.context = protect(life.request, node, candidate.model, mode, life.fleet.nodes)
         payload, strip = for_node(
             body, parsed, life.endpoint, candidate.model, loaded_instead(life.context, mode),
-            self.settings.flag("usage_in_streams"),
+            # llama.cpp tells without being asked, and asked it would tell its clients less: its timings move.
+            self.settings.flag("usage_in_streams") and node.engine != "llamacpp",
         )  # fmt: skip
         if life.context:
             self.emit(ContextProtected(life.request_id, life.ids.trace_id, life.context))

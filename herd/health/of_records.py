@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from herd.core.finding import Finding, Severity
-from herd.health.amounts import many
+from herd.health.amounts import many, sentence
 from herd.health.report import HealthReport
 
 
@@ -21,7 +21,7 @@ def trace_store_failing(report: HealthReport) -> Iterator[Finding]:
         "trace_store_failing",
         Severity.WARNING if records.store_up and readable else Severity.CRITICAL,
         "The trace store loses rows" if records.store_up and readable else "The trace store fails",
-        f"{'; '.join(told)}. Requests go on; what is lost here is in the log.".replace("rows cannot", "Rows cannot", 1),
+        f"{sentence('; '.join(told))} Requests go on; what is lost here is in the log.",
         "Make room on the disk, or give the file back its owner and rights (`ls -l ~/.fleet-manager/latency.db*`). "
         "Writing begins again by itself.",
         data={"error": records.store_error, "rows_lost": records.rows_lost, "waiting": records.store_waiting},

@@ -30,7 +30,7 @@ from herd.telemetry.scrape import HealthView
 
 logger = logging.getLogger(__name__)
 EVERY_S: Final = 30.0
-FRESH_S: Final = 2.0  # a picture is given out again for so long
+FRESH_S: Final = 1.0  # a picture is given out again for so long
 STARTING_S: Final = 10.0  # how long a store may take to open before that is worth a finding
 USUAL_EVERY_S: Final = 600.0  # what is usual does not change by the minute
 RELIEF: Final = 20.0  # the store is left alone for so many times what the last question took

@@ -51,6 +51,7 @@ async def status(request: Request) -> Document:
         },
         "nodes": nodes,
         "queues": {model: {"depth": depth} for model, depth in slots.depths().items()},
+        "pulls": request.app.state.plane.pulls.view(),
         "timestamp": now,
     }
 

@@ -8,8 +8,9 @@ import math
 import struct
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 from typing import Final
 
@@ -45,12 +46,14 @@ class Distribution:
     """Numbers of one kind: how many, their sum, and how they are spread. `total_us` is in whole microseconds.
 
     Values that rows gave are kept as they are; what was stored comes as buckets. Only where there are buckets a
-    quantile is an estimate. (Neither is there before it is needed: a window has thousands of these.)
+    quantile is an estimate. (None of them is there before it is needed, and what was stored is kept packed until
+    somebody asks: a window has thousands of these.)
     """
 
     count: int = 0
     total_us: int = 0
     values: list[float] | None = None
+    packs: list[bytes] | None = None
     buckets: dict[int, int] | None = None
 
     def add(self, value: float) -> None:
@@ -67,31 +70,37 @@ class Distribution:
         self.total_us += other.total_us
         if other.values:
             self.values = [*(self.values or ()), *other.values]
+        if other.packs:
+            self.packs = self.packs or []
+            self.packs += other.packs
         if other.buckets:
             self.buckets = _sum(self.buckets, other.buckets)
 
     def settle(self) -> None:
-        """Put the values into buckets, before this is merged into many others."""
+        """Put everything into buckets, before this is merged into many others."""
         if self.values:
             self.buckets = _sum(self.buckets, Counter(map(bucket_of, self.values)))
             self.values = None
+        if self.packs:
+            self.buckets = _sum(self.buckets, _added(self.packs))
+            self.packs = None
 
     def add_stored(self, count: int, total_us: int, packed: bytes | None) -> None:
         """Take what was stored; without `packed` there is a mean, and no quantile to ask for."""
         self.count += count
         self.total_us += total_us
         if packed:
-            size = len(packed) // 6
-            numbers = struct.unpack(f"<{size}H{size}I", packed)
-            self.buckets = _sum(self.buckets, dict(zip(numbers[:size], numbers[size:], strict=True)))
+            if self.packs is None:
+                self.packs = []
+            self.packs.append(packed)
 
     def packed(self) -> bytes | None:
-        """The spread as bytes: buckets in 16 bits each, then their counts in 32; None where there is nothing."""
+        """The spread as bytes: buckets in 16 bits each, rising, then their counts in 32; None where there is nothing."""
         self.settle()
         if not self.buckets:
             return None
         found = dict(sorted(self.buckets.items()))
-        return struct.pack(f"<{len(found)}H{len(found)}I", *found, *found.values())
+        return _layout(len(found)).pack(*found, *found.values())
 
     @property
     def average(self) -> float | None:
@@ -103,16 +112,49 @@ class Distribution:
         if not self.count:
             return [None] * len(percents)
         places = [(percent * self.count + 99) // 100 for percent in percents]
-        if self.buckets is None:
+        if self.buckets is None and self.packs is None:
             exact = sorted(self.values or ())
             return [exact[place - 1] for place in places]
-        self.settle()
-        ranked = sorted(self.buckets)
-        passed = list(accumulate(map(self.buckets.__getitem__, ranked)))
+        ranked, counts = self._ranked()
+        passed = list(accumulate(counts))
         return [_VALUES[ranked[bisect_left(passed, place)]] for place in places]
 
+    def _ranked(self) -> tuple[Sequence[int], Iterable[int]]:
+        """The buckets, rising, and how many are in each."""
+        if self.packs and len(self.packs) == 1 and not self.values and not self.buckets:
+            return _unpack(self.packs[0])
+        self.settle()
+        found = dict(sorted((self.buckets or {}).items()))
+        return list(found), found.values()
 
-def _sum(counts: dict[int, int] | None, more: dict[int, int]) -> dict[int, int]:
+
+def _unpack(packed: bytes) -> tuple[Sequence[int], Sequence[int]]:
+    size = len(packed) // 6
+    numbers = _layout(size).unpack(packed)
+    return numbers[:size], numbers[size:]
+
+
+@lru_cache(maxsize=1024)
+def _layout(size: int) -> struct.Struct:
+    return struct.Struct(f"<{size}H{size}I")
+
+
+def _added(packs: Sequence[bytes]) -> dict[int, int]:
+    """The buckets of all of them; where they are many, added up in a list, which is the faster."""
+    sums: dict[int, int] = {}
+    if sum(map(len, packs)) < 6 * len(_VALUES):
+        for packed in packs:
+            for bucket, count in zip(*_unpack(packed), strict=True):
+                sums[bucket] = sums.get(bucket, 0) + count
+        return sums
+    every = [0] * len(_VALUES)
+    for packed in packs:
+        for bucket, count in zip(*_unpack(packed), strict=True):
+            every[bucket] += count
+    return {bucket: count for bucket, count in enumerate(every) if count}
+
+
+def _sum(counts: dict[int, int] | None, more: Mapping[int, int]) -> dict[int, int]:
     """Both together; the first of them may be changed."""
     if counts is None:
         return dict(more)

@@ -5,10 +5,13 @@ from bisect import bisect_left
 from collections import defaultdict
 from typing import Final
 
+from herd.store.windows import read
+
 DAY_S, WEEK_S, HOUR_S = 86_400, 7 * 86_400, 3_600
 WEEKS_BACK: Final = 4
 _MINUTE: Final = "CAST(at / 60 AS INTEGER)"
 RECENT_ROWS: Final = 2_000
+HALF_LIFE_S: Final = DAY_S  # a request of yesterday says half as much of what is wanted as one of now
 RECENT_EACH: Final = 20  # requests of one node and model that its average is made of
 
 
@@ -58,6 +61,17 @@ def recent_ttft(connection: sqlite3.Connection, now: float) -> dict[tuple[str, s
         if len(latest) < RECENT_EACH:
             latest.append(max(0.0, seconds))
     return {pair: sum(latest) / len(latest) for pair, latest in seen.items()}
+
+
+def demand(connection: sqlite3.Connection, now: float) -> dict[str, float]:
+    """By model: the requests that asked for it in the last week, each weighted by how long ago its hour was over."""
+    hours = read(connection, now - WEEK_S, ("asked", "hour"), spreads=()).groups
+    wanted: defaultdict[str, float] = defaultdict(float)
+    for (model, hour), cell in hours.items():
+        if model is not None:
+            age_s = max(0.0, now - hour - HOUR_S)
+            wanted[model] += cell.requests * 0.5 ** (age_s / HALF_LIFE_S)
+    return dict(wanted)
 
 
 def _busy(connection: sqlite3.Connection, now: float) -> dict[str, float]:

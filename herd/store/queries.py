@@ -119,6 +119,10 @@ class Reader:
         """By node and model: mean seconds to the first token of the latest streams."""
         return self._read({}, history.recent_ttft, now)
 
+    def demand(self, now: float) -> dict[str, float]:
+        """By model: how much it was asked for in the last week, recent requests counting most."""
+        return self._read({}, history.demand, now)
+
     def health(self, now: float, limits_s: Mapping[str, tuple[float, float]]) -> History:
         """What the health checks want to know of the last day; see `health_queries.history`."""
         return self._read(History(), health_queries.history, now, limits_s)

@@ -86,12 +86,18 @@ def _parts(connection: sqlite3.Connection, since: float, scope: Scope) -> tuple[
         return total, by_model, by_node
     # Within a tag, models and nodes are told apart by the same cells: they are read once.
     both = read(connection, since, ("model", "node_id"), scope)
-    parts: tuple[defaultdict[Group, Cell], ...] = tuple(defaultdict(Cell) for _ in range(3))
-    for (model, node_id), cell in both.groups.items():
-        for part, group in zip(parts, ((), (model,), (node_id,)), strict=True):
-            part[group].merge(cell)
-    total, by_model, by_node = (Cells(dict(part), both.relative_error) for part in parts)
-    return total, by_model, by_node
+    by_model = _merged(both, lambda group: group[:1])
+    by_node = _merged(both, lambda group: group[1:])
+    return _merged(by_node, lambda _: ()), by_model, by_node
+
+
+def _merged(cells: Cells, group_of: Callable[[Group], Group]) -> Cells:
+    """The cells of each larger group as one."""
+    groups: defaultdict[Group, Cell] = defaultdict(Cell)
+    for group, cell in cells.groups.items():
+        cell.settle()
+        groups[group_of(group)].merge(cell)
+    return Cells(dict(groups), cells.relative_error)
 
 
 def trends(connection: sqlite3.Connection, since: float, now: float, scope: Scope = EVERYTHING) -> Report:

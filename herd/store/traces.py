@@ -4,9 +4,10 @@ import json
 import math
 import re
 import sqlite3
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
+from herd.core.why import Outcome, why
 from herd.store.decision import StoredDecision, decode, replay
 from herd.store.rows import ATTEMPT_COLUMNS, BOOLEAN_COLUMNS, JSON_COLUMNS, TRACE_COLUMNS, tag_text
 from herd.wire import canonical_name
@@ -102,7 +103,8 @@ def one(connection: sqlite3.Connection, request_id: str) -> StoredTrace | None:
 
 
 def whole(found: StoredTrace) -> Document:
-    """One request as a document: its row, its attempts, its decision, and whether `decide` says the same today.
+    """One request as a document: its row, its attempts, its decision, `why` in a sentence, and whether `decide` says
+    the same today.
 
     Where it does not, `replayed` is what it says.
     """
@@ -110,7 +112,13 @@ def whole(found: StoredTrace) -> Document:
     stored = found.decision
     if stored is None:
         return {**told, "decision": None, "decision_missing": found.unreadable}
-    decision = {**asdict(stored.decision), "policy": asdict(stored.policy), "request": asdict(stored.request)}
+    outcome = Outcome(**{field.name: found.row[field.name] for field in fields(Outcome)})
+    decision = {
+        **asdict(stored.decision),
+        "why": why(stored.decision, outcome),
+        "policy": asdict(stored.policy),
+        "request": asdict(stored.request),
+    }
     again = replay(stored)
     if again == stored.decision:
         return {**told, "decision": {**decision, "replays": True}}

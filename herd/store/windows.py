@@ -27,6 +27,15 @@ _REQUESTS: Final = (
     "FROM rollups WHERE kind = ? AND span = ? AND tag = '' AND start >= ?"
 )
 _NEVER: Final = 2**62
+# The properties of a stored cell; what it does not have is empty there and None in a group, as in a row.
+_GROUPED: Final = {
+    "tag": "NULLIF(tag, '')",
+    "node_id": "NULLIF(node_id, '')",
+    "model": "NULLIF(model, '')",
+    "asked": "NULLIF(model, '')",
+    "day": "date(start, 'unixepoch')",
+    "hour": "start / 3600 * 3600",
+}
 _BITS: Final = {"tag": TAG, "node_id": NODE, "model": MODEL, "asked": ASKED}
 
 
@@ -106,16 +115,17 @@ def _add_stored(
     spreads: Sequence[str],
 ) -> None:
     first_hour, first_day = _next(since, HOUR_S), _next(since, DAY_S)
-    columns = ", ".join(("tag", "start", "node_id", "model", *_columns(spreads)))
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    columns = ", ".join((*(_GROUPED[name] for name in by), *_columns(spreads)))
     for span, start, end in (
         ((HOUR_S, first_hour, _NEVER),)
         if "hour" in by
         else ((HOUR_S, first_hour, first_day), (DAY_S, first_day, _NEVER))
     ):
         where, values = _where(_kind(by, scope), span, start, end, scope)
-        for tag, begun, node_id, model, *stored in connection.execute(f"SELECT {columns} FROM rollups {where}", values):
-            found = {"tag": tag, "start": begun, "node_id": node_id, "model": model}
-            groups[tuple(_told(found, name) for name in by)].add_stored(stored)
+        for found in cursor.execute(f"SELECT {columns} FROM rollups {where}", values):
+            groups[found[: len(by)]].add_stored(found[len(by) :])
 
 
 def _where(kind: int, span: int, start: int, end: int, scope: Scope) -> tuple[str, dict[str, Any]]:

@@ -237,7 +237,8 @@ class Writer:
 
     def _roll_up(self) -> None:
         """Take a step of the rollups when it is time. Rows come first: what fails here waits, and readers read rows."""
-        if time.monotonic() < self._roll_at and self._unrolled < ROLL_ROWS:
+        due = time.monotonic() >= self._roll_at or self._unrolled >= ROLL_ROWS
+        if not due or self._closing.is_set():
             return
         more = False
         try:

@@ -190,6 +190,8 @@ METRICS: Final = (
            (TAG, TOKEN_TYPE)),
     Metric("herd_event_loop_lag_seconds", "histogram", "How late a 10 ms timer of the event loop came.", (), LAGS),
     Metric("herd_event_loop_stalls_total", "counter", f"Times that it came over {STALL_S:g} s late."),
+    Metric("herd_event_loop_tasks", "gauge", "Tasks of the event loop; at rest the same as ever, or something leaks.",
+           spare=True),
     Metric("herd_trace_rows_total", "counter", "Rows handed to the trace store.", (OUTCOME,)),
     Metric("herd_trace_store_commit_seconds", "histogram", "Length of one commit.", (), COMMITS),
     Metric("herd_trace_store_bytes", "gauge", "Size of the database's files."),

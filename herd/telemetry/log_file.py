@@ -62,7 +62,13 @@ class LogFile:
             self.close()
         if self._fd is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            try:
+                _end_half_line(fd)
+            except OSError:
+                os.close(fd)
+                raise
+            self._fd = fd
         return self._fd
 
     def _moved(self, fd: int) -> bool:
@@ -71,3 +77,10 @@ class LogFile:
             return not os.path.samestat(self._path.stat(), os.fstat(fd))
         except FileNotFoundError:
             return True
+
+
+def _end_half_line(fd: int) -> None:
+    """What a kill or a power cut left of a line must not swallow the next one."""
+    size = os.fstat(fd).st_size
+    if size and os.pread(fd, 1, size - 1) != b"\n":
+        os.write(fd, b"\n")

@@ -107,6 +107,7 @@ class ScrapeView:
     spans: SpanStats = SpanStats()
     sink_failures: int = 0
     health: HealthView | None = None
+    tasks: int = 0
 
 
 def node_view(
@@ -166,6 +167,7 @@ OF_NODE: Mapping[str, Callable[[NodeView], Iterable[Row]]] = {
 OF_ROUTER: Mapping[str, Callable[[ScrapeView], Iterable[Row]]] = {
     "herd_oldest_request_timestamp_seconds": lambda view: (
         [] if view.oldest_request_at is None else [((), view.oldest_request_at)]),
+    "herd_event_loop_tasks": lambda view: [((), view.tasks)],
     "herd_trace_rows_total": lambda view: [
         (("written",), view.store.written if view.store else 0),
         (("dropped",), view.store.dropped if view.store else 0),

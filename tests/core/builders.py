@@ -22,9 +22,7 @@ def node(
         "memory_total": 64 * GIB,
         "memory_available": 40 * GIB,
         "models": {name: Model(name, int(size * GIB), 131_072) for name, size in sizes.items()},
-        "loaded": {
-            name: Loaded(name, int(sizes[name] * GIB), 0, context) for name, context in (loaded or {}).items()
-        },
+        "loaded": {name: Loaded(name, int(sizes[name] * GIB), 0, context) for name, context in (loaded or {}).items()},
     }
     return Node(node_id=node_id, **{**facts, **changes})
 

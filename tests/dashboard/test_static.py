@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from herd.core.events import FLEET_EVENTS, Status
-from herd.core.routing import Reason, RejectionReason
+from herd.core.routing import RejectionReason
 from herd.core.signals import SIGNALS
 from herd.routes.dashboard import FILES, HOME, POLICY
 from tests.harness import Router, free_port
@@ -107,7 +107,7 @@ def test_the_chart_library_comes_with_its_licence_and_version():
 
 @pytest.mark.parametrize(
     ("table", "words"),
-    [("STATUS", Status), ("LEFT_OUT", RejectionReason), ("SIGNALS", SIGNALS), ("REASONS", Reason)],
+    [("STATUS", Status), ("LEFT_OUT", RejectionReason), ("SIGNALS", SIGNALS)],
 )
 def test_every_word_of_the_router_has_its_sentence_on_the_page(table, words):
     """A new reason would be shown as a bare word that nobody understands."""

@@ -13,7 +13,7 @@ PATHS = {
     "/api/generate": lambda body: body["error"],
     "/v1/chat/completions": lambda body: (body["error"]["message"], body["error"]["type"], body["error"]["code"])[0],
     "/v1/embeddings": lambda body: body["error"]["message"],
-    "/v1/messages": lambda body: (body["type"] == "error" and body["error"]["message"]),
+    "/v1/messages": lambda body: body["type"] == "error" and body["error"]["message"],
 }
 WRONG = [
     (b"", 400, "missing request body"),

@@ -146,6 +146,7 @@ def test_anthropics_client_answers_whole_and_streamed(fleet):
 
 def test_models_can_be_pulled_copied_and_deleted_through_the_router(fleet, native):
     """An operator manages the fleet from one address."""
+
     def names():
         return [model["name"] for model in httpx.get(fleet.url + "/api/tags").json()["models"]]
 

@@ -1,22 +1,21 @@
-"""The operator's commands work as printed: each test runs the shell command itself against a running router.
-
-Two of the printed commands cannot work anywhere: the fleet one-liner lost its indentation, which is put back here, and
-a grep of several lines piped into `json.tool`, which takes one document; there the grep alone is tested.
-"""
+"""The operator's commands work as printed: each test runs the shell command itself against a running router."""
 
 import asyncio
 import json
+import re
 import subprocess
 
+import httpx
 import pytest
 
+from herd.commands.reference import operations
+from herd.health.checks import CHECKS
 from herd.sim import Fault, FaultKind
+from herd.store.rows import TRACE_COLUMNS
+from tests import printed
 from tests.e2e.conftest import MACHINES, started
 from tests.e2e.traffic import HELLO, ask, send
 from tests.harness import until
-
-DB = "~/.fleet-manager/latency.db"
-LOG = "~/.fleet-manager/logs/herd.jsonl"
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +32,7 @@ def operated(tmp_path_factory):
         for node_id in fleet.nodes.nodes:
             fleet.nodes.script(node_id, Fault(kind, times=2, after=300 if kind is FaultKind.CUT else 0))
         body = {"model": "llama3.2:3b", "messages": HELLO}
-        process = shell(fleet, f"curl -s http://localhost:11435/api/chat -d '{json.dumps(body)}'")
-        assert process.stdout
+        assert shell(fleet, f"curl -s http://localhost:11435/api/chat -d '{json.dumps(body)}'")
         fleet.nodes.clear()
     until(lambda: len(fleet.router.rows()) >= 16, "all rows are there")
     yield fleet
@@ -43,33 +41,37 @@ def operated(tmp_path_factory):
 
 
 def shell(fleet, command):
-    """Run a command as printed, at this router's port and in its home."""
+    """What a command says that is run as printed, at this router's port and in its home."""
     here = command.replace("localhost:11435", f"localhost:{fleet.router.port}")
     environment = fleet.router.environment()
-    return subprocess.run(["bash", "-c", here], env=environment, capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(
+        ["bash", "-c", here], env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
 
 
-def sql(fleet, query):
+def document(fleet, command):
+    return json.loads(shell(fleet, command))
+
+
+def columns(fleet, command):
     """The rows that `sqlite3` prints, split at its bars."""
-    printed = shell(fleet, f'sqlite3 {DB} "{query}"').stdout
-    return [line.split("|") for line in printed.splitlines()]
+    return [line.split("|") for line in shell(fleet, command).splitlines()]
+
+
+def test_health_lists_every_check_with_what_to_do(operated):
+    """The first thing that anybody runs."""
+    found = document(operated, printed.HEALTH)
+    assert {row["check_id"] for row in found["checks"]} == {check.check_id for check in CHECKS}
+    (fallback,) = (each for each in found["recommendations"] if each["check_id"] == "vram_fallback")
+    assert (fallback["severity"], bool(fallback["fix"])) == ("info", True)
+    assert 0 <= found["health_score"] <= 100
 
 
 def test_fleet_status_by_the_printed_one_liner(operated):
-    """The first thing that anybody runs."""
-    out = shell(
-        operated,
-        r'''devops_fleet_status=$(curl -s http://localhost:11435/fleet/status)
-echo "$devops_fleet_status" | python3 -c "
-import sys, json
-d = json.load(sys.stdin)
-print(f\"DevOps Fleet: {d['fleet']['nodes_online']}/{d['fleet']['nodes_total']} online, {d['fleet']['requests_active']} active requests\")
-for n in d['nodes']:
-    mem = n.get('memory', {})
-    cpu = n.get('cpu', {})
-    print(f\" {n['node_id']:20s} {n['status']:10s} CPU={cpu.get('utilization_pct',0):.0f}% MEM={mem.get('used_gb',0):.0f}/{mem.get('total_gb',0):.0f}GB pressure={mem.get('pressure','?')}\")
-"''',  # noqa: E501 - as printed
-    ).stdout
+    """Nodes and their memory in a few lines."""
+    out = shell(operated, printed.FLEET)
     assert "DevOps Fleet: 3/3 online, 0 active requests" in out
     assert "studio               online     CPU=" in out
     assert "/192GB pressure=normal" in out
@@ -77,9 +79,7 @@ for n in d['nodes']:
 
 def test_traces_have_every_field_that_the_document_names(operated):
     """Scripts read these names."""
-    out = shell(operated, 'devops_traces=$(curl -s "http://localhost:11435/dashboard/api/traces?limit=20")\n'
-                          'echo "$devops_traces" | python3 -m json.tool').stdout  # fmt: skip
-    traces = json.loads(out)["traces"]
+    traces = document(operated, printed.TRACES)["traces"]
     assert len(traces) >= 16
     names = ("request_id model original_model node_id score scores_breakdown status latency_ms time_to_first_token_ms "
              "prompt_tokens completion_tokens retry_count fallback_used tags")  # fmt: skip
@@ -89,11 +89,7 @@ def test_traces_have_every_field_that_the_document_names(operated):
 
 def test_recent_failures_with_error_details(operated):
     """The second thing that anybody runs."""
-    found = sql(
-        operated,
-        "SELECT request_id, model, node_id, error_message, latency_ms/1000.0 as secs, datetime(timestamp, 'unixepoch', "
-        "'localtime') as time FROM request_traces WHERE status='failed' ORDER BY timestamp DESC LIMIT 20",
-    )
+    found = columns(operated, printed.FAILURES)
     assert len(found) == 1
     assert found[0][1] == "llama3.2:3b"
     assert found[0][3]
@@ -101,156 +97,138 @@ def test_recent_failures_with_error_details(operated):
 
 def test_how_often_nodes_were_retried(operated):
     """Which node needs attention."""
-    found = sql(
-        operated,
-        "SELECT node_id, SUM(retry_count) as retries, COUNT(*) as total, ROUND(100.0 * SUM(CASE WHEN status='failed' "
-        "THEN 1 ELSE 0 END) / COUNT(*), 1) as fail_pct FROM request_traces GROUP BY node_id ORDER BY fail_pct DESC",
-    )
+    found = columns(operated, printed.RETRIES)
     assert sum(int(row[1]) for row in found) >= 1
     assert sum(int(row[2]) for row in found) >= 16
 
 
 def test_how_often_which_fallback_answered(operated):
     """Which models are not what was asked for."""
-    found = sql(
-        operated,
-        "SELECT original_model, model as fell_back_to, COUNT(*) as n FROM request_traces WHERE fallback_used=1 "
-        "GROUP BY original_model, model ORDER BY n DESC",
-    )
-    assert found == [["absent:1b", "llama3.2:3b", "1"]]
+    assert columns(operated, printed.FALLBACKS) == [["absent:1b", "llama3.2:3b", "1"]]
 
 
 def test_latency_percentiles_by_model(operated):
     """The query has a window function and two levels; it must run as it stands."""
-    found = sql(
-        operated,
-        """
-WITH ranked AS (
-SELECT model, latency_ms,
-PERCENT_RANK() OVER (PARTITION BY model ORDER BY latency_ms) as pct
-FROM request_traces WHERE status='completed'
-)
-SELECT model,
-ROUND(MIN(CASE WHEN pct >= 0.5 THEN latency_ms END)/1000.0, 1) as p50_s,
-ROUND(MIN(CASE WHEN pct >= 0.75 THEN latency_ms END)/1000.0, 1) as p75_s,
-ROUND(MIN(CASE WHEN pct >= 0.99 THEN latency_ms END)/1000.0, 1) as p99_s,
-COUNT(*) as n
-FROM ranked GROUP BY model HAVING n > 10 ORDER BY p75_s DESC
-""",
-    )
+    found = columns(operated, printed.PERCENTILES)
     assert [row[0] for row in found] == ["llama3.3:70b"]
     assert int(found[0][4]) >= 12
 
 
 def test_time_to_first_token_by_node_and_model(operated):
     """Cold loads show here."""
-    found = sql(
-        operated,
-        "SELECT node_id, model, ROUND(AVG(time_to_first_token_ms), 0) as avg_ttft_ms, "
-        "ROUND(MAX(time_to_first_token_ms), 0) as max_ttft_ms, COUNT(*) as n FROM request_traces "
-        "WHERE time_to_first_token_ms IS NOT NULL GROUP BY node_id, model HAVING n > 5 ORDER BY avg_ttft_ms DESC",
-    )
+    found = columns(operated, printed.FIRST_TOKEN)
     assert [row[:2] for row in found] == [["studio", "llama3.3:70b"]]
 
 
 def test_the_slowest_requests_with_what_they_were(operated):
     """Outliers, with what they were."""
-    found = sql(
-        operated,
-        "SELECT request_id, model, node_id, ROUND(latency_ms/1000.0, 1) as secs, prompt_tokens, completion_tokens, "
-        "retry_count, datetime(timestamp, 'unixepoch', 'localtime') as time FROM request_traces "
-        "WHERE status='completed' ORDER BY latency_ms DESC LIMIT 10",
-    )
+    found = columns(operated, printed.SLOWEST)
     assert len(found) == 10
     assert all(int(row[4]) > 0 and int(row[5]) > 0 for row in found)
 
 
-def test_a_request_is_tagged_by_its_body(operated):
-    """As an application that can change its body does it."""
-    out = shell(operated, '''curl -s http://localhost:11435/v1/chat/completions \\
--H "Content-Type: application/json" \\
--d '{"model":"llama3.3:70b","messages":[{"role":"user","content":"Hello"}],"metadata":{"tags":["devops-prod","devops-code-review"]}}'
-''').stdout  # noqa: E501
-    assert json.loads(out)["choices"][0]["message"]["content"]
-    until(lambda: ["devops-prod", "devops-code-review"] in tags(operated), "the tags are in its row")
-
-
-def test_a_request_is_tagged_by_its_header_with_the_content_type_of_curl(operated):
+@pytest.mark.parametrize("command", [printed.TAG_IN_BODY, printed.TAG_IN_HEADER], ids=["body", "header"])
+def test_a_request_is_tagged_by_its_body_or_its_header(operated, command):
     """`curl -d` calls its JSON a form; that must not matter."""
-    out = shell(operated, '''curl -s -H "X-Herd-Tags: devops-prod, devops-header" \\
-http://localhost:11435/v1/chat/completions \\
--d '{"model":"llama3.3:70b","messages":[{"role":"user","content":"Hello"}]}'
-''').stdout
-    assert json.loads(out)["choices"][0]["message"]["content"]
-    until(lambda: ["devops-prod", "devops-header"] in tags(operated), "the tags are in its row")
+    before = len(tagged(operated))
+    assert document(operated, command)["choices"][0]["message"]["content"]
+    until(lambda: len(tagged(operated)) == before + 1, "the tags are in its row")
 
 
-def tags(fleet):
-    return [json.loads(row["tags"]) for row in fleet.router.rows("tags IS NOT NULL")]
+def tagged(fleet):
+    rows = fleet.router.rows("tags IS NOT NULL")
+    return [row for row in rows if json.loads(row["tags"]) == ["devops-prod", "devops-code-review"]]
 
 
 def test_usage_by_application_over_http(operated):
     """Who uses the fleet."""
-    out = json.loads(shell(operated, "curl -s http://localhost:11435/dashboard/api/apps | python3 -m json.tool").stdout)
-    apps = {app["tag"]: app for app in out["data"]}
+    apps = {app["tag"]: app for app in document(operated, printed.APPS)["data"]}
     assert apps["devops-prod"]["request_count"] >= 12
     assert apps["devops-prod"]["error_rate_pct"] == 0
-    daily = shell(operated, "curl -s http://localhost:11435/dashboard/api/apps/daily | python3 -m json.tool").stdout
-    assert {"day", "tag"} <= json.loads(daily)["data"][0].keys()
+    assert {"day", "tag"} <= document(operated, printed.APPS_DAILY)["data"][0].keys()
 
 
 def test_usage_by_application_in_sql(operated):
     """Tags are a JSON array that json_each opens."""
-    found = sql(
-        operated,
-        "SELECT j.value as devops_tag, COUNT(*) as requests, SUM(COALESCE(prompt_tokens,0)) as prompt_tok, "
-        "SUM(COALESCE(completion_tokens,0)) as completion_tok, SUM(COALESCE(prompt_tokens,0)+"
-        "COALESCE(completion_tokens,0)) as total_tok FROM request_traces, json_each(tags) j WHERE tags IS NOT NULL "
-        "GROUP BY j.value ORDER BY total_tok DESC",
-    )
+    found = columns(operated, printed.TAG_TOKENS)
     assert found[0][0] == "devops-prod"
     assert int(found[0][1]) >= 12
 
 
 def test_requests_by_hour_and_by_day(operated):
     """Peak times, and growth."""
-    hours = sql(
-        operated,
-        "SELECT CAST((timestamp % 86400) / 3600 AS INTEGER) as hour_utc, COUNT(*) as requests, "
-        "ROUND(AVG(latency_ms)/1000.0, 1) as avg_secs FROM request_traces GROUP BY hour_utc ORDER BY hour_utc",
-    )
-    days = sql(
-        operated,
-        "SELECT date(timestamp, 'unixepoch') as day, COUNT(*) as requests, SUM(COALESCE(prompt_tokens,0)+"
-        "COALESCE(completion_tokens,0)) as tokens FROM request_traces GROUP BY day ORDER BY day DESC LIMIT 14",
-    )
+    hours, days = columns(operated, printed.HOURS), columns(operated, printed.DAYS)
     assert sum(int(row[1]) for row in hours) == sum(int(row[1]) for row in days) >= 16
     assert 0 <= int(hours[0][0]) < 24
 
 
+def test_recommendations_for_each_machine(operated):
+    """What fits where, and what is there already."""
+    nodes = document(operated, printed.RECOMMENDATIONS)["nodes"]
+    assert {node["node_id"] for node in nodes} == {machine.node_id for machine in MACHINES}
+    models = [model for node in nodes for model in node["recommended_models"]]
+    assert {"model", "ram_gb", "quality_score", "reason", "priority", "already_available"} <= models[0].keys()
+    assert True in {model["already_available"] for model in models}
+
+
 def test_usage_by_node_model_and_day(operated):
     """Capacity planning begins here."""
-    out = shell(operated, "curl -s http://localhost:11435/dashboard/api/usage | python3 -m json.tool").stdout
-    assert "studio" in {row["node_id"] for row in json.loads(out)["data"]}
+    assert "studio" in {row["node_id"] for row in document(operated, printed.USAGE)["data"]}
+
+
+def test_a_setting_is_changed_and_seen_and_kept(operated):
+    """`false` switches off what was on, and the file says so at the next start."""
+    shell(operated, printed.CHANGE_SETTING.replace("false", "true"))
+    assert setting(operated, "auto_pull") == (True, "run time")
+    changed = document(operated, printed.CHANGE_SETTING)["changed"]
+    assert (changed["auto_pull"]["before"], changed["auto_pull"]["value"]) == (True, False)
+    assert setting(operated, "auto_pull")[0] is False
+    assert "auto_pull = false" in (operated.router.data_dir / "config.toml").read_text()
+
+
+def setting(fleet, name):
+    rows = document(fleet, printed.SETTINGS)["settings"]
+    return next((row["value"], row["source"]) for row in rows if row["name"] == name)
 
 
 def test_recent_errors_are_found_by_grep(operated):
     """The space behind the colon is part of the contract."""
-    lines = shell(operated, f"grep '\"level\": \"ERROR\"' {LOG} | tail -10").stdout.splitlines()
+    lines = shell(operated, printed.ERRORS).splitlines()
     assert {"request_finished"} <= {json.loads(line)["event"] for line in lines}
-    one = shell(operated, f"grep '\"level\": \"ERROR\"' {LOG} | tail -1 | python3 -m json.tool").stdout
-    assert json.loads(one)["level"] == "ERROR"
+    assert document(operated, printed.ERRORS_READABLE)["level"] == "ERROR"
 
 
 def test_context_protection_is_found_by_grep(operated):
     """A num_ctx that was taken out must be told somewhere."""
-    line = json.loads(shell(operated, f'grep "Context protection" {LOG} | tail -10').stdout.splitlines()[0])
+    line = json.loads(shell(operated, printed.PROTECTIONS).splitlines()[0])
     assert line["event"].startswith("Context protection: ")
     assert line["request_id"]
 
 
 def test_stream_errors_are_found_by_grep(operated):
     """Answers that broke off in the middle."""
-    line = json.loads(shell(operated, f'grep "Stream error" {LOG} | tail -10').stdout.splitlines()[0])
+    line = json.loads(shell(operated, printed.STREAM_ERRORS).splitlines()[0])
     assert (line["level"], line["event"][:13]) == ("ERROR", "Stream error ")
     assert operated.router.row(line["request_id"])["status"] == "incomplete"
+
+
+def test_the_page_is_at_the_printed_address(operated):
+    """It is the last line of the document, and the first that most people try."""
+    answer = httpx.get(f"{operated.url}/dashboard")
+    assert (answer.status_code, answer.headers["content-type"][:9]) == (200, "text/html")
+
+
+@pytest.mark.parametrize("name", printed.ALL)
+def test_each_printed_command_has_its_own_form_in_the_projects_list(name):
+    """Who reads `herd docs operations` must not miss what the operator's document can do."""
+    wanted = asks(printed.ALL[name])
+    assert wanted
+    assert any(wanted <= asks(entry["command"]) for entry in operations()), wanted
+
+
+def asks(command):
+    """What a command is about: its paths, its columns, and the words that make it the command it is."""
+    paths = set(re.findall(r"localhost:11435(/[\w/]+)", command))
+    named = r'X-Herd-Tags|"tags"|POST|"level": "ERROR"|Context protection|Stream error|PERCENT_RANK|json_each'
+    found = set(re.findall(rf"{named}|json\.tool|sqlite3|grep", command))
+    return paths | found | (set(re.findall(r"\w+", command)) & set(TRACE_COLUMNS) if "sqlite3" in found else set())

@@ -135,6 +135,7 @@ async def test_one_trace_shows_the_decision_with_all_signals_and_rejections(get,
     ]  # fmt: skip
     assert decision["rejected"] == [{"node_id": "cyd", "model": "llama3.2:3b", "reason": "draining"}]
     assert (decision["reason"], decision["replays"]) == ("model_loaded", True)
+    assert decision["why"] == "The attempt before failed, and ada was the next of the plan."
 
 
 async def test_a_decision_that_cannot_be_replayed_is_not_said_to_replay(get, keep, database):

@@ -4,11 +4,13 @@ import asyncio
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 
 from herd.core.events import Status
+from herd.store import rollups, schema
 from herd.store.audit import CHUNK, Counts, Kept
 from herd.store.queries import Reader, StoreUnreadable
 from herd.store.traces import Page
@@ -97,6 +99,38 @@ def test_recent_service_leaves_out_loads_waits_and_failures(reader, keep):
     assert reader.recent_ttft(NOW) == {("ada", "llama3.2:3b"): pytest.approx(0.5)}
 
 
+def test_demand_is_what_was_asked_for_and_recent_requests_count_most(reader, keep):
+    """Last week's experiment must not hold the memory that today's work needs."""
+    keep(
+        *(builders.finished(at=NOW - 60, model="now:1b") for _ in range(4)),
+        *(builders.finished(at=NOW - 25 * HOUR, model="yesterday:1b") for _ in range(4)),
+        builders.finished(at=NOW - 1.01 * WEEK, model="long-ago:1b"),
+    )
+    assert reader.demand(NOW) == {"now:1b": 4.0, "yesterday:1b": pytest.approx(2.0, rel=0.05)}
+
+
+def test_demand_counts_the_model_asked_for_however_the_request_ended(reader, keep):
+    """A model that fell back, or failed, for being cold is the one that should be warm."""
+    keep(
+        builders.finished(at=NOW - 60, model="large:70b", served="small:8b"),
+        builders.failed(at=NOW - 60, model="large:70b"),
+        builders.refused(at=NOW - 60),
+    )
+    assert reader.demand(NOW) == {"large:70b": 2.0}
+
+
+def test_demand_is_the_same_from_the_rows_and_from_their_hourly_sums(reader, keep, database):
+    """A busy week is too many rows to read every two minutes."""
+    keep(*(builders.finished(at=NOW - hours * HOUR, model=f"m:{hours % 3}") for hours in range(1, 100)))
+    from_rows = reader.demand(NOW)
+    assert len(from_rows) == 3
+    with closing(schema.open_for_writing(database)) as connection:
+        while rollups.step(connection):
+            pass
+        connection.execute("DELETE FROM request_traces WHERE timestamp < ?", (NOW - 12 * HOUR,))
+    assert reader.demand(NOW) == pytest.approx(from_rows)
+
+
 def test_counts_agree_with_what_was_finished_in_the_window(reader, keep):
     """An audit sets them against log lines and metrics, which tell the end of a request."""
     keep(
@@ -147,7 +181,7 @@ def test_a_store_in_which_nothing_was_kept_answers_as_an_empty_one(reader):
     assert reader.trace("r") is None
     assert reader.apps(7) == reader.apps_daily(7) == reader.usage(7) == []
     assert (reader.counts(), list(reader.ended())) == (Counts(), [])
-    assert reader.availability(NOW) == reader.recent_ttft(NOW) == {}
+    assert reader.availability(NOW) == reader.recent_ttft(NOW) == reader.demand(NOW) == {}
     assert not reader.path.exists(), "reading must not make a database"
 
 

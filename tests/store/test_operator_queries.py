@@ -8,30 +8,20 @@ from contextlib import closing
 
 import pytest
 
+from tests.printed import (
+    DAYS,
+    FAILURES,
+    FALLBACKS,
+    FIRST_TOKEN,
+    HOURS,
+    PERCENTILES,
+    RETRIES,
+    SLOWEST,
+    TAG_TOKENS,
+)
 from tests.store import builders
 
-FAILURES = """sqlite3 ~/.fleet-manager/latency.db "SELECT request_id, model, node_id, error_message, latency_ms/1000.0 as secs, datetime(timestamp, 'unixepoch', 'localtime') as time FROM request_traces WHERE status='failed' ORDER BY timestamp DESC LIMIT 20\""""  # noqa: E501 - as printed
-RETRIES = """sqlite3 ~/.fleet-manager/latency.db "SELECT node_id, SUM(retry_count) as retries, COUNT(*) as total, ROUND(100.0 * SUM(CASE WHEN status='failed' THEN 1 ELSE 0 END) / COUNT(*), 1) as fail_pct FROM request_traces GROUP BY node_id ORDER BY fail_pct DESC\""""  # noqa: E501 - as printed
-FALLBACKS = """sqlite3 ~/.fleet-manager/latency.db "SELECT original_model, model as fell_back_to, COUNT(*) as n FROM request_traces WHERE fallback_used=1 GROUP BY original_model, model ORDER BY n DESC\""""  # noqa: E501 - as printed
-PERCENTILES = """sqlite3 ~/.fleet-manager/latency.db "
-WITH ranked AS (
-SELECT model, latency_ms,
-PERCENT_RANK() OVER (PARTITION BY model ORDER BY latency_ms) as pct
-FROM request_traces WHERE status='completed'
-)
-SELECT model,
-ROUND(MIN(CASE WHEN pct >= 0.5 THEN latency_ms END)/1000.0, 1) as p50_s,
-ROUND(MIN(CASE WHEN pct >= 0.75 THEN latency_ms END)/1000.0, 1) as p75_s,
-ROUND(MIN(CASE WHEN pct >= 0.99 THEN latency_ms END)/1000.0, 1) as p99_s,
-COUNT(*) as n
-FROM ranked GROUP BY model HAVING n > 10 ORDER BY p75_s DESC
-\""""
-TTFT = """sqlite3 ~/.fleet-manager/latency.db "SELECT node_id, model, ROUND(AVG(time_to_first_token_ms), 0) as avg_ttft_ms, ROUND(MAX(time_to_first_token_ms), 0) as max_ttft_ms, COUNT(*) as n FROM request_traces WHERE time_to_first_token_ms IS NOT NULL GROUP BY node_id, model HAVING n > 5 ORDER BY avg_ttft_ms DESC\""""  # noqa: E501 - as printed
-SLOWEST = """sqlite3 ~/.fleet-manager/latency.db "SELECT request_id, model, node_id, ROUND(latency_ms/1000.0, 1) as secs, prompt_tokens, completion_tokens, retry_count, datetime(timestamp, 'unixepoch', 'localtime') as time FROM request_traces WHERE status='completed' ORDER BY latency_ms DESC LIMIT 10\""""  # noqa: E501 - as printed
-TAGS = """sqlite3 ~/.fleet-manager/latency.db "SELECT j.value as devops_tag, COUNT(*) as requests, SUM(COALESCE(prompt_tokens,0)) as prompt_tok, SUM(COALESCE(completion_tokens,0)) as completion_tok, SUM(COALESCE(prompt_tokens,0)+COALESCE(completion_tokens,0)) as total_tok FROM request_traces, json_each(tags) j WHERE tags IS NOT NULL GROUP BY j.value ORDER BY total_tok DESC\""""  # noqa: E501 - as printed
-HOURS = """sqlite3 ~/.fleet-manager/latency.db "SELECT CAST((timestamp % 86400) / 3600 AS INTEGER) as hour_utc, COUNT(*) as requests, ROUND(AVG(latency_ms)/1000.0, 1) as avg_secs FROM request_traces GROUP BY hour_utc ORDER BY hour_utc\""""  # noqa: E501 - as printed
-DAYS = """sqlite3 ~/.fleet-manager/latency.db "SELECT date(timestamp, 'unixepoch') as day, COUNT(*) as requests, SUM(COALESCE(prompt_tokens,0)+COALESCE(completion_tokens,0)) as tokens FROM request_traces GROUP BY day ORDER BY day DESC LIMIT 14\""""  # noqa: E501 - as printed
-ALL = (FAILURES, RETRIES, FALLBACKS, PERCENTILES, TTFT, SLOWEST, TAGS, HOURS, DAYS)
+ALL = (FAILURES, RETRIES, FALLBACKS, PERCENTILES, FIRST_TOKEN, SLOWEST, TAG_TOKENS, HOURS, DAYS)
 
 pytestmark = pytest.mark.skipif(not shutil.which("sqlite3"), reason="the sqlite3 command line is not installed")
 
@@ -81,7 +71,7 @@ def test_latency_percentiles_by_model(shell):
 
 def test_time_to_first_token_by_node_and_model(shell):
     """Cold loads show here first."""
-    assert shell(TTFT) == ["ada|llama3.2:3b|500.0|500.0|12"]
+    assert shell(FIRST_TOKEN) == ["ada|llama3.2:3b|500.0|500.0|12"]
 
 
 def test_the_slowest_requests(shell):
@@ -93,7 +83,7 @@ def test_the_slowest_requests(shell):
 
 def test_tokens_by_tag(shell):
     """What each application used."""
-    assert shell(TAGS) == ["prod|13|260|520|780", "batch|1|20|40|60"]
+    assert shell(TAG_TOKENS) == ["prod|13|260|520|780", "batch|1|20|40|60"]
 
 
 def test_requests_by_hour_of_the_day(shell):

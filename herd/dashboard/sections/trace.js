@@ -7,7 +7,7 @@ import { chip, copyButton, facts, heading, model, node, note, part, tags } from 
 import { link } from "../route.js";
 import { table } from "../tables.js";
 import { exactly } from "../when.js";
-import { LEFT_OUT, SIGNALS, STATUS, why } from "../words.js";
+import { LEFT_OUT, SIGNALS, STATUS } from "../words.js";
 import { timeline } from "./timeline.js";
 
 const SETTINGS_AGE_MS = 60_000;
@@ -71,7 +71,7 @@ function decision(trace) {
   const { plan, rejected, replays } = trace.decision;
   return part(
     "Decision",
-    el("p", {}, why(trace)),
+    el("p", {}, trace.decision.why),
     plan.length > 0 && candidates(trace, plan),
     rejected.length > 0 && [
       el("h3", {}, "Left out"),

@@ -1,0 +1,31 @@
+# Router and agent in one image; the compose file says which of the two (or which simulated node) a container is.
+# syntax=docker/dockerfile:1
+
+FROM python:3.11-slim-bookworm AS build
+WORKDIR /source
+RUN python -m venv /opt/herd
+COPY pyproject.toml README.md LICENSE ./
+COPY herd ./herd
+COPY node ./node
+COPY otel ./otel
+RUN /opt/herd/bin/pip install --no-cache-dir . \
+    && /opt/herd/bin/pip uninstall --yes pip setuptools \
+    && find /opt/herd -name __pycache__ -prune -exec rm -rf {} +
+
+FROM python:3.11-slim-bookworm
+# 10001 is also who the collector and Tempo are, so that all of them can share what a volume's first user has made.
+RUN useradd --uid 10001 --user-group --create-home --home-dir /home/herd herd \
+    && install -d -o herd -g herd -m 0700 /data \
+    && install -d -o herd -g herd -m 0755 /spans
+COPY --from=build /opt/herd /opt/herd
+ENV PATH=/opt/herd/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HERD_DATA_DIR=/data
+USER 10001:10001
+VOLUME /data
+EXPOSE 11435
+# The agent and the simulated nodes have their own check, or none, in the compose file.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:11435/readyz', timeout=2)"]
+CMD ["herd"]

@@ -1,0 +1,105 @@
+"""`herd health`: what needs attention and what to do about it; its exit status is for cron and scripts."""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+from herd.commands import CommandError
+from herd.commands.moments import duration, local
+from herd.commands.output import cell, show, show_json, table
+from herd.commands.places import router_url
+from herd.commands.router import RouterAway, ask, tell
+
+Document = Mapping[str, Any]
+PATH: Final = "/dashboard/api/health"
+WARNING, CRITICAL, UNREACHABLE = 1, 2, 3
+ENDS: Final = {"critical": CRITICAL, "warning": WARNING, "info": 0}
+STYLES: Final = {"critical": "bold red", "warning": "yellow", "info": ""}
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print, or say something of a finding.
+
+    Returns 0 where all is well or only to know, 1 for a warning, 2 for something critical, 3 where no router answers.
+    Raises CommandError for an id that is not open.
+    """
+    try:
+        url = router_url(arguments.url)
+        if arguments.action is not None:
+            return _say(arguments, url)
+        return _past(arguments, url) if arguments.past else _now(arguments, url)
+    except RouterAway as error:
+        print(f"herd: {error}", file=sys.stderr)
+        return UNREACHABLE
+
+
+def _now(arguments: argparse.Namespace, url: str) -> int:
+    document = ask(url, PATH, "health_score")
+    if arguments.json:
+        show_json(document)
+    else:
+        _print(document, url)
+    heard = [entry for entry in document["recommendations"] if not entry["silenced_until"]]
+    return max((ENDS[entry["severity"]] for entry in heard), default=0)
+
+
+def _print(document: Document, url: str) -> None:
+    checks, found = document["checks"], document["recommendations"]
+    passing = sum(check["status"] == "pass" for check in checks)
+    show(f"health {document['health_score']} of 100; {passing} of {len(checks)} checks pass at {url}")
+    for entry in found:
+        show("", cell(entry["severity"].upper(), STYLES[entry["severity"]]).append_text(cell(f"  {_head(entry)}", "")))
+        show(f"  {entry['description']}", f"  {entry['fix']}")
+        show(cell(f"  since {local(entry['first_seen'])}, id {entry['id']}, {entry['check_id']}", "dim"))
+    unknown = [check["check_id"] for check in checks if check["status"] == "unknown"]
+    if unknown:
+        show("", f"Not known while the database cannot be read: {', '.join(unknown)}")
+    if found:
+        show("", "`herd docs runbook` explains them; `herd health ack ID` and `herd health silence ID` quiet them")
+
+
+def _head(entry: Document) -> str:
+    notes = [f"acknowledged: {entry['acknowledged']['note'] or 'yes'}"] if entry["acknowledged"] else []
+    notes += [f"silenced until {local(entry['silenced_until'])}"] if entry["silenced_until"] else []
+    return f"{entry['title']} ({', '.join(notes)})" if notes else str(entry["title"])
+
+
+def _past(arguments: argparse.Namespace, url: str) -> int:
+    document = ask(url, f"{PATH}/findings", "findings", {"state": "resolved"})
+    if arguments.json:
+        show_json(document)
+    elif not document["findings"]:
+        show("No finding is over yet.")
+    else:
+        show(table(("FROM", "FOR", "SEVERITY", "TITLE", "NOTE"), _rows(document["findings"])))
+    return 0
+
+
+def _rows(findings: Sequence[Document]) -> list[tuple[object, ...]]:
+    return [
+        (
+            local(entry["first_seen"]),
+            duration(entry["last_seen"] - entry["first_seen"]),
+            entry["severity"],
+            entry["title"],
+            (entry["acknowledged"] or {}).get("note"),
+        )
+        for entry in findings
+    ]
+
+
+def _say(arguments: argparse.Namespace, url: str) -> int:
+    if arguments.finding is None:
+        raise CommandError(f"which finding? `herd health {arguments.action} ID`; `herd health` shows the ids")
+    path = f"{PATH}/findings/{quote(arguments.finding, safe='')}"
+    if arguments.action == "ack":
+        told = tell(url, f"{path}/acknowledge", {"note": arguments.note}, "acknowledged")
+    else:
+        told = tell(url, f"{path}/silence", {"hours": arguments.hours}, "silenced_until")
+    if arguments.json:
+        show_json(told)
+    else:
+        show(_head(told))
+    return 0

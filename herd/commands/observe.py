@@ -1,0 +1,112 @@
+"""Prometheus beside the demo: with the pack's own rules, on loopback, its data in the demo's folder, ended by its pid.
+
+It needs `prometheus` on the PATH and nothing else; it knows nothing of the demo but a router's address and a folder.
+"""
+
+import asyncio
+import json
+import shutil
+import socket
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+
+import herd
+from herd.commands import CommandError
+
+USUAL_PORT: Final = 9090
+READY_S: Final = 20.0
+STOP_S: Final = 10.0
+POLL_S: Final = 0.1
+INTERVAL: Final = "5s"
+
+
+def rule_files() -> list[Path]:
+    """The pack's rules: in the installed package, or beside it in a working tree. CommandError where there are none."""
+    package = Path(herd.__file__).parent
+    for folder in (package / "pack" / "rules", package.parent / "otel" / "rules"):
+        if found := sorted(folder.glob("*.yml")):
+            return found
+    raise CommandError("the pack's rules are not there: install herd anew, or leave --observe out")
+
+
+def program() -> str:
+    """Where Prometheus is. CommandError with what to do where it is not."""
+    if found := shutil.which("prometheus"):
+        return found
+    raise CommandError(
+        "--observe needs `prometheus` on the PATH: apt-get install prometheus, brew install prometheus, or "
+        "https://prometheus.io/download"
+    )
+
+
+def configuration(target: str) -> str:
+    """Prometheus's configuration; JSON is YAML."""
+    return json.dumps({
+        "global": {"scrape_interval": INTERVAL, "evaluation_interval": INTERVAL},
+        "rule_files": [str(path) for path in rule_files()],
+        "scrape_configs": [{"job_name": "herd", "static_configs": [{"targets": [target]}]}],
+    }, indent=2)  # fmt: skip
+
+
+def free_port(usual: int = USUAL_PORT) -> int:
+    """Prometheus's own port, or another where that is taken."""
+    for port in (usual, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return int(probe.getsockname()[1])
+    raise CommandError("no port is free for Prometheus")
+
+
+@asynccontextmanager
+async def prometheus(home: Path, target: str) -> AsyncIterator[str]:
+    """Prometheus, scraping `target`; gives its address. CommandError where it does not start."""
+    command, folder, port = program(), home / "prometheus", free_port()
+    folder.mkdir(exist_ok=True)
+    config, said = folder / "prometheus.yml", folder / "prometheus.out"
+    config.write_text(configuration(target), encoding="utf-8")
+    with said.open("wb") as out:
+        process = await asyncio.create_subprocess_exec(
+            command, f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}", "--enable-feature=exemplar-storage", "--log.level=warn",
+            stdin=DEVNULL, stdout=out, stderr=out, start_new_session=True,
+        )  # fmt: skip
+    try:
+        await _until_ready(process, f"http://127.0.0.1:{port}", said)
+        yield f"http://localhost:{port}"
+    finally:
+        await _end(process)
+
+
+async def _until_ready(process: Process, url: str, said: Path) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(READY_S), aiohttp.ClientSession() as session:
+            while process.returncode is None:
+                with suppress(aiohttp.ClientError):
+                    async with session.get(f"{url}/-/ready") as answer:
+                        if answer.status == 200:
+                            return
+                await asyncio.sleep(POLL_S)
+    raise CommandError(f"Prometheus does not start: {_last_line(said)} (all that it said is in {said})")
+
+
+def _last_line(said: Path) -> str:
+    lines = said.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
+
+
+async def _end(process: Process) -> None:
+    with suppress(ProcessLookupError):
+        process.terminate()
+        try:
+            async with asyncio.timeout(STOP_S):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()

@@ -1,0 +1,67 @@
+"""Why the node that answered was taken, as a sentence: the one place where a decision is put into words.
+
+From the decision and from how the request ended, and nothing else; the page and `herd explain` show it as it is.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from herd.core.routing import Decision, Reason
+
+SENTENCES: Final[Mapping[Reason, str]] = {
+    Reason.MODEL_LOADED: "{node} had {model} in memory, and no other candidate had.",
+    Reason.LEAST_LOADED: "Several candidates had {model} in memory; {node} led them by points.",
+    Reason.AFFINITY: (
+        "Several candidates had {model} in memory; what set {node} apart is affinity: the model suits the machine, "
+        "or its cache holds the beginning of the conversation."
+    ),
+    Reason.ONLY_CANDIDATE: "{node} was the only node that could take it.",
+    Reason.FALLBACK: "{model} answered on {node} instead of {asked}.",
+    Reason.RETRY: "The attempt before failed, and {node} was the next of the plan.",
+    Reason.COLD: "No candidate had {model} in memory; {node} could load it best.",
+}
+FALLBACKS: Final[Mapping[str | None, str]] = {
+    "loaded_alternative": "{asked} was in no memory, and {model}, which the client named as a fallback, was.",
+    "model_unavailable": "No node could serve {asked}; {model} is the first fallback of the client's that one could.",
+    "retry": "The nodes for {asked} failed or had no slot; {model} is what the client named next.",
+}
+NOBODY: Final = "No node could take the request."
+NO_SLOT: Final = "The plan was made, and the request ended before a slot of it came free."
+SECOND: Final = "{first} had more points and no free slot; {node} was the next that had one."
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a request ended, as its row says: by which node and model, what was asked for, and what came before."""
+
+    node_id: str | None
+    model: str | None
+    original_model: str | None
+    retry_count: int = 0
+    fallback_used: bool = False
+    fallback_reason: str | None = None
+
+
+def why(decision: Decision, outcome: Outcome) -> str:
+    """The sentence; names stand in it as they are, so whoever shows it shows text."""
+    first = decision.plan[0] if decision.plan else None
+    sentence = _sentence(decision, outcome)
+    return sentence.format(
+        node=outcome.node_id, model=outcome.model, asked=outcome.original_model, first=first and first.node_id
+    )
+
+
+def _sentence(decision: Decision, outcome: Outcome) -> str:
+    if not decision.plan or decision.reason is None:
+        return NOBODY
+    if not outcome.node_id:
+        return NO_SLOT
+    if outcome.retry_count:
+        return SENTENCES[Reason.RETRY]
+    if outcome.fallback_used:
+        return FALLBACKS.get(outcome.fallback_reason, SENTENCES[Reason.FALLBACK])
+    first = decision.plan[0]
+    if (first.node_id, first.model) != (outcome.node_id, outcome.model):
+        return SECOND
+    return SENTENCES[decision.reason]

@@ -1,0 +1,113 @@
+"""`herd health`: what it shows, what it says of findings, and the exit status that scripts go by."""
+
+import json
+
+import pytest
+
+from herd.sim import SimConfig
+from tests.cli.conftest import LLAMA
+from tests.harness import Nodes, Router, free_port, until
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory):
+    """A router with one node whose illness a test chooses."""
+    router = Router(tmp_path_factory.mktemp("watched"), free_port(), HERD_HEALTH_RESOLVE_AFTER_S="0.1")
+    router.start()
+    nodes = Nodes()
+    nodes.start(SimConfig("ada", models=(LLAMA,), router_url=router.url, interval_s=0.5))
+    until(lambda: router.online() == 1, "the node is online")
+    yield router, nodes.nodes["ada"]
+    nodes.stop()
+    router.stop()
+
+
+def sick(watched, inside, wanted, **sensors):
+    """The command once it ends with the wanted status, with these sensors of the node."""
+    router, node = watched
+    node.hardware.set(**{"agent_version": None, "memory_available_gb": None, **sensors})
+    return until(lambda: _ending(inside("health", "--url", router.url), wanted), f"the exit status is {wanted}")
+
+
+def _ending(told, wanted):
+    return told if told.returncode == wanted else None
+
+
+def test_a_healthy_fleet_is_one_line_and_status_0(watched, inside):
+    """Cron sends no mail for nothing."""
+    told = sick(watched, inside, 0)
+    assert told.stdout.startswith("health 100 of 100; 23 of 23 checks pass")
+    assert told.stdout.count("\n") == 1
+
+
+def test_a_warning_is_status_1_and_says_what_to_do(watched, inside):
+    """A script can tell it from something critical."""
+    told = sick(watched, inside, 1, agent_version="0.0.1")
+    assert "WARNING  Node ada runs another version" in told.stdout
+    assert "pip install --upgrade" in told.stdout
+    assert "version_mismatch" in told.stdout
+
+
+def test_something_critical_is_status_2_and_stands_first(watched, inside):
+    """Whoever sees one line sees that one."""
+    told = sick(watched, inside, 2, agent_version="0.0.1", memory_available_gb=1)
+    assert told.stdout.index("CRITICAL") < told.stdout.index("WARNING")
+
+
+def test_no_router_is_status_3_with_one_sentence(inside):
+    """That nobody answers is worse than any finding, and another matter."""
+    told = inside("health", "--url", f"127.0.0.1:{free_port()}")
+    assert (told.returncode, told.stdout, told.stderr.count("\n")) == (3, "", 1)
+
+
+def test_json_is_the_routers_own_document_with_the_same_status(watched, inside):
+    """A program gets everything, and cron its status."""
+    sick(watched, inside, 1, agent_version="0.0.1")
+    told = inside("health", "--json", "--url", watched[0].url)
+    assert told.returncode == 1
+    assert json.loads(told.stdout).keys() == watched[0].get("/dashboard/api/health").keys()
+
+
+def test_acknowledging_keeps_the_status_and_silencing_ends_it(watched, inside):
+    """Known is not mended; silenced is not heard."""
+    sick(watched, inside, 1, agent_version="0.0.2")
+    url = ("--url", watched[0].url)
+    (entry,) = json.loads(inside("health", "--json", *url).stdout)["recommendations"]
+    told = inside("health", "ack", entry["id"], "--note", "on Monday", *url)
+    assert (told.returncode, "(acknowledged: on Monday)" in told.stdout) == (0, True)
+    assert inside("health", *url).returncode == 1
+    assert "silenced until" in inside("health", "silence", entry["id"], "--hours", "2", *url).stdout
+    assert inside("health", *url).returncode == 0
+    assert "silenced" not in inside("health", "silence", entry["id"], "--hours", "0", *url).stdout
+    assert inside("health", *url).returncode == 1
+
+
+def test_what_is_over_is_shown_as_the_past(watched, inside):
+    """Was there something last night?"""
+    sick(watched, inside, 1, agent_version="0.0.1")
+    sick(watched, inside, 0)
+    past = ("health", "--past", "--url", watched[0].url)
+    told = until(lambda: _holding(inside(*past), "runs another version"), "it is over")
+    assert told.returncode == 0
+    assert json.loads(inside(*past, "--json").stdout)["findings"][0]["resolved_at"]
+
+
+def _holding(told, words):
+    return told if words in told.stdout else None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (("ack",), 1, "which finding?"),
+        (("ack", "nope"), 1, "no open finding 'nope'"),
+        (("silence", "../nope"), 1, "Not Found"),
+        (("mute", "x"), 2, "invalid choice"),
+        (("silence", "x", "--hours", "-1"), 2, "--hours"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_sentence(watched, inside, arguments, status, says):
+    """Nothing is changed by a mistyped command."""
+    told = inside("health", *arguments, "--url", watched[0].url)
+    assert told.returncode == status
+    assert says in told.stderr

@@ -1,0 +1,57 @@
+"""The sentence that says why a node answered: one for every case, true to the row, and nowhere else written down."""
+
+from pathlib import Path
+
+import pytest
+
+from herd.core.routing import Candidate, Decision, Reason
+from herd.core.why import FALLBACKS, NO_SLOT, NOBODY, SENTENCES, Outcome, why
+from herd.telemetry.catalog import FALLBACK_REASON
+
+HERD = Path(__file__).parents[2] / "herd"
+
+
+def plan(*node_ids, reason=Reason.MODEL_LOADED):
+    return Decision(tuple(Candidate(each, "m:1b", {}, 0.0, True, 0.1) for each in node_ids), reason=reason)
+
+
+def test_every_reason_and_every_fallback_has_its_sentence():
+    """A new reason would be a page that breaks."""
+    assert set(SENTENCES) == set(Reason)
+    assert set(FALLBACKS) == set(FALLBACK_REASON.values)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "says"),
+    [
+        (Outcome("ada", "m:1b", "m:1b"), "ada had m:1b in memory, and no other candidate had."),
+        (Outcome("bob", "m:1b", "m:1b"), "ada had more points and no free slot; bob was the next that had one."),
+        (Outcome("bob", "m:1b", "m:1b", retry_count=1), "The attempt before failed, and bob was the next of the plan."),
+        (Outcome(None, None, "m:1b"), NO_SLOT),
+        (
+            Outcome("ada", "m:1b", "x:1b", fallback_used=True, fallback_reason="model_unavailable"),
+            "No node could serve x:1b; m:1b is the first fallback of the client's that one could.",
+        ),
+        (Outcome("ada", "m:1b", "x:1b", fallback_used=True), "m:1b answered on ada instead of x:1b."),
+    ],
+)
+def test_the_sentence_is_about_what_happened_not_only_about_what_was_planned(outcome, says):
+    """The first of the plan is not always the one that answered."""
+    assert why(plan("ada", "bob"), outcome) == says
+
+
+def test_a_plan_of_nobody_says_so():
+    """There is no node to speak of."""
+    assert why(Decision(), Outcome(None, None, "m:1b")) == NOBODY
+
+
+def test_a_name_with_braces_is_only_a_name():
+    """Clients choose the names of models."""
+    assert "{node} and {0}" in why(plan("ada"), Outcome("ada", "m:1b", "{node} and {0}", fallback_used=True))
+
+
+def test_no_other_file_puts_a_decision_into_words():
+    """Two lists of the same sentences would drift apart."""
+    said = [file.name for file in HERD.rglob("*.[pj][ys]") if "the next of the plan" in file.read_text(encoding="utf-8")]
+    assert said == ["why.py"]
+    assert "trace.decision.why" in (HERD / "dashboard/sections/trace.js").read_text(encoding="utf-8")

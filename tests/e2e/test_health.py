@@ -1,0 +1,329 @@
+"""Health of a real fleet in which all that can be provoked goes wrong at once, and of one in which nothing does."""
+
+import json
+import sqlite3
+import threading
+import time
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+import pytest
+
+from herd.health.checks import CHECKS
+from herd.sim import Fault, FaultKind, SimConfig, SimModel
+from herd.store.schema import LATEST
+from tests.e2e.conftest import Fleet, started
+from tests.e2e.traffic import HELLO
+from tests.harness import Nodes, Router, free_port, until
+
+NAMES = ("ok", "fail", "retry", "hang", "cut", "slow", "comes-and-goes")
+MODELS = tuple(SimModel(f"{name}:1b", size_gb=1.0, tokens_per_s=20 if name == "slow" else None) for name in NAMES)
+WIDE = SimModel("wide:1b", size_gb=1.0, loaded_context=131_072)
+QUICK = {"tokens_per_s": 3000, "load_bytes_per_s": 0, "prefill_tokens_per_s": 0, "interval_s": 0.5}
+LIMITS = {
+    "HERD_HEARTBEAT_OFFLINE_S": "2", "HERD_HEALTH_MIN_REQUESTS": "5", "HERD_HEALTH_RESOLVE_AFTER_S": "0.5",
+    "HERD_HEALTH_IDLE_H": "0", "HERD_HEALTH_RETRY_INFO": "0.01", "HERD_HEALTH_RETRY_WARNING": "0.02",
+    "HERD_HEALTH_FALLBACK_WARNING_PCT": "1", "HERD_FIRST_BYTE_TIMEOUT_S": "0.3", "HERD_LOAD_TIMEOUT_S": "0",
+    "HERD_RETRIES": "1",
+}  # fmt: skip
+
+
+def chat(fleet, model, **body):
+    body = {"model": model, "messages": HELLO, "stream": False, **body}
+    return httpx.post(f"{fleet.url}/api/chat", json=body, timeout=20)
+
+
+def leave(fleet, model):
+    """Ask for a stream and go away after its first bytes."""
+    body = {"model": model, "messages": HELLO}
+    with httpx.stream("POST", f"{fleet.url}/api/chat", json=body, timeout=20) as answer:
+        next(answer.iter_raw())
+
+
+def loaded(fleet, model):
+    return model in json.dumps(fleet.router.get("/api/ps"))
+
+
+def health(fleet):
+    return fleet.router.get("/dashboard/api/health")
+
+
+def findings(fleet, check_id):
+    return [entry for entry in health(fleet)["recommendations"] if entry["check_id"] == check_id]
+
+
+def post(fleet, path, **body):
+    return httpx.post(f"{fleet.url}/dashboard/api/{path}", json=body, timeout=10)
+
+
+def machine(name, *models, **changes):
+    return SimConfig(name, models=models or MODELS[:1], max_loaded=12, slots=4, **{**QUICK, **changes})
+
+
+@pytest.fixture(scope="module")
+def ill(tmp_path_factory):
+    """One machine that serves, three with an illness each, one that nobody asks, and a day's worth of bad requests."""
+    keen = {"preload": tuple(model.name for model in (*MODELS, WIDE))}
+    fleet = started(tmp_path_factory.mktemp("ill"), machine("well", *MODELS, WIDE, memory_gb=96, **keen), **LIMITS)
+    fleet.join(machine("idle"), machine("old", MODELS[2], preload=("retry:1b",)), machine("pressed"), machine("silent"))
+    nodes = fleet.nodes.nodes
+    _misbehave(fleet)
+    nodes["old"].hardware.set(agent_version="0.0.1", disk_free_gb=5)
+    nodes["pressed"].hardware.set(pressure="critical", memory_available_gb=1)
+    nodes["silent"].hardware.set(silent=True)
+    until(lambda: findings(fleet, "node_offline") and findings(fleet, "incomplete_streams"), "health sees it all")
+    yield fleet
+    fleet.nodes.stop()
+    fleet.router.stop()
+
+
+def _misbehave(fleet):
+    for node_id, kind, model in (("well", FaultKind.HTTP_500, "fail:1b"), ("well", FaultKind.HTTP_500, "retry:1b"),
+                                 ("well", FaultKind.HANG_BEFORE_HEADERS, "hang:1b")):  # fmt: skip
+        fleet.nodes.script(node_id, Fault(kind, times=5 if model != "retry:1b" else 1, model=model))
+    fleet.nodes.script("old", Fault(FaultKind.HTTP_500, times=1, model="retry:1b"))
+    fleet.nodes.script("well", Fault(FaultKind.CUT, after=300, model="cut:1b"))
+    for _ in range(6):
+        chat(fleet, "fail:1b")
+        chat(fleet, "hang:1b", stream=True)
+        chat(fleet, "wide:1b")
+    for body in ({}, {}, {"options": {"num_ctx": 2048}}, {"options": {"num_ctx": 65_536}}):
+        chat(fleet, "ok:1b", **body)
+    chat(fleet, "retry:1b")
+    chat(fleet, "cut:1b", stream=True)
+    chat(fleet, "absent:1b", fallback_models=["ok:1b"])
+    leave(fleet, "slow:1b")
+    for _ in range(4):
+        httpx.post(f"{fleet.url}/api/generate", json={"model": "comes-and-goes:1b", "keep_alive": 0}, timeout=10)
+        until(lambda: not loaded(fleet, "comes-and-goes:1b"), "the model is unloaded")
+        chat(fleet, "comes-and-goes:1b")
+        until(lambda: loaded(fleet, "comes-and-goes:1b"), "the model is loaded")
+
+
+@pytest.mark.parametrize(
+    ("check_id", "severity", "subject"),
+    [
+        ("node_offline", "critical", ("silent", None)),
+        ("node_degraded", "warning", ("pressed", None)),
+        ("memory_pressure", "critical", ("pressed", None)),
+        ("underutilized_node", "info", ("idle", None)),
+        ("vram_fallback", "warning", (None, None)),
+        ("version_mismatch", "warning", ("old", None)),
+        ("context_protection", "warning", (None, None)),
+        ("model_thrashing", "warning", ("well", "comes-and-goes:1b")),
+        ("request_timeouts", "warning", (None, "hang:1b")),
+        ("error_rate", "critical", (None, "fail:1b")),
+        ("kv_cache_bloat", "warning", ("well", "wide:1b")),
+        ("retry_rate", "warning", (None, None)),
+        ("client_disconnects", "warning", (None, None)),
+        ("incomplete_streams", "warning", (None, None)),
+        ("breaker_open", "warning", ("well", "fail:1b")),
+        ("context_waste", "info", ("well", "wide:1b")),
+        ("slo_burn", "critical", (None, None)),
+        ("disk_low", "critical", ("old", None)),
+    ],
+)
+def test_what_goes_wrong_in_a_real_fleet_is_found(ill, check_id, severity, subject):
+    """From a real node's fault through the records to the finding."""
+    found = {(entry["node_id"], entry["model"]): entry for entry in findings(ill, check_id)}
+    assert subject in found
+    entry = found[subject]
+    assert (entry["severity"], entry["runbook"]) == (severity, f"docs/runbook.md#{check_id}")
+    assert entry["description"]
+    assert entry["fix"]
+
+
+def test_the_document_has_the_shape_of_the_contract(ill):
+    """Scripts and the page go by these names."""
+    document = health(ill)
+    assert {"vitals", "health_score", "recommendations", "checks", "checked_at"} <= document.keys()
+    for entry in document["recommendations"]:
+        assert entry.keys() >= {"check_id", "severity", "title", "description", "fix", "node_id", "model", "data"}
+    ranks = [("critical", "warning", "info").index(entry["severity"]) for entry in document["recommendations"]]
+    assert ranks == sorted(ranks)
+    assert document["health_score"] == 0
+
+
+def test_every_check_is_listed_with_whether_it_passes(ill):
+    """Silence should mean that it was looked at."""
+    rows = {row["check_id"]: row for row in health(ill)["checks"]}
+    assert list(rows) == [check.check_id for check in CHECKS]
+    assert (rows["node_offline"]["status"], rows["node_offline"]["severity"]) == ("fail", "critical")
+    assert (rows["clock_skew"]["status"], rows["clock_skew"]["severity"]) == ("pass", None)
+
+
+def test_the_vitals_are_the_fleets(ill):
+    """The numbers beside the score must be those of the other surfaces."""
+    vitals, status = health(ill)["vitals"], ill.router.get("/fleet/status")["fleet"]
+    assert (vitals["nodes_total"], vitals["nodes_online"]) == (status["nodes_total"], status["nodes_online"]) == (5, 4)
+    assert vitals["requests_24h"] == len(ill.router.rows())
+    assert vitals["by_status_24h"]["incomplete"] == 1
+
+
+def test_the_metrics_say_what_the_page_says(ill):
+    """An alert on the metric and the page must not contradict each other."""
+    assert ill.router.metric("herd_health_score") == health(ill)["health_score"]
+    assert ill.router.metric("herd_health_findings", check_id="node_offline", severity="critical") == 1
+    assert ill.router.metric("herd_health_findings", check_id="clock_skew", severity="warning") == 0
+
+
+def test_a_threshold_that_is_changed_holds_with_the_next_look(ill):
+    """Whoever runs a machine full on purpose says so once."""
+    try:
+        post(ill, "settings", health_kv_critical_pct=40)
+        until(lambda: {e["severity"] for e in findings(ill, "kv_cache_bloat")} == {"critical"}, "it is critical now")
+    finally:
+        post(ill, "settings", health_kv_critical_pct=50.0)
+
+
+def test_an_acknowledged_finding_says_by_which_note_and_still_costs_its_points(ill):
+    """Known is not mended."""
+    (entry,) = findings(ill, "version_mismatch")
+    answer = post(ill, f"health/findings/{entry['id']}/acknowledge", note="upgrade on Monday")
+    assert answer.json()["acknowledged"]["note"] == "upgrade on Monday"
+    (entry,) = findings(ill, "version_mismatch")
+    assert entry["acknowledged"]["note"] == "upgrade on Monday"
+    assert next(row["status"] for row in health(ill)["checks"] if row["check_id"] == "version_mismatch") == "fail"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("nope/acknowledge", {}, 404),
+        ("nope/silence", {"hours": 1}, 404),
+        ("nope/silence", {}, 422),
+        ("nope/silence", {"hours": "8"}, 422),
+        ("nope/silence", {"hours": True}, 422),
+        ("nope/silence", {"hours": -1}, 422),
+        ("nope/silence", {"hours": 10**9}, 422),
+        ("nope/acknowledge", {"note": 1}, 422),
+        ("nope/acknowledge", {"note": "x" * 1001}, 422),
+        ("nope/acknowledge", [], 422),
+    ],
+)
+def test_a_wrong_id_note_or_time_is_refused(ill, path, body, status):
+    """With a sentence, and nothing changed."""
+    answer = httpx.post(f"{ill.url}/dashboard/api/health/findings/{path}", json=body)
+    assert answer.status_code == status
+    assert answer.json()["error"]
+
+
+@pytest.fixture
+def hook():
+    """A webhook on loopback; `got` is what it was told."""
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self):
+            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    got = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    server.got = got
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join(10)
+
+
+@pytest.fixture
+def small(tmp_path):
+    """One healthy node and quick limits."""
+    fleet = started(tmp_path / "small", machine("ada"), **LIMITS)
+    yield fleet
+    fleet.nodes.stop()
+    fleet.router.stop()
+
+
+def test_a_healthy_fleet_has_a_hundred_points_and_every_check_passes(small):
+    """The first thing that a newcomer sees."""
+    chat(small, "ok:1b")
+    document = health(small)
+    assert (document["health_score"], document["recommendations"]) == (100, [])
+    assert {row["status"] for row in document["checks"]} == {"pass"}
+
+
+def test_a_lost_node_is_told_to_the_webhook_and_so_is_its_return(small, hook):
+    """Once each; and the history has it afterwards, with its times."""
+    post(small, "settings", webhook_url=f"http://127.0.0.1:{hook.server_address[1]}/hook")
+    small.nodes.nodes["ada"].hardware.set(silent=True)
+    until(lambda: findings(small, "node_offline") and hook.got, "the loss is told")
+    small.nodes.nodes["ada"].hardware.set(silent=None)
+    until(lambda: health(small)["health_score"] == 100 and len(hook.got) > 1, "the return is told")
+    assert [(told["status"], told["check_id"], told["node_id"]) for told in hook.got] == [
+        ("firing", "node_offline", "ada"), ("resolved", "node_offline", "ada")]  # fmt: skip
+    past = "/dashboard/api/health/findings?state=resolved"
+    (kept,) = until(lambda: small.router.get(past)["findings"], "the history has it")
+    assert kept["first_seen"] <= kept["last_seen"] < kept["resolved_at"]
+    assert small.router.get("/dashboard/api/health/findings?state=open") == {"findings": []}
+    assert [line["check_id"] for line in small.router.lines("finding_resolved")] == ["node_offline"]
+
+
+def test_a_silenced_finding_costs_nothing_and_all_that_was_said_outlives_a_restart(small):
+    """A restart must not wake the one who went to bed."""
+    small.nodes.nodes["ada"].hardware.set(agent_version="0.0.1")
+    entry = until(lambda: findings(small, "version_mismatch"), "the finding is there")[0]
+    post(small, f"health/findings/{entry['id']}/acknowledge", note="known")
+    post(small, f"health/findings/{entry['id']}/silence", hours=2)
+    for restart in (False, True):
+        if restart:
+            small.router.stop()
+            small.router.start()
+        document = until(lambda: _with(small, "version_mismatch"), "it is found again")
+        (again,) = document["recommendations"]
+        assert (again["id"], again["first_seen"]) == (entry["id"], entry["first_seen"])
+        assert again["acknowledged"]["note"] == "known"
+        assert again["silenced_until"] > time.time() + 7000
+        assert document["health_score"] == 100
+        assert next(row["status"] for row in document["checks"] if row["check_id"] == "version_mismatch") == "silenced"
+
+
+def _with(fleet, check_id):
+    document = health(fleet)
+    return document if any(entry["check_id"] == check_id for entry in document["recommendations"]) else None
+
+
+def test_a_store_that_cannot_be_written_is_critical_until_it_can(small):
+    """A newer herd's database is left alone, and somebody must know that nothing is recorded."""
+
+    def version(set_to=None):
+        with closing(sqlite3.connect(small.router.database, timeout=10)) as connection:
+            if set_to is not None:
+                connection.execute(f"PRAGMA user_version = {set_to}")
+            return connection.execute("PRAGMA user_version").fetchone()[0]
+
+    until(lambda: version() == LATEST, "the database is made")
+    version(LATEST + 1)
+    chat(small, "ok:1b")
+    entry = until(lambda: findings(small, "trace_store_failing"), "the store fails")[0]
+    assert (entry["severity"], "newer herd" in entry["description"]) == ("critical", True)
+    version(LATEST)
+    until(lambda: not findings(small, "trace_store_failing"), "the store works again")
+
+
+def test_a_node_that_does_not_come_back_with_the_router_is_missed_until_it_is_struck_off(tmp_path):
+    """After a power cut the router knows its nodes only from its records."""
+    router = Router(tmp_path / "home", free_port(), **LIMITS)
+    router.start()
+    fleet = Fleet(router, Nodes())
+    until(router.database.exists, "the database is there")
+    sample = "INSERT INTO node_samples VALUES (?, ?, 'online', 0, 0, 1, 'normal', '[]', 0, 4)"
+    left = "INSERT INTO fleet_events (at, kind, node_id, data) VALUES (?, 'node_left', 'gone', '{}')"
+    with closing(sqlite3.connect(router.database, timeout=10)) as connection, connection:
+        until(lambda: connection.execute("PRAGMA user_version").fetchone()[0] == LATEST, "the database is made")
+        connection.executemany(sample, [("lost", time.time() - 100), ("gone", time.time() - 100)])
+        connection.execute(left, (time.time() - 50,))
+    found = until(lambda: findings(fleet, "node_offline"), "the node is missed")
+    assert [entry["node_id"] for entry in found] == ["lost"]
+    assert httpx.delete(f"{fleet.url}/fleet/nodes/lost").status_code == 200
+    assert httpx.delete(f"{fleet.url}/fleet/nodes/lost").status_code == 404
+    assert findings(fleet, "node_offline") == []
+    fleet.nodes.stop()
+    router.stop()

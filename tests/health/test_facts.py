@@ -1,0 +1,67 @@
+"""From the running router to a report: nodes as facts, nodes that are missed, and losses of the last hour."""
+
+from herd import wire
+from herd.core.events import Attempt
+from herd.health.facts import Losses, Lost, missing, node_facts
+from herd.health.report import LoadedFacts, Seen
+from herd.roster import Roster
+from tests.control.test_roster import GIB, beat
+
+NOW = 1000.0
+
+
+def roster_with(*beats, at=NOW):
+    made = Roster()
+    for each in beats:
+        made.apply(each, at)
+    return made
+
+
+def test_a_node_of_the_roster_is_told_as_it_last_was():
+    """Every check of nodes goes by this."""
+    gpu = wire.Gpu(memory_total_bytes=24 * GIB, memory_used_bytes=10 * GIB)
+    disk = wire.Disk(total_bytes=100, free_bytes=40)
+    roster = roster_with(beat(loaded=("llama:8b",), agent_version="1.2", gpus=[gpu], disk=disk))
+    facts = node_facts(roster.entries["a"], 3, Seen(NOW - 50, NOW), NOW + 4)
+    assert (facts.node_id, facts.status, facts.agent_version, facts.in_flight) == ("a", "online", "1.2", 3)
+    assert (facts.silent_s, facts.known_s) == (4.0, 54.0)
+    assert (facts.vram_total, facts.vram_used, facts.disk_total, facts.disk_free) == (24 * GIB, 10 * GIB, 100, 40)
+    assert facts.loaded == (LoadedFacts("llama:8b", 5 * GIB, 5 * GIB, 4096),)
+    assert (facts.models, facts.breakers) == (frozenset({"llama:8b"}), {})
+
+
+def test_what_a_node_does_not_measure_is_not_made_up():
+    """A missing disk is not a full one."""
+    facts = node_facts(roster_with(beat()).entries["a"], 0, None, NOW)
+    assert (facts.disk_total, facts.disk_free, facts.vram_total, facts.known_s) == (None, None, 0, 0.0)
+
+
+def test_only_breakers_that_are_not_closed_are_told():
+    """Most never open."""
+    roster = roster_with(beat())
+    for model, failures in (("broken", 5), ("shaky", 1)):
+        for _ in range(failures):
+            roster.attempted(Attempt(1, "a", model, "u", "s", NOW, NOW, error_type="connect"), NOW)
+    assert node_facts(roster.entries["a"], 0, None, NOW).breakers == {"broken": "open"}
+
+
+def test_a_node_that_was_there_and_did_not_leave_is_missed():
+    """After a restart the roster is empty; the records are not."""
+    seen = {
+        "lost": Seen(0.0, 900.0),
+        "left": Seen(0.0, 900.0, left_at=910.0),
+        "back-again": Seen(0.0, 900.0, left_at=500.0),
+        "a": Seen(0.0, 900.0),
+    }
+    found = {node.node_id: node for node in missing(seen, roster_with(beat()).entries, since=950.0, now=NOW)}
+    assert set(found) == {"lost", "back-again"}
+    assert (found["lost"].status, found["lost"].silent_s) == ("offline", 50.0)
+
+
+def test_losses_are_those_of_the_last_hour():
+    """What was lost in March is no news in May."""
+    losses = Losses()
+    assert losses.within_an_hour(Lost(rows=5), 10_000.0) == Lost(rows=5)
+    assert losses.within_an_hour(Lost(rows=5, spans=2), 12_000.0) == Lost(rows=5, spans=2)
+    assert losses.within_an_hour(Lost(rows=5, spans=2), 13_700.0) == Lost(spans=2)
+    assert losses.within_an_hour(Lost(rows=6, spans=2), 15_700.0) == Lost(rows=1)

@@ -1,0 +1,192 @@
+"""Spans of a running router and a running agent, as a collector that nobody here wrote has taken and handed them on."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from herd import __version__
+from herd.core.signals import SIGNALS
+from herd.sim import Fault, FaultKind, SimConfig
+from tests.e2e.conftest import LLAMA, QWEN, SLOW, started
+from tests.e2e.traffic import HELLO, Ask, ask, send
+from tests.harness import until
+from tests.telemetry.collector import Collector
+from tests.telemetry.otlp import OtlpReceiver
+
+CALLER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0"  # and then 1 for recorded, 0 for not
+QUICKLY = {"OTEL_BSP_SCHEDULE_DELAY": "100"}
+# What opentelemetry-instrument is told in docs/observability.md.
+INSTRUMENTED = {
+    "OTEL_SERVICE_NAME": "herd-node", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf", "OTEL_METRICS_EXPORTER": "none",
+    "OTEL_LOGS_EXPORTER": "none", "OTEL_SEMCONV_STABILITY_OPT_IN": "http",
+}  # fmt: skip
+MACHINES = (
+    SimConfig("warm", models=(LLAMA, QWEN), preload=("llama3.2:3b",)),
+    SimConfig("cold", models=(LLAMA,)),
+    SimConfig(**{**{name: getattr(SLOW, name) for name in SLOW.__slots__}, "slots": 1}),
+)
+ENGINE = SimConfig("engine", models=(QWEN,))  # it has no agent: the real one is started beside it
+
+
+def chat(model="llama3.2:3b", trace=None):
+    """A streamed chat, within this trace of its caller's."""
+    headers = {"traceparent": trace} if trace else {}
+    return ask("/v1/chat/completions", model=model, messages=HELLO, stream=True, headers=headers)
+
+
+class Collected:
+    """A router whose spans go through the collector, and what came of them."""
+
+    def __init__(self, home):
+        self.sink = OtlpReceiver()
+        self.sink.start()
+        self.collector = Collector(home, self.sink.url)
+        self.collector.start()
+        self.fleet = started(home / "home", *MACHINES, OTEL_EXPORTER_OTLP_ENDPOINT=self.collector.url, **QUICKLY)
+        self.engine = self.fleet.nodes.start(ENGINE)
+        program = Path(sys.executable).with_name("opentelemetry-instrument")
+        options = ("--node-id", "real", "--ollama-host", self.engine.url, "--router-url", self.fleet.url,
+                   "--data-dir", str(home / "agent"), "--interval", "0.5")  # fmt: skip
+        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": self.collector.url, **INSTRUMENTED, **QUICKLY}
+        with (home / "agent.txt").open("wb") as said:
+            self.agent = subprocess.Popen(
+                [program, sys.executable, "-m", "node", *options],
+                stdout=said, stderr=said, env={**os.environ, **environment},
+            )  # fmt: skip
+
+    def ask(self, *asks, at_once=1):
+        """The spans of each of these requests' traces, in the requests' order of arrival."""
+        before = len(self.fleet.router.rows())
+        asyncio.run(send(self.fleet.url, list(asks), at_once))
+        until(lambda: len(self.fleet.router.rows()) == before + len(asks), "every request has its row")
+        return [self.tree(row["trace_id"]) for row in self.fleet.router.rows()[before:]]
+
+    def tree(self, trace_id):
+        """The spans of a trace, once its SERVER span is there and nothing is on its way."""
+        self.sink.wait_for(lambda sink: any(s.kind == "SERVER" and s.trace_id == trace_id for s in sink.spans))
+        until(self.has_all, "the collector has what the router has exported")
+        return [span for span in self.sink.spans if span.trace_id == trace_id]
+
+    def has_all(self):
+        """Whether the router counts as exported what came out of the collector."""
+        here = sum(span.resource["service.name"] == "herd" for span in self.sink.spans)
+        return self.fleet.router.metric("herd_spans_exported_total") == here
+
+    def of_the_agent(self):
+        """The agent's spans so far."""
+        return [span for span in self.sink.spans if span.resource["service.name"] == "herd-node"]
+
+    def stop(self):
+        """End everything, senders first."""
+        self.agent.terminate()
+        self.agent.wait(15)
+        self.fleet.nodes.stop()
+        self.fleet.router.stop()
+        self.collector.stop()
+        self.sink.stop()
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory):
+    """One router, its nodes, a real agent and a real collector for all of these."""
+    running = Collected(tmp_path_factory.mktemp("collected"))
+    yield running
+    running.stop()
+
+
+def the(spans, kind):
+    """The only span of a kind, or with a name."""
+    (found,) = [span for span in spans if kind in {span.kind, span.name}]
+    return found
+
+
+def test_a_request_that_was_tried_twice_is_one_tree(collected):
+    """What a collector cannot join is not a trace."""
+    collected.fleet.nodes.script("warm", Fault(FaultKind.HTTP_500))
+    (spans,) = collected.ask(chat())
+    root = the(spans, "SERVER")
+    shape = [("POST /v1/chat/completions", "SERVER"), ("chat llama3.2:3b", "CLIENT"), ("chat llama3.2:3b", "CLIENT")]
+    assert Counter((span.name, span.kind) for span in spans) == Counter([*shape, ("herd.route", "INTERNAL")])
+    assert {span.parent for span in spans if span is not root} == {root.span_id}
+    tries = sorted((span for span in spans if span.kind == "CLIENT"), key=lambda span: span.attributes["herd.attempt"])
+    assert [span.is_error for span in tries] == [True, False]
+    assert [span.attributes["herd.node"] for span in tries] == ["warm", "cold"]
+    assert not root.is_error
+
+
+def test_each_span_has_the_attributes_of_its_kind(collected):
+    """Queries and dashboards ask for these names, under these values' types."""
+    (spans,) = collected.ask(chat())
+    server, route, attempt = the(spans, "SERVER").attributes, the(spans, "herd.route"), the(spans, "CLIENT").attributes
+    assert server.items() >= {
+        "http.request.method": "POST", "http.route": "/v1/chat/completions", "http.response.status_code": 200,
+        "gen_ai.request.model": "llama3.2:3b", "gen_ai.request.stream": True, "herd.status": "completed",
+        "herd.retries": 0,
+    }.items()  # fmt: skip
+    assert attempt.items() >= {
+        "gen_ai.operation.name": "chat", "gen_ai.provider.name": "ollama", "gen_ai.request.model": "llama3.2:3b",
+        "gen_ai.response.finish_reasons": ["stop"], "http.response.status_code": 200, "herd.attempt": 1,
+    }.items()  # fmt: skip
+    assert attempt["gen_ai.usage.output_tokens"] > 0
+    chosen = next(fields for name, fields in route.events if fields["herd.node"] == route.attributes["herd.node"])
+    assert chosen["herd.total"] == route.attributes["herd.score"]
+    assert chosen.keys() >= {f"herd.signal.{name}" for name in SIGNALS}
+
+
+def test_only_a_request_that_waited_has_a_span_of_its_wait(collected):
+    """A span of no length for every request would be noise."""
+    trees = collected.ask(chat("slow:1b"), chat("slow:1b"), at_once=2)
+    waits = [[span for span in spans if span.name == "herd.queue"] for spans in trees]
+    assert sorted(map(len, waits)) == [0, 1]
+
+
+def test_a_refused_request_has_one_span_and_no_node(collected):
+    """A refusal is found by its trace as any other answer, and nobody looks for the node that it never met."""
+    (spans,) = collected.ask(Ask("/api/chat", b"{not json"))
+    assert [(span.kind, span.attributes["herd.status"]) for span in spans] == [("SERVER", "rejected")]
+
+
+def test_a_caller_s_trace_goes_on_and_one_that_is_not_recorded_does_not(collected):
+    """Half of somebody's trace, or one that they did not want, is worse than none."""
+    collected.ask(chat(trace=f"{CALLER}1"))
+    spans = collected.tree(CALLER.split("-")[1])
+    assert the(spans, "SERVER").parent == CALLER.split("-")[2]
+    silent = CALLER.replace("4bf9", "0000")
+    before = len(collected.fleet.router.rows())
+    asyncio.run(send(collected.fleet.url, [chat(trace=f"{silent}0")], 1))
+    until(lambda: len(collected.fleet.router.rows()) > before, "its row")
+    collected.ask(chat())  # what came later has arrived, so what came before would have, too
+    assert not [span for span in collected.sink.spans if span.trace_id == silent.split("-")[1]]
+
+
+def test_router_and_agent_are_told_apart_by_their_resource(collected):
+    """One collector takes the spans of all machines."""
+    collected.ask(chat())
+    until(collected.of_the_agent, "the agent's spans")
+    names = {span.resource["service.name"]: span.resource for span in collected.sink.spans}
+    assert names.keys() == {"herd", "herd-node"}
+    assert names["herd"]["service.version"] == __version__
+    assert names["herd"]["service.instance.id"] != names["herd-node"]["service.instance.id"]
+
+
+def test_the_agent_s_heartbeats_and_looks_at_its_engine_are_spans(collected):
+    """How long an engine takes to say what it holds is seen nowhere else."""
+    beat, look = f"{collected.fleet.url}/heartbeat", f"{collected.engine.url}/api/ps"
+    for method, url in (("POST", beat), ("GET", look)):
+        until(lambda url=url: [s for s in collected.of_the_agent() if s.attributes["url.full"] == url], url)
+        span = next(span for span in collected.of_the_agent() if span.attributes["url.full"] == url)
+        assert (span.kind, span.attributes["http.request.method"]) == ("CLIENT", method)
+        assert span.attributes["http.response.status_code"] == 200
+        assert not span.is_error
+
+
+def test_the_router_counts_as_exported_what_the_collector_has(collected):
+    """A count that is not true of another program's count is decoration."""
+    collected.ask(chat())
+    until(collected.has_all, "the two agree")
+    assert collected.fleet.router.metric("herd_spans_dropped_total") == 0
