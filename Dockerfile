@@ -1,5 +1,4 @@
 # Router and agent in one image; the compose file says which of the two (or which simulated node) a container is.
-# syntax=docker/dockerfile:1
 
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /source

@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TYPES := $(VENV)/grafana-types
 
 .PHONY: demo test lint types pack docs real lock clean
 
 demo: $(STAMP)  ## start a router with three simulated nodes and mixed traffic; Ctrl-C ends it
 	@$(BIN)/herd demo
 
-test: $(STAMP) tools  ## the gate: lint, types, all tests
+test: $(STAMP) tools $(TYPES)/.installed  ## the gate: lint, types, all tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -q -n 2 --dist loadscope
@@ -30,6 +31,13 @@ tools:  ## the programs that the tests call, where they are missing and may be i
 		else echo "The tests need:$$missing"; exit 1; fi; \
 	fi
 
+# Grafana's types and a compiler, for one test, which is skipped where npm is not there.
+$(TYPES)/.installed: tests/pack/types/package-lock.json $(STAMP)
+	@mkdir -p $(TYPES) && cp tests/pack/types/package*.json $(TYPES)
+	@if command -v npm >/dev/null; then npm ci --silent --ignore-scripts --no-audit --no-fund --prefix $(TYPES) \
+		|| echo "npm cannot install Grafana's types: the dashboards are not checked against them"; fi
+	@touch $@
+
 pack: $(STAMP)  ## write rules and dashboards from their tables
 	$(BIN)/python -m otel.build
 	$(BIN)/python -m grafana.build
@@ -44,6 +52,7 @@ lock: $(STAMP)  ## pin what development installs, from pyproject.toml
 
 real: $(STAMP)  ## end-to-end tests against real inference servers (builds them first; takes a while)
 	bash scripts/build_engines.sh .engines
+	bash scripts/build_collector.sh .engines
 	$(BIN)/pytest -q -m real tests/real
 
 clean:

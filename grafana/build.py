@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from grafana import health, latency, usage
-from grafana.panels import PROMETHEUS, Row, laid_out
+from grafana import health, latency, rows, usage
+from grafana.panels import DATABASE, PROMETHEUS, Row, laid_out
 from grafana.reference import document
 from otel.alerts import RUNBOOK, alerts
 
@@ -17,16 +17,20 @@ Json = dict[str, Any]
 HERE: Final = Path(__file__).parent
 DOCUMENT: Final = HERE.parent / "docs" / "observability.md"
 TAG: Final = "herd"
-DASHBOARDS: Final[Mapping[str, tuple[str, str, tuple[Row, ...]]]] = {
+Dashboards = Mapping[str, tuple[str, str, tuple[Row, ...]]]
+DASHBOARDS: Final[Dashboards] = {
     "health": ("Herd / Health", "Is everything well, and if not, what is it?", health.ROWS),
     "latency": ("Herd / Latency", "How long do answers take, and where does the time go?", latency.ROWS),
     "usage": ("Herd / Usage", "Who asks for what, which nodes answer, and what room is left?", usage.ROWS),
 }
+# Needs a plugin that Grafana does not come with, so it is not among those that are provisioned.
+OPTIONAL: Final[Dashboards] = {"rows": ("Herd / Rows", "What happened to single requests?", rows.ROWS)}
 
 
 def dashboard(name: str) -> Json:
     """One dashboard as Grafana reads it."""
-    title, description, rows = DASHBOARDS[name]
+    optional = name in OPTIONAL
+    title, description, found = {**DASHBOARDS, **OPTIONAL}[name]
     return {
         "uid": f"herd-{name}",
         "title": title,
@@ -39,10 +43,10 @@ def dashboard(name: str) -> Json:
         "timezone": "browser",
         "refresh": "30s",
         "time": {"from": "now-1h", "to": "now"},
-        "annotations": {"list": [_restarts()]},
+        "annotations": {"list": [] if optional else [_restarts()]},
         "links": [_siblings(), _link("Runbook", RUNBOOK)],
-        "templating": {"list": _variables()},
-        "panels": laid_out(rows, RUNBOOK),
+        "templating": {"list": [_database()] if optional else _variables()},
+        "panels": laid_out(found, RUNBOOK),
     }
 
 
@@ -57,6 +61,10 @@ def _variables() -> list[Json]:
 
 def _source(name: str, label: str, kind: str) -> Json:
     return {"type": "datasource", "name": name, "label": label, "query": kind, "hide": 0, "refresh": 1}
+
+
+def _database() -> Json:
+    return _source("database", "Database", DATABASE["type"])
 
 
 def _names(name: str, label: str, query: str) -> Json:
@@ -93,11 +101,14 @@ def _restarts() -> Json:
 
 def files() -> dict[Path, str]:
     """Every generated file with its content."""
+    folders = {"dashboards": DASHBOARDS, "optional": OPTIONAL}
     found = {
-        HERE / "dashboards" / f"{name}.json": json.dumps(dashboard(name), indent=2, ensure_ascii=False) + "\n"
-        for name in DASHBOARDS
+        HERE / folder / f"{name}.json": json.dumps(dashboard(name), indent=2, ensure_ascii=False) + "\n"
+        for folder, names in folders.items()
+        for name in names
     }
-    return {**found, DOCUMENT: document(DOCUMENT.read_text(encoding="utf-8"), DASHBOARDS, alerts())}
+    everything = {**DASHBOARDS, **OPTIONAL}
+    return {**found, DOCUMENT: document(DOCUMENT.read_text(encoding="utf-8"), everything, alerts())}
 
 
 def main() -> None:

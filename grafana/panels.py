@@ -12,6 +12,7 @@ Kind = Literal["timeseries", "stat", "table", "heatmap", "bargauge", "piechart",
 COLUMNS: Final = 24
 PROMETHEUS: Final[Mapping[str, str]] = {"type": "prometheus", "uid": "${datasource}"}
 TEMPO: Final[Mapping[str, str]] = {"type": "tempo", "uid": "${tempo}"}
+DATABASE: Final[Mapping[str, str]] = {"type": "frser-sqlite-datasource", "uid": "${database}"}
 GREEN, YELLOW, RED = "green", "yellow", "red"
 TABLE_LEGEND: Final[Json] = {
     "displayMode": "table", "placement": "right", "showLegend": True, "calcs": ["lastNotNull", "max"],
@@ -22,23 +23,33 @@ LIST_LEGEND: Final[Json] = {"displayMode": "list", "placement": "bottom", "showL
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One query. `instant` asks for the latest value alone; `shape` is Prometheus's or, for Tempo, `traceql`."""
+    """One query. `instant` asks for the latest value alone; `shape` is Prometheus's, Tempo's `traceql`, or `sql`."""
 
     expr: str
     legend: str = ""
     instant: bool = False
-    shape: Literal["time_series", "table", "heatmap", "traceql"] = "time_series"
+    shape: Literal["time_series", "table", "heatmap", "traceql", "sql"] = "time_series"
     exemplar: bool = False
+
+    @property
+    def source(self) -> Json:
+        """The data source that is asked."""
+        return dict({"traceql": TEMPO, "sql": DATABASE}.get(self.shape, PROMETHEUS))
 
     def as_json(self, ref: str) -> Json:
         """The query as Grafana has it."""
+        if self.shape == "sql":
+            return {
+                "refId": ref, "datasource": self.source, "queryType": "table", "queryText": self.expr,
+                "rawQueryText": self.expr, "timeColumns": ["time"],
+            }  # fmt: skip
         if self.shape == "traceql":
             return {
-                "refId": ref, "datasource": dict(TEMPO), "queryType": "traceql", "query": self.expr,
+                "refId": ref, "datasource": self.source, "queryType": "traceql", "query": self.expr,
                 "tableType": "spans", "limit": 50,
             }  # fmt: skip
         return {
-            "refId": ref, "datasource": dict(PROMETHEUS), "editorMode": "code", "expr": self.expr,
+            "refId": ref, "datasource": self.source, "editorMode": "code", "expr": self.expr,
             "legendFormat": self.legend or "__auto", "format": self.shape, "instant": self.instant,
             "range": not self.instant, "exemplar": self.exemplar,
         }  # fmt: skip
@@ -108,12 +119,11 @@ def laid_out(rows: Iterable[Row], runbook: str) -> list[Json]:
 
 def as_json(panel: Panel, runbook: str) -> Json:
     """A panel without its place."""
-    traces = all(target.shape == "traceql" for target in panel.targets)
     return {
         "type": panel.kind,
         "title": panel.title,
         "description": panel.description,
-        "datasource": dict(TEMPO if traces else PROMETHEUS),
+        "datasource": panel.targets[0].source,
         "targets": [target.as_json(chr(ord("A") + number)) for number, target in enumerate(panel.targets)],
         "links": [{"title": "Runbook", "url": f"{runbook}#{panel.runbook}", "targetBlank": True}],
         "fieldConfig": {"defaults": _defaults(panel), "overrides": _overrides(panel)},

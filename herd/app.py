@@ -49,11 +49,13 @@ class Parts:
         self.settings = settings
         self.log = configure_logging(settings.log_dir, settings.text("log_level"), settings.count("log_files_kept"))
         self.metrics = MetricsSink(__version__, max_tags=settings.count("metric_tags"))
+        self.reader = Reader(settings.database)
         self.writer = Writer(
             settings.database,
             retention_days=settings.count("retention_days"),
             limit_bytes=settings.count("store_limit_mb") * 2**20,
             on_commit=self.metrics.observe_commit,
+            on_close=self.reader.let_go,
         )
         self.spans = SpanSink(settings.text("otlp_endpoint"))
         self.feed = Feed()
@@ -62,7 +64,6 @@ class Parts:
         slots = Slots(settings.count("queue_limit"), settings.number("queue_timeout_s"))
         upstream = Upstream(settings.number("connect_timeout_s"))
         self.plane = DataPlane(settings, self.roster, slots, upstream, self.emit, self.spans.new_ids)
-        self.reader = Reader(settings.database)
         self.health = HealthWatch(self.plane, self.reader, settings, Records(self.writer.stats, self._lost))
         self.upkeep = Upkeep(self.plane, self.reader, self.metrics, self._with_sinks)
         self.preloads = Preloads(self.plane, self.reader)

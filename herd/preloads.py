@@ -19,6 +19,7 @@ from herd.store.queries import Reader, StoreUnreadable
 
 TICK_S = 1.0
 LOAD_WITHIN_S = 600.0
+LOOK_EVERY_S, HEARD_LOOKS = 0.05, 300  # some heartbeats
 KEEP_ALIVE = "1h"  # long enough to outlast the gaps in a working day's traffic
 AVOID_S = 1800.0  # a model that did not load on a node is left alone there for so long
 MOST_MODELS = 20
@@ -62,16 +63,31 @@ class Preloads:
         if not slots.any_free((place,)):
             return
         await slots.acquire(load.model, "preload", (place,), lambda: (place,))
-        reason: str | None = "the router stopped"
+        try:
+            if await self._load_now(load) and load.node.slots > 1:
+                await self._heard(load)
+        finally:
+            slots.release(place, time.time() - began)
+
+    async def _load_now(self, load: Load) -> bool:
+        """Load, and tell how that went; whether the model is loaded now."""
+        began, reason = time.time(), "the router stopped"
         try:
             await self._ask(load)
-            reason = None
+            reason = ""
         except errors.AttemptError as error:
             reason = error.message
         finally:
-            seconds = time.time() - began
-            slots.release(place, seconds)
-            self._tell(load, seconds, reason)
+            self._tell(load, time.time() - began, reason)
+        return not reason
+
+    async def _heard(self, load: Load) -> None:
+        """Wait for the heartbeat that names the model: until then requests would take another node, and load there."""
+        entry = self._plane.roster.entries.get(load.node.node_id)
+        for _ in range(HEARD_LOOKS):
+            if entry is None or load.model in entry.node.loaded:
+                return
+            await asyncio.sleep(LOOK_EVERY_S)
 
     async def _keep(self, load: Load) -> None:
         with suppress(errors.AttemptError):  # then the engine unloads it, and the next look loads it where it can
@@ -100,9 +116,9 @@ class Preloads:
         if opened.response.status >= 400:
             raise status_error(opened.response.status, answer.decode(errors="replace")[:500])
 
-    def _tell(self, load: Load, seconds: float, reason: str | None) -> None:
+    def _tell(self, load: Load, seconds: float, reason: str) -> None:
         node_id, data = load.node.node_id, {"demand": round(load.demand, 1), "seconds": round(seconds, 3)}
-        if reason is not None:
+        if reason:
             self._avoid[node_id, load.model] = time.time() + AVOID_S
         kind, told = ("preload_failed", {"reason": reason}) if reason else ("preload", {})
         self._plane.emit(FleetChanged(time.time(), kind, node_id, load.model, {**data, **told}))

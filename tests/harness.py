@@ -67,6 +67,7 @@ class Router:
         self.database = self.data_dir / "latency.db"
         self.log = self.data_dir / "logs" / "herd.jsonl"
         self._environment = environment
+        self.command = [sys.executable, "-m", "herd"]
         self.process: subprocess.Popen[bytes] | None = None
 
     def environment(self) -> dict[str, str]:
@@ -78,9 +79,7 @@ class Router:
         """Start, and wait until it is ready."""
         self.home.mkdir(parents=True, exist_ok=True)
         with (self.home / "stderr.txt").open("ab") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "herd"], env=self.environment(), stderr=stderr, stdout=stderr
-            )
+            self.process = subprocess.Popen(self.command, env=self.environment(), stderr=stderr, stdout=stderr)
         until(self._ready, f"the router is ready; it said: {self.stderr()[-2000:]}")
 
     def stop(self, kind: signal.Signals = signal.SIGTERM) -> int:

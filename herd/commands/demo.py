@@ -68,16 +68,18 @@ def vision_11b(speed: float) -> SimModel:
 
 MACHINES: Final = (
     SimConfig(
-        "mac-studio", memory_gb=192, unified=True, cores=24, tokens_per_s=60, load_bytes_per_s=5e9, max_loaded=6,
+        "mac-studio", memory_gb=192, unified=True, gpu_name="Apple M2 Ultra", cores=24,
+        tokens_per_s=60, load_bytes_per_s=5e9, max_loaded=6,
         models=(llama_70b(16), llama_3b(130), qwen_8b(75), vision_11b(45), EMBED),
         preload=("llama3.3:70b", "llama3.2:3b", "nomic-embed-text"),
     ),
     SimConfig(
-        "gpu-box", memory_gb=64, vram_gb=24, cores=16, tokens_per_s=95, load_bytes_per_s=3e9,
+        "gpu-box", memory_gb=64, vram_gb=24, gpu_name="NVIDIA GeForce RTX 4090", cores=16,
+        tokens_per_s=95, load_bytes_per_s=3e9,
         models=(llama_3b(190), qwen_8b(110), vision_11b(80), EMBED), preload=("qwen3:8b",),
     ),
     SimConfig(
-        "mini", memory_gb=16, unified=True, cores=8, tokens_per_s=30, load_bytes_per_s=1.5e9,
+        "mini", memory_gb=16, unified=True, gpu_name="Apple M4", cores=8, tokens_per_s=30, load_bytes_per_s=1.5e9,
         models=(llama_3b(60), qwen_8b(24), EMBED), preload=("llama3.2:3b",),
     ),
 )  # fmt: skip

@@ -22,7 +22,7 @@ USUAL_PORT: Final = 9090
 READY_S: Final = 20.0
 STOP_S: Final = 10.0
 POLL_S: Final = 0.1
-INTERVAL: Final = "5s"
+INTERVAL: Final = "2s"  # short, so that there is something to see at once
 
 
 def rule_files() -> list[Path]:

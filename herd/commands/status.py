@@ -33,6 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         show("", NO_NODE.format(url=url))
     _below("Needs a look:", [note for node in document["nodes"] for note in _notes(node)])
+    _below("Being pulled:", [_pull(pull) for pull in document["pulls"]])
     _below("Waiting for a slot:", [f"{model}: {queue['depth']}" for model, queue in document["queues"].items()])
     return 0
 
@@ -77,6 +78,11 @@ def _status(node: Document) -> Text:
 def _gpu(gpu: Document) -> str:
     used = "" if gpu["utilization_pct"] is None else f" {gpu['utilization_pct']:.0f} %"
     return f"{gpu['memory_used_gb']:.1f}/{gpu['memory_total_gb']:.1f} GB{used}"
+
+
+def _pull(pull: Document) -> str:
+    done = f"{100 * pull['completed'] // pull['total']} %" if pull["total"] else pull["status"]
+    return f"{pull['model']} to {pull['node_id']}: {done}, {pull['waiting']} waiting"
 
 
 def _notes(node: Document) -> list[str]:

@@ -41,5 +41,5 @@ function sentence({ kind, node_id: node, model, data }) {
   if (kind === "setting_changed") return `Setting ${data.name}: ${data.before} is now ${data.value}`;
   if (kind === "breaker_changed")
     return [node, "breaker", data.to?.replaceAll("_", " "), model && `for ${model}`].filter(Boolean).join(" ");
-  return [node, CHANGES[kind], model].filter(Boolean).join(" ");
+  return [node, CHANGES[kind], model, data.reason && `(${data.reason})`].filter(Boolean).join(" ");
 }

@@ -45,7 +45,7 @@ export function facts(pairs, name = "facts") {
   return el(
     "dl",
     { class: name },
-    given.map(([term, value]) => el("div", {}, el("dt", {}, term), el("dd", {}, value))),
+    given.map(([term, value, whole]) => el("div", { class: whole ? "whole" : null }, el("dt", {}, term), el("dd", {}, value))),
   );
 }
 

@@ -74,4 +74,9 @@ export const CHANGES = {
   slots_limited: "takes fewer requests at once",
   zombie_reaped: "stuck request ended",
   setting_changed: "setting changed",
+  pull_started: "pulls",
+  pull_finished: "has pulled",
+  pull_failed: "could not pull",
+  preload: "loaded ahead",
+  preload_failed: "could not load ahead",
 };

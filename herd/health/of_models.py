@@ -8,6 +8,7 @@ from herd.health.amounts import GIB, gib, many, most, percent, share, short
 from herd.health.report import HealthReport, LoadedFacts, NodeFacts
 
 WASTE = 1 * GIB  # less than this is not worth a reload
+LEAST_CONTEXT = 4096  # what Ollama loads by itself: with less, the first longer conversation would be cut
 
 
 def vram_fallback(report: HealthReport) -> Iterator[Finding]:
@@ -130,7 +131,8 @@ def context_waste(report: HealthReport) -> Iterator[Finding]:
             continue
         if loaded.context < report.threshold("health_context_factor") * used:
             continue
-        enough = 1 << (2 * used - 1).bit_length()  # the power of two that leaves the largest request twice its room
+        doubled = 1 << (2 * used - 1).bit_length()  # the power of two that leaves the largest request twice its room
+        enough = max(LEAST_CONTEXT, doubled)
         saved = (loaded.size - loaded.weights) * (1 - enough / loaded.context) if loaded.weights else 0.0
         if saved >= WASTE:
             yield Finding(

@@ -32,7 +32,7 @@ async def heartbeat(request: Request) -> Response:
 
 @router.get("/fleet/status")
 async def status(request: Request) -> Document:
-    """Nodes, queues and counts; objects are never null."""
+    """Nodes, queues, pulls that herd makes, and counts; objects are never null."""
     roster: Roster = request.app.state.roster
     slots = request.app.state.plane.slots
     in_flight = slots.in_flight()

@@ -72,7 +72,8 @@ class SimConfig:
 
     `tokens_per_s=0` is no delay at all; `prefill_tokens_per_s`, `load_bytes_per_s` and `pull_bytes_per_s` follow it
     unless given (0: no delay of that kind). `vram_gb=0` is a machine without a GPU of its own memory; `unified` one
-    whose GPU shares the memory. `slots` requests of one model run at once, `max_queue` may wait for a load.
+    whose GPU shares the memory; `gpu_name` is what its driver calls it. `slots` requests of one model run at once,
+    `max_queue` may wait for a load.
     `frozen_time` makes times, durations and ids a function of the request, so that equal requests get equal bytes.
     `host` is where it listens, `advertised_url` what it tells the router (None: that).
     """
@@ -84,6 +85,7 @@ class SimConfig:
     memory_gb: float = 64.0
     vram_gb: float = 0.0
     unified: bool = False
+    gpu_name: str = ""
     cores: int = 8
     tokens_per_s: float = 0.0
     prefill_tokens_per_s: float | None = None

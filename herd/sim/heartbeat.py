@@ -28,7 +28,7 @@ class Hardware:
     """The node's sensors. What `set` names is reported as set; the rest follows the engine's work."""
 
     FIELDS = frozenset({
-        "agent_version", "cpu", "disk_free_gb", "draining", "interval_s", "memory_available_gb", "memory_used_gb",
+        "agent_version", "clock_ahead_s", "cpu", "disk_free_gb", "draining", "interval_s", "memory_available_gb", "memory_used_gb",
         "pressure", "reachable", "silent", "swap_used_gb", "temperature_c", "throttled", "vram_used_gb",
     })  # fmt: skip
 
@@ -82,8 +82,8 @@ class Hardware:
         total = int((self._config.vram_gb or self._config.memory_gb * self._config.unified) * GIB)
         if not total:
             return []
-        own = {"name": "Simulated RTX", "kind": "nvidia"}
-        shared = {"name": "Simulated Apple GPU", "kind": "apple"}
+        own = {"name": self._config.gpu_name or "Simulated RTX", "kind": "nvidia"}
+        shared = {"name": self._config.gpu_name or "Simulated Apple GPU", "kind": "apple"}
         used = self._bytes("vram_used_gb", self._engine.vram_used)
         return [
             wire.Gpu.model_validate(
@@ -154,7 +154,7 @@ class Reporter:
         return wire.Heartbeat(
             node_id=self._config.node_id,
             agent_version=hardware.get("agent_version", self._config.agent_version or __version__),
-            sent_at=time.time(),
+            sent_at=time.time() + hardware.get("clock_ahead_s", 0.0),
             interval_s=hardware.get("interval_s", self._config.interval_s),
             leaving=leaving,
             draining=hardware.get("draining", False),

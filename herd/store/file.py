@@ -5,7 +5,7 @@ Knows SQL and the file system; not where the rows come from or what to do when t
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -33,11 +33,15 @@ assert TRACE_COLUMNS[0] == ATTEMPT_COLUMNS[0] == "request_id"
 
 
 class StoreFile:
-    """One database file; opened on first use, and again where it was deleted or replaced. For one thread only."""
+    """One database file; opened on first use, and again where it was deleted or replaced. For one thread only.
 
-    def __init__(self, path: Path, keep: Retention) -> None:
+    `on_close` is called when it lets go of the file, so that others of this process do as well.
+    """
+
+    def __init__(self, path: Path, keep: Retention, on_close: Callable[[], None] = lambda: None) -> None:
         self.path = path
         self.keep = keep
+        self._on_close = on_close
         self._wal = path.with_name(f"{path.name}-wal")
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
@@ -111,13 +115,18 @@ class StoreFile:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+        self._on_close()
 
     def _leave_moved(self, connection: sqlite3.Connection) -> None:
         # The log belongs to the file that was moved away. Left as it is beside another file, SQLite would take its
-        # pages for that one's.
+        # pages for that one's. Its index is still mapped by whoever reads the old file: sharing it with the new one
+        # would lose SQLite's locks on it, and the next process to open it would cut it off under our feet (SIGBUS).
         with suppress(sqlite3.Error):
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self.close()
+        if _identity(self.path) is None or not _size(self._wal):
+            with suppress(OSError):
+                self.path.with_name(f"{self.path.name}-shm").unlink()
 
 
 def _write(connection: sqlite3.Connection, rows: Rows) -> None:

@@ -8,7 +8,7 @@ import math
 import struct
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -82,7 +82,8 @@ class Distribution:
             self.buckets = _sum(self.buckets, Counter(map(bucket_of, self.values)))
             self.values = None
         if self.packs:
-            self.buckets = _sum(self.buckets, _added(self.packs))
+            added = _added(self.packs)
+            self.buckets = _sum(self.buckets, added) if self.buckets else added
             self.packs = None
 
     def add_stored(self, count: int, total_us: int, packed: bytes | None) -> None:
@@ -95,7 +96,7 @@ class Distribution:
             self.packs.append(packed)
 
     def packed(self) -> bytes | None:
-        """The spread as bytes: buckets in 16 bits each, rising, then their counts in 32; None where there is nothing."""
+        """The spread as bytes: buckets in 16 bits each, rising, then counts in 32; None where there is nothing."""
         self.settle()
         if not self.buckets:
             return None
@@ -124,14 +125,21 @@ class Distribution:
         if self.packs and len(self.packs) == 1 and not self.values and not self.buckets:
             return _unpack(self.packs[0])
         self.settle()
-        found = dict(sorted((self.buckets or {}).items()))
-        return list(found), found.values()
+        found = self.buckets or {}
+        ranked = sorted(found)
+        return ranked, map(found.__getitem__, ranked)
 
 
 def _unpack(packed: bytes) -> tuple[Sequence[int], Sequence[int]]:
     size = len(packed) // 6
     numbers = _layout(size).unpack(packed)
     return numbers[:size], numbers[size:]
+
+
+def _pairs(packed: bytes) -> Iterator[tuple[int, int]]:
+    size = len(packed) // 6
+    numbers = _layout(size).unpack(packed)
+    return zip(numbers, numbers[size:], strict=False)  # ends with the counts, which are the shorter
 
 
 @lru_cache(maxsize=1024)
@@ -144,12 +152,12 @@ def _added(packs: Sequence[bytes]) -> dict[int, int]:
     sums: dict[int, int] = {}
     if sum(map(len, packs)) < 6 * len(_VALUES):
         for packed in packs:
-            for bucket, count in zip(*_unpack(packed), strict=True):
+            for bucket, count in _pairs(packed):
                 sums[bucket] = sums.get(bucket, 0) + count
         return sums
     every = [0] * len(_VALUES)
     for packed in packs:
-        for bucket, count in zip(*_unpack(packed), strict=True):
+        for bucket, count in _pairs(packed):
             every[bucket] += count
     return {bucket: count for bucket, count in enumerate(every) if count}
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
@@ -32,12 +32,13 @@ class StoreUnreadable(RuntimeError):
     """The database could not be read; the text says why."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Opened:
-    """A thread's connection, and the file it was opened on."""
+    """A connection, the file that it was opened on, and how often the reader had let go of everything by then."""
 
     connection: sqlite3.Connection
     identity: tuple[int, int]
+    era: int
 
 
 class Reader:
@@ -48,9 +49,9 @@ class Reader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._own = threading.local()
         self._lock = threading.Lock()
-        self._opened: list[_Opened] = []
+        self._idle: list[_Opened] = []
+        self._era = 0
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="herd-store-read")
 
     async def ask(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -135,13 +136,22 @@ class Reader:
         """Health findings, the latest first; `state` is `open`, `resolved` or `all`."""
         return self._read([], health_queries.episodes, state, limit)
 
+    def let_go(self) -> None:
+        """Close every connection, those in use as soon as they are not; the next question opens a new one.
+
+        SQLite shares what it knows of a file among all connections of a process. Where the file was moved away, or its
+        rights have changed, one that stays would keep the others from the file as it is now.
+        """
+        with self._lock:
+            self._era += 1
+            idle, self._idle = self._idle, []
+        for each in idle:
+            each.connection.close()
+
     def close(self) -> None:
         """Let go of the file and end the threads; questions under way are answered first."""
         self._pool.shutdown()
-        with self._lock:
-            opened, self._opened = self._opened, []
-        for each in opened:
-            each.connection.close()
+        self.let_go()
 
     def _report(
         self, table: Callable[Concatenate[sqlite3.Connection, P], Report], *args: P.args, **kwargs: P.kwargs
@@ -157,45 +167,58 @@ class Reader:
     ) -> T:
         """Run a query within one snapshot of the database."""
         try:
-            connection = self._connection()
-            if connection is None:
-                return empty
-            connection.execute("BEGIN")
-            try:
-                return query(connection, *args, **kwargs)
-            finally:
-                connection.rollback()
+            with self._borrowed() as connection:
+                if connection is None:
+                    return empty
+                connection.execute("BEGIN")
+                try:
+                    return query(connection, *args, **kwargs)
+                finally:
+                    connection.rollback()
         except (sqlite3.Error, OSError) as error:
-            self._forget()
             raise StoreUnreadable(f"the trace store {self.path} cannot be read: {error}") from error
 
-    def _connection(self) -> sqlite3.Connection | None:
-        opened: _Opened | None = getattr(self._own, "opened", None)
+    @contextmanager
+    def _borrowed(self) -> Iterator[sqlite3.Connection | None]:
+        """A connection that nobody else uses meanwhile; None where nothing was stored. It is kept if all went well."""
+        opened = self._take()
+        well = False
         try:
-            found = self.path.stat()
-        except FileNotFoundError:
-            self._forget()
-            return None
-        identity = (found.st_dev, found.st_ino)
-        if opened is not None and opened.identity == identity:
-            return opened.connection
-        self._forget()
-        connection = schema.open_for_reading(self.path)
-        if connection is not None:
-            self._own.opened = _Opened(connection, identity)
-            with self._lock:
-                self._opened.append(self._own.opened)
-        return connection
+            yield opened.connection if opened else None
+            well = True
+        finally:
+            if opened:
+                self._give_back(opened, well)
 
-    def _forget(self) -> None:
-        opened: _Opened | None = getattr(self._own, "opened", None)
-        if opened is None:
-            return
-        self._own.opened = None
+    def _take(self) -> _Opened | None:
+        identity = _identity(self.path)
         with self._lock:
-            if opened in self._opened:
-                self._opened.remove(opened)
-        opened.connection.close()
+            era, idle = self._era, self._idle
+            self._idle = [each for each in idle if each.identity == identity]
+            found = self._idle.pop() if self._idle else None
+        for each in idle:
+            if each.identity != identity:
+                each.connection.close()
+        if found or identity is None:
+            return found
+        connection = schema.open_for_reading(self.path)
+        return _Opened(connection, identity, era) if connection else None
+
+    def _give_back(self, opened: _Opened, well: bool) -> None:
+        with self._lock:
+            kept = well and opened.era == self._era
+            if kept:
+                self._idle.append(opened)
+        if not kept:
+            opened.connection.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _since(days: float, now: float | None) -> float:

@@ -117,28 +117,30 @@ def _add_stored(
     first_hour, first_day = _next(since, HOUR_S), _next(since, DAY_S)
     cursor = connection.cursor()
     cursor.row_factory = None
+    newest = cursor.execute("SELECT COALESCE(MAX(start), 0) FROM rollups").fetchone()[0]
     columns = ", ".join((*(_GROUPED[name] for name in by), *_columns(spreads)))
     for span, start, end in (
         ((HOUR_S, first_hour, _NEVER),)
         if "hour" in by
         else ((HOUR_S, first_hour, first_day), (DAY_S, first_day, _NEVER))
     ):
-        where, values = _where(_kind(by, scope), span, start, end, scope)
+        where, values = _where(_kind(by, scope), range(start, min(end, newest + 1), span), scope)
         for found in cursor.execute(f"SELECT {columns} FROM rollups {where}", values):
             groups[found[: len(by)]].add_stored(found[len(by) :])
 
 
-def _where(kind: int, span: int, start: int, end: int, scope: Scope) -> tuple[str, dict[str, Any]]:
-    """Which stored cells: of a kind and span, beginning from `start` until before `end`."""
+def _where(kind: int, starts: range, scope: Scope) -> tuple[str, dict[str, Any]]:
+    """Which stored cells: of a kind, with these beginnings, a span from one to the next."""
     filters = scope.filters
-    clauses = ["kind = :kind", "span = :span", "start >= :start", "start < :end"]
+    clauses = ["kind = :kind", "span = :span", *(f"{name} = :{name}" for name in filters)]
+    values = {"kind": kind, "span": starts.step, "start": starts.start, "end": starts.stop, **filters}
+    if kind & TAG and "tag" not in filters:
+        # The cells of a tag lie together, a year of them. Where the tag is open, each beginning is looked up by itself.
+        clauses.append(f"start IN ({', '.join(map(str, starts))})")
+        return f"INDEXED BY rollups_by_start WHERE {' AND '.join(clauses)}", values
     if not kind & TAG:
         clauses.append("tag = ''")
-    clauses += [f"{name} = :{name}" for name in filters]
-    # The cells of a tag lie together; where the tag is open, only the other index leads to some of the many hours.
-    index = "INDEXED BY rollups_by_start" if kind & TAG and "tag" not in filters and span == HOUR_S else ""
-    values = {"kind": kind, "span": span, "start": start, "end": end, **filters}
-    return f"{index} WHERE {' AND '.join(clauses)}", values
+    return f"WHERE {' AND '.join(clauses)} AND start >= :start AND start < :end", values
 
 
 def _columns(spreads: Sequence[str]) -> Iterator[str]:

@@ -67,7 +67,10 @@ class _Mark:
 
 
 class Writer:
-    """The store's side of `emit`. `on_commit` is called with each commit's seconds, on the writer's thread."""
+    """The store's side of `emit`; what it calls, it calls on a thread of its own.
+
+    `on_commit` gets each commit's seconds; `on_close` is called whenever it lets go of the file.
+    """
 
     def __init__(
         self,
@@ -76,10 +79,11 @@ class Writer:
         retention_days: float = 30,
         limit_bytes: int = Retention().limit_bytes,
         on_commit: Callable[[float], None] | None = None,
+        on_close: Callable[[], None] = lambda: None,
         capacity: int = CAPACITY,
     ) -> None:
         self._keep = Retention(retention_days, limit_bytes)
-        self._file = StoreFile(path, self._keep)
+        self._file = StoreFile(path, self._keep, on_close)
         self._on_commit = on_commit
         self._capacity = capacity
         self._queue: deque[tuple[float, Stored] | _Mark] = deque()

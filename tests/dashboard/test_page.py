@@ -1,5 +1,8 @@
 """What a person does on the page: searches, opens a request, drains a node, changes a setting, uses the keyboard."""
 
+import re
+from concurrent.futures import ThreadPoolExecutor
+
 import httpx
 import pytest
 from playwright.sync_api import expect
@@ -310,3 +313,27 @@ def test_a_request_leads_to_its_spans_where_a_setting_says_where_they_are(visit,
         assert link.count() == 0
     else:
         expect(link).to_have_attribute("href", href % busy.router.get("/dashboard/api/traces/told-1")["trace_id"])
+
+
+@pytest.fixture
+def pulling(tmp_path):
+    """A router that pulls what is asked for, and a node that downloads a gigabyte a second."""
+    fleet = started(tmp_path / "pulling", SimConfig("box", pull_bytes_per_s=1e9), HERD_AUTO_PULL="true")
+    yield fleet
+    fleet.nodes.stop()
+    fleet.router.stop()
+
+
+def test_a_pull_under_way_is_shown_with_its_progress_and_with_who_waits_and_goes_when_it_ends(visit, pulling):
+    """Whoever started a model for the first time wonders for an hour what is going on."""
+    tab = visit(pulling)
+    page = tab.go("#/fleet")
+    assert page.get_by_text("Being pulled").count() == 0
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(chat, pulling, "pulled-1", model="wanted:8b")
+        tab.sees("Being pulled")
+        line = page.get_by_role("listitem").filter(has_text="wanted:8b to box")
+        expect(line).to_have_text(re.compile(r"wanted:8b to box: [1-9]\d? % of 4\.6 GB, 1 request waiting"))
+        tab.sees("box has pulled wanted:8b")
+        assert answer.result().status_code == 200
+    expect(page.get_by_text("Being pulled")).to_have_count(0)

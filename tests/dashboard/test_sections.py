@@ -26,7 +26,7 @@ TO_DO = {
     "models": "curl -s http",
     "apps": "X-Herd-Tags: prod, review",
     "traces": "curl -s http",
-    "health": "of 100",
+    "health": "herd-node",
     "recommendations": "herd-node",
     "settings": "Change at once",
 }
@@ -58,6 +58,14 @@ def test_every_section_of_an_empty_fleet_says_what_to_do_next(visit, fresh, shap
         tab.sees(TO_DO[section])
         assert not tab.too_wide(), f"{section} is wider than the {shape} screen"
         tab.shot(f"empty-{section}-{shape}")
+
+
+def test_filters_that_nothing_matches_say_so_instead_of_blank_charts(visit, busy):
+    """Six empty frames look like a defect."""
+    tab = visit(busy)
+    tab.go("#/trends?node_id=mini&tag=nobody-uses-this")
+    tab.sees("Choose a longer window")
+    assert tab.page.locator("figure.chart").count() == 0
 
 
 @pytest.mark.parametrize(("scheme", "rules"), [("light", STRICT), ("dark", CONTRAST)], ids=["light", "dark"])

@@ -1,6 +1,7 @@
 """Health of a real fleet in which all that can be provoked goes wrong at once, and of one in which nothing does."""
 
 import json
+import socket
 import sqlite3
 import threading
 import time
@@ -65,13 +66,16 @@ def machine(name, *models, **changes):
 def ill(tmp_path_factory):
     """One machine that serves, three with an illness each, one that nobody asks, and a day's worth of bad requests."""
     keen = {"preload": tuple(model.name for model in (*MODELS, WIDE))}
-    fleet = started(tmp_path_factory.mktemp("ill"), machine("well", *MODELS, WIDE, memory_gb=96, **keen), **LIMITS)
+    nowhere = {"HERD_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}", "OTEL_BSP_SCHEDULE_DELAY": "100"}
+    well = machine("well", *MODELS, WIDE, memory_gb=96, **keen)
+    fleet = started(tmp_path_factory.mktemp("ill"), well, **LIMITS, **nowhere)
     fleet.join(machine("idle"), machine("old", MODELS[2], preload=("retry:1b",)), machine("pressed"), machine("silent"))
     nodes = fleet.nodes.nodes
     _misbehave(fleet)
     nodes["old"].hardware.set(agent_version="0.0.1", disk_free_gb=5)
     nodes["pressed"].hardware.set(pressure="critical", memory_available_gb=1)
     nodes["silent"].hardware.set(silent=True)
+    nodes["idle"].hardware.set(agent_version="", clock_ahead_s=60)
     until(lambda: findings(fleet, "node_offline") and findings(fleet, "incomplete_streams"), "health sees it all")
     yield fleet
     fleet.nodes.stop()
@@ -118,8 +122,11 @@ def _misbehave(fleet):
         ("retry_rate", "warning", (None, None)),
         ("client_disconnects", "warning", (None, None)),
         ("incomplete_streams", "warning", (None, None)),
+        ("telemetry_dropping", "warning", (None, None)),
         ("breaker_open", "warning", ("well", "fail:1b")),
         ("context_waste", "info", ("well", "wide:1b")),
+        ("clock_skew", "warning", ("idle", None)),
+        ("node_version_unknown", "info", ("idle", None)),
         ("slo_burn", "critical", (None, None)),
         ("disk_low", "critical", ("old", None)),
     ],
@@ -150,7 +157,7 @@ def test_every_check_is_listed_with_whether_it_passes(ill):
     rows = {row["check_id"]: row for row in health(ill)["checks"]}
     assert list(rows) == [check.check_id for check in CHECKS]
     assert (rows["node_offline"]["status"], rows["node_offline"]["severity"]) == ("fail", "critical")
-    assert (rows["clock_skew"]["status"], rows["clock_skew"]["severity"]) == ("pass", None)
+    assert (rows["zombie_reaper"]["status"], rows["zombie_reaper"]["severity"]) == ("pass", None)
 
 
 def test_the_vitals_are_the_fleets(ill):
@@ -165,7 +172,7 @@ def test_the_metrics_say_what_the_page_says(ill):
     """An alert on the metric and the page must not contradict each other."""
     assert ill.router.metric("herd_health_score") == health(ill)["health_score"]
     assert ill.router.metric("herd_health_findings", check_id="node_offline", severity="critical") == 1
-    assert ill.router.metric("herd_health_findings", check_id="clock_skew", severity="warning") == 0
+    assert ill.router.metric("herd_health_findings", check_id="zombie_reaper", severity="warning") == 0
 
 
 def test_a_threshold_that_is_changed_holds_with_the_next_look(ill):
@@ -264,6 +271,19 @@ def test_a_lost_node_is_told_to_the_webhook_and_so_is_its_return(small, hook):
     assert kept["first_seen"] <= kept["last_seen"] < kept["resolved_at"]
     assert small.router.get("/dashboard/api/health/findings?state=open") == {"findings": []}
     assert [line["check_id"] for line in small.router.lines("finding_resolved")] == ["node_offline"]
+
+
+def test_a_webhook_that_never_answers_holds_up_neither_requests_nor_health(small):
+    """The pager's trouble must not become the fleet's."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        silent.settimeout(20)
+        post(small, "settings", webhook_url=f"http://127.0.0.1:{silent.getsockname()[1]}/hook")
+        small.nodes.nodes["ada"].hardware.set(disk_free_gb=5)
+        until(lambda: findings(small, "disk_low"), "the finding is there")
+        with closing(silent.accept()[0]):
+            assert chat(small, "ok:1b").status_code == 200
+            small.nodes.nodes["ada"].hardware.set(agent_version="0.0.1")
+            until(lambda: findings(small, "version_mismatch"), "health goes on looking")
 
 
 def test_a_silenced_finding_costs_nothing_and_all_that_was_said_outlives_a_restart(small):

@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -54,7 +56,7 @@ def pulling(pair):
     change(pair, auto_pull=True)
     yield pair
     pair.nodes.clear()
-    until(lambda: under_way(pair) == [], "no pull is under way")
+    until(lambda: under_way(pair) == [] and not at_nodes(pair), "no pull is under way")
     hardware(pair, disk_free_gb=None)
     change(pair, auto_pull=False, auto_pull_timeout_s=3600)
 
@@ -67,6 +69,10 @@ def chat(fleet, model, request_id=None, path="/api/chat", **body):
 
 def under_way(fleet):
     return fleet.router.get("/fleet/status")["pulls"]
+
+
+def at_nodes(fleet):
+    return sum(node.state()["in_flight"].get(PULL, 0) for node in fleet.nodes.nodes.values())
 
 
 def asked(fleet):
@@ -149,6 +155,16 @@ def test_progress_is_told_in_the_log_and_to_the_page(pulling):
     assert end["data"]["completed"] == end["data"]["total"] == 4_960_000_000
 
 
+def test_a_pull_under_way_is_told_on_the_terminal(pulling):
+    """Where an operator looks first when a request takes for ever."""
+    hold(pulling)
+    with waiting(pulling, lambda: chat(pulling, "shown:1b")):
+        until(lambda: [each for each in under_way(pulling) if each["waiting"]], "a client waits")
+        command = [sys.executable, "-m", "herd", "status", "--url", pulling.url]
+        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    assert "Being pulled:\n  shown:1b to roomy: starting, 1 waiting\n" in told
+
+
 def test_a_model_that_fits_no_memory_is_given_up_and_the_client_is_told_the_figures(pulling):
     """It would come for an hour and then never load."""
     answer = chat(pulling, "huge:400b", "huge-1", "/v1/chat/completions")
@@ -159,9 +175,8 @@ def test_a_model_that_fits_no_memory_is_given_up_and_the_client_is_told_the_figu
     row = pulling.router.row("huge-1")
     assert (row["status"], row["error_type"], row["node_id"]) == ("rejected", "model_missing", None)
     assert row["error_message"] == error["message"]
-    node = pulling.nodes.nodes["roomy"]
-    until(lambda: node.state()["in_flight"].get(PULL, 0) == 0, "the node stopped the download")
-    assert "huge:400b" not in node.state()["models"]
+    until(lambda: not at_nodes(pulling), "the node stopped the download")
+    assert "huge:400b" not in pulling.nodes.nodes["roomy"].state()["models"]
 
 
 def test_a_model_that_fits_no_disk_is_given_up(pulling):
@@ -192,9 +207,9 @@ def test_a_model_that_the_library_does_not_have_is_asked_for_once(pulling):
     (text,) = {answer.json()["error"] for answer in answers}
     assert "cannot be pulled: pull model manifest: file does not exist" in text
     assert asked(pulling) == before + 1
-    assert [line["event"] for line in told(pulling, "nonexistent:1b")] == ["pull_started", "pull_failed"]
-    assert told(pulling, "nonexistent:1b")[1]["level"] == "WARNING"
     assert pulling.router.row("wrong-2")["status"] == "rejected"
+    lines = until(lambda: len(found := told(pulling, "nonexistent:1b")) > 1 and found, "the log tells of both")
+    assert [(line["event"], line["level"]) for line in lines] == [("pull_started", "INFO"), ("pull_failed", "WARNING")]
 
 
 def test_a_pull_that_breaks_off_is_begun_again_by_the_next_request(pulling):

@@ -89,10 +89,19 @@ def test_a_context_that_no_request_comes_near_is_wasted_memory(context, tokens, 
     assert all("With 8,192 some 9.4 GiB would be free" in each.description for each in told)
 
 
+@pytest.mark.parametrize(("context", "fires"), [(131_072, True), (4096, False)])
+def test_no_context_below_the_usual_one_is_advised(context, fires):
+    """A day of short requests is no reason to cut off tomorrow's conversation."""
+    wide = node(loaded=(LoadedFacts(LLAMA, 12 * GIB, 2 * GIB, context),))
+    told = found("context_waste", report(wide, past=history(served=(served(100, largest_tokens=80),))))
+    assert [each.data["enough"] for each in told] == [4096] * fires
+
+
 def test_a_waste_that_is_not_worth_a_reload_is_not_told():
     """Half a gigabyte frees no room for anything."""
     small = node(loaded=(LoadedFacts(LLAMA, int(2.5 * GIB), 2 * GIB, 131_072),))
-    assert found("context_waste", report(small)) == []
+    past = history(served=(served(100, largest_tokens=3000),))
+    assert found("context_waste", report(small, past=past)) == []
 
 
 @pytest.mark.parametrize("check_id", ["kv_cache_bloat", "context_waste"])

@@ -80,6 +80,20 @@ def test_what_was_asked_for_is_rolled_up_by_the_model_asked_for(rolled):
     assert ("model-00:70b",) in told, "a model that only ever fell back"
 
 
+@pytest.mark.parametrize("by", GROUPS, ids=lambda by: "-".join(by) or "all")
+def test_a_window_does_not_read_the_sums_of_the_time_before_it(rolled, by):
+    """Daily sums stay a year longer than their rows, and a page of a week must not be slower for that."""
+    asked = []
+    rolled.set_trace_callback(asked.append)
+    for scope in scopes(rolled):
+        read(rolled, END - 2 * DAY_S, by, scope, exact=0)
+    rolled.set_trace_callback(None)
+    sums = [text for text in asked if "FROM rollups" in text and "kind" in text]
+    plans = [row[3] for text in sums for row in rolled.execute(f"EXPLAIN QUERY PLAN {text}")]
+    assert len(plans) >= 8
+    assert [step for step in plans if step.startswith(("SCAN", "SEARCH")) and "start" not in step] == []
+
+
 def test_a_short_window_is_told_exactly(rolled):
     """Where few requests are asked about, there is no reason to estimate."""
     found = read(rolled, END - 2 * HOUR_S, ("model",))

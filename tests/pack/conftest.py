@@ -74,7 +74,7 @@ def observed(tmp_path_factory):
     assert shutil.which("prometheus"), "Debian's package prometheus is needed: `make tools`"
     environment = {"HERD_METRIC_TAGS": "20"}
     fleet = Observed(tmp_path_factory.mktemp("observed"), MACHINES, RULES, **environment)
-    for seed in range(3):
+    for seed in range(2):
         for node in ("studio", "gpu-box"):
             fleet.nodes.script(node, Fault(FaultKind.HTTP_500), Fault(FaultKind.CUT), Fault(FaultKind.BUSY_503))
         fleet.send(a_mixed_morning(seed))

@@ -13,6 +13,7 @@ from herd.telemetry.catalog import BY_NAME
 ROOT = Path(__file__).parent.parent.parent
 RULES = [ROOT / "otel" / "rules" / "recording.yml", ROOT / "otel" / "rules" / "alerts.yml"]
 DASHBOARDS = sorted((ROOT / "grafana" / "dashboards").glob("*.json"))
+OPTIONAL = sorted((ROOT / "grafana" / "optional").glob("*.json"))
 METRIC = re.compile(r"\bherd_[a-z0-9_]+\b")
 SELECTOR = re.compile(r"\b(herd_[a-z0-9_]+)\{([^}]*)\}")
 LABEL = re.compile(r"([a-z_]+)\s*(?:=~|!~|!=|=)\s*\"")

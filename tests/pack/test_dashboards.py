@@ -11,10 +11,11 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from herd.telemetry.catalog import ATTRIBUTES
-from tests.pack.contents import DASHBOARDS, ROOT, dashboard, panels
+from tests.pack.contents import DASHBOARDS, OPTIONAL, ROOT, dashboard, panels
 
 SOURCES = ROOT / "grafana" / "provisioning" / "datasources" / "herd.yaml"
-PANELS = [(path.stem, panel) for path in DASHBOARDS for panel in panels(path)]
+EVERY = [*DASHBOARDS, *OPTIONAL]
+PANELS = [(path.stem, panel) for path in EVERY for panel in panels(path)]
 NAMED = {"ids": [f"{name}: {panel['title']}" for name, panel in PANELS]}
 TABLE = re.compile(r"\b(?:span|resource)\.([a-z_.]+)")
 # Older than Grafana's generated types, and still what its own export writes.
@@ -35,7 +36,7 @@ def missing(written, read, path=""):
             yield from missing(one, other, f"{path}[{number}]")
 
 
-@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EVERY, ids=lambda path: path.stem)
 def test_grafana_s_own_types_understand_every_key(path):
     """A mistyped key is ignored in silence, and the panel is just not what was meant."""
     written = dashboard(path)
@@ -57,11 +58,11 @@ def test_every_panel_says_what_it_shows_in_which_unit_and_what_to_do(name, panel
 def test_every_query_is_for_a_data_source_that_can_be_chosen(name, panel):
     """A data source's own id is another one in every installation."""
     for target in panel["targets"]:
-        assert target["datasource"]["uid"] in {"${datasource}", "${tempo}"}
+        assert target["datasource"]["uid"] in {"${datasource}", "${tempo}", "${database}"}
         assert re.search(r"\[\d", target.get("expr", "")) is None, "a fixed range is wrong at every zoom but one"
 
 
-@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EVERY, ids=lambda path: path.stem)
 def test_every_title_and_id_is_there_once(path):
     """Two panels of one name cannot be told apart in a link or an alert."""
     found = dashboard(path)["panels"]
@@ -69,7 +70,7 @@ def test_every_title_and_id_is_there_once(path):
     assert len({panel["title"] for panel in found}) == len(found)
 
 
-@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EVERY, ids=lambda path: path.stem)
 def test_panels_neither_overlap_nor_leave_the_grid(path):
     """Grafana moves what overlaps, and then nothing is where it was drawn."""
     places = [panel["gridPos"] for panel in dashboard(path)["panels"]]

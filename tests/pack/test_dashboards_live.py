@@ -1,15 +1,21 @@
 """Every dashboard against a real Prometheus that scrapes a real router: no panel may say "No data"."""
 
 import math
+import re
+import sqlite3
+import time
+from contextlib import closing
 
 import httpx
 import pytest
 
 from herd.telemetry.catalog import BY_NAME
-from tests.pack.contents import DASHBOARDS, alerts, dashboard, filled_in, panels, queries, rules
+from tests.harness import until
+from tests.pack.contents import DASHBOARDS, OPTIONAL, alerts, dashboard, filled_in, panels, queries, rules
 from tests.pack.test_rules import promtool
 
 QUERIES = list(queries())
+ROWS = [(panel["title"], panel["targets"][0]["queryText"]) for path in OPTIONAL for panel in panels(path)]
 WINDOW = "30s"
 
 
@@ -91,3 +97,16 @@ def test_promtool_has_no_remark_about_the_metrics(observed):
     """Its rules are the naming conventions that every other tool expects."""
     text = httpx.get(f"{observed.url}/metrics", timeout=10).content
     assert promtool("check", "metrics", about=text) == ""
+
+
+@pytest.mark.parametrize(("title", "query"), ROWS, ids=[title for title, _ in ROWS])
+def test_every_table_of_the_database_has_rows_and_an_index(observed, title, query):
+    """It is read while the router writes, so it must neither lock nor read everything."""
+    until(lambda: observed.router.rows("error_type IS NOT NULL"), "rows of failures")
+    now = time.time() * 1000
+    query = query.replace("$__from", f"{now - 600_000:.0f}").replace("$__to", f"{now:.0f}")
+    assert "$" not in query
+    with closing(sqlite3.connect(f"file:{observed.router.database}?mode=ro", uri=True)) as database:
+        assert database.execute(query).fetchall(), title
+        plan = [step[3] for step in database.execute(f"EXPLAIN QUERY PLAN {query}")]
+    assert not [step for step in plan if re.match(r"SCAN (request_|fleet_)\w+$", step)], plan

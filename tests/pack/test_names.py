@@ -11,6 +11,7 @@ from otel.alerts import THRESHOLDS, recordings
 from tests.pack.contents import (
     DASHBOARDS,
     FREE_LABELS,
+    OPTIONAL,
     ROOT,
     alerts,
     dashboard,
@@ -104,7 +105,7 @@ def test_every_alert_and_every_panel_leads_to_a_section_of_the_runbook():
     runbook = ROOT / "docs" / "runbook.md"
     there = anchors(runbook.read_text(encoding="utf-8"))
     links = [alert["annotations"]["runbook_url"] for alert in alerts()]
-    links += [link["url"] for path in DASHBOARDS for panel in panels(path) for link in panel["links"]]
+    links += [link["url"] for path in [*DASHBOARDS, *OPTIONAL] for panel in panels(path) for link in panel["links"]]
     assert links
     for link in links:
         address, _, anchor = link.partition("#")
@@ -123,5 +124,5 @@ def test_observability_md_lists_every_alert_and_every_panel():
     """The document that says what there is must not lag behind it."""
     text = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
     assert not [alert["alert"] for alert in alerts() if f"`{alert['alert']}`" not in text]
-    titles = {panel["title"] for path in DASHBOARDS for panel in panels(path)}
+    titles = {panel["title"] for path in [*DASHBOARDS, *OPTIONAL] for panel in panels(path)}
     assert not sorted(title for title in titles if title not in text)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -20,11 +21,9 @@ from tests.telemetry.otlp import OtlpReceiver
 
 CALLER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0"  # and then 1 for recorded, 0 for not
 QUICKLY = {"OTEL_BSP_SCHEDULE_DELAY": "100"}
-# What opentelemetry-instrument is told in docs/observability.md.
-INSTRUMENTED = {
-    "OTEL_SERVICE_NAME": "herd-node", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf", "OTEL_METRICS_EXPORTER": "none",
-    "OTEL_LOGS_EXPORTER": "none", "OTEL_SEMCONV_STABILITY_OPT_IN": "http",
-}  # fmt: skip
+# What the operator is told to tell opentelemetry-instrument; here every span is wanted.
+DOCUMENT = Path(__file__).parents[2] / "docs" / "observability.md"
+INSTRUMENTED = {**dict(re.findall(r"\b(OTEL_\w+)=(\S+)", DOCUMENT.read_text())), "OTEL_TRACES_SAMPLER": "always_on"}
 MACHINES = (
     SimConfig("warm", models=(LLAMA, QWEN), preload=("llama3.2:3b",)),
     SimConfig("cold", models=(LLAMA,)),
@@ -52,7 +51,7 @@ class Collected:
         program = Path(sys.executable).with_name("opentelemetry-instrument")
         options = ("--node-id", "real", "--ollama-host", self.engine.url, "--router-url", self.fleet.url,
                    "--data-dir", str(home / "agent"), "--interval", "0.5")  # fmt: skip
-        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": self.collector.url, **INSTRUMENTED, **QUICKLY}
+        environment = {**INSTRUMENTED, "OTEL_EXPORTER_OTLP_ENDPOINT": self.collector.url, **QUICKLY}
         with (home / "agent.txt").open("wb") as said:
             self.agent = subprocess.Popen(
                 [program, sys.executable, "-m", "node", *options],

@@ -323,6 +323,20 @@ def test_a_finding_is_told_when_it_begins_changes_and_ends(sink, change, severit
     assert (line["level"], line["event"], line["check_id"]) == (expected, f"finding_{change}", "error_rate")
 
 
+def test_a_findings_line_has_what_a_reader_of_the_log_alone_needs(sink):
+    """Which finding, about whom, how bad, what was seen, and what an operator said of it; nothing that is not known."""
+    sink.take(FindingChanged(builders.NOON, "acknowledged", known_finding()))
+    unsaid = Episode("cd34", Finding("slo_burn", Severity.INFO, "t", "d", "f"), builders.NOON, builders.NOON)
+    sink.take(FindingChanged(builders.NOON, "opened", unsaid))
+    said, fresh = lines(sink)
+    assert said == {
+        "timestamp": said["timestamp"], "level": "INFO", "logger": "herd.health", "event": "finding_acknowledged",
+        "finding_id": "ab12", "check_id": "error_rate", "severity": "critical", "node_id": "ada", "model": MODEL,
+        "title": "Requests fail", "description": "30 of 100", "note": "known", "silenced_until": builders.NOON + 60,
+    }  # fmt: skip
+    assert fresh.keys().isdisjoint({"node_id", "model", "note", "silenced_until"})
+
+
 def test_every_field_is_declared_and_every_declaration_is_true(sink):
     """The catalog is the documentation; neither may run ahead of the other."""
     event = retried()

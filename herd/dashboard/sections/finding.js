@@ -28,7 +28,7 @@ function about(found) {
     found.node_id && node(found.node_id),
     found.model && model(found.model),
     ["first seen ", ago(found.first_seen)],
-    found.runbook && ["runbook: ", el("code", {}, found.runbook)],
+    found.runbook && ["runbook: ", el("code", { title: "`herd docs runbook` prints it" }, found.runbook)],
   ].filter(Boolean);
   return parts.flatMap((part, index) => (index ? [" · ", part] : [part]));
 }

@@ -3,7 +3,7 @@
 import { get, lately } from "../api.js";
 import * as changes from "../changes.js";
 import { el } from "../dom.js";
-import { brief, count, many, percent } from "../format.js";
+import { brief, count, gigabytes, many, percent } from "../format.js";
 import { empty, figure, heading, part } from "../parts.js";
 import { link } from "../route.js";
 import { verdict } from "../verdict.js";
@@ -49,6 +49,7 @@ function view({ status, health, recent, hour }, _route, context) {
         status.nodes.map((node) => nodeCard(node, context)),
       ),
     ),
+    pulled(status.pulls),
     queued(status.queues),
     sinceOpened(),
     part(
@@ -101,6 +102,25 @@ function lastHour(trends) {
 function sinceOpened() {
   const list = changes.list();
   return list && part("Lately", list);
+}
+
+function pulled(pulls) {
+  return (
+    pulls.length > 0 &&
+    part(
+      "Being pulled",
+      el(
+        "ul",
+        { class: "plain" },
+        pulls.map((pull) => el("li", {}, pulling(pull))),
+      ),
+    )
+  );
+}
+
+function pulling({ model, node_id: node, completed, total, status, waiting }) {
+  const far = total ? `${Math.floor((100 * completed) / total)} % of ${gigabytes(total / 2 ** 30)}` : status;
+  return [`${model} to ${node}: ${far}`, waiting && `${many(waiting, "request")} waiting`].filter(Boolean).join(", ");
 }
 
 function queued(queues) {

@@ -3,7 +3,7 @@
 import { get } from "../api.js";
 import { el } from "../dom.js";
 import { many, span } from "../format.js";
-import { chip, figure, heading, part, prose } from "../parts.js";
+import { chip, empty, figure, heading, part, prose } from "../parts.js";
 import { link } from "../route.js";
 import { table } from "../tables.js";
 import { isQuiet } from "../verdict.js";
@@ -31,6 +31,8 @@ async function load(_route, signal) {
 function view({ health, past }, _route, context) {
   const found = health.recommendations;
   const open = found.filter((each) => !isQuiet(each));
+  const serious = open.filter((each) => each.severity !== "info");
+  const known = open.filter((each) => each.severity === "info");
   const quiet = found.filter(isQuiet);
   const cards = (findings) =>
     el(
@@ -47,11 +49,18 @@ function view({ health, past }, _route, context) {
         "p",
         { class: "verdict-line", role: "status" },
         el("span", { class: "mark", "aria-hidden": "true" }),
-        sentence(open, found),
+        sentence(serious.length, found),
       ),
       el("div", { class: "figures" }, figures(health, found)),
     ),
-    open.length > 0 && part("Findings", cards(open)),
+    !health.vitals.nodes_total &&
+      empty(
+        "No node to look at yet",
+        "The checks of nodes have nothing to find. Start the agent beside an Ollama.",
+        "herd-node",
+      ),
+    serious.length > 0 && part("Findings", cards(serious)),
+    known.length > 0 && part("To know", cards(known)),
     quiet.length > 0 && part("Acknowledged or silenced", cards(quiet)),
     part("Checks", checks(health.checks)),
     past.length > 0 && part("Over", history(past)),
@@ -70,8 +79,7 @@ function figures({ health_score: score, checked_at: at }, found) {
   ];
 }
 
-function sentence(open, found) {
-  const serious = open.filter((each) => each.severity !== "info").length;
+function sentence(serious, found) {
   if (serious) return `${many(serious, "finding needs", "findings need")} a look.`;
   return found.length ? "Nothing needs a look now." : "Every check passes.";
 }

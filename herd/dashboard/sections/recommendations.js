@@ -46,7 +46,7 @@ function mix({ mix: placements, usable_memory_gb: usable }) {
       key: (row) => `mix-${row.node_id}-${row.model}`,
       columns: [
         { head: "Model", first: true, cell: named },
-        { head: "Node", cell: (row) => row.node_id },
+        { head: "Node", class: "kept", cell: (row) => row.node_id },
         { head: "Requests", number: true, cell: (row) => count(row.requests) },
         { head: "Memory", number: true, cell: (row) => gigabytes(row.ram_gb) },
         { head: "Speed", number: true, cell: speed },
@@ -96,6 +96,7 @@ function nodeAdvice(node) {
       [
         "On disk",
         node.current_models.map((each) => each.model + (each.loaded ? " (loaded)" : "")).join(", ") || "no model",
+        true,
       ],
     ]),
     node.recommended_models.length > 0 && recommended(node),

@@ -4,7 +4,7 @@ import { get, lately } from "../api.js";
 import { chart } from "../charts.js";
 import { el } from "../dom.js";
 import { brief, count, duration, percent } from "../format.js";
-import { heading } from "../parts.js";
+import { empty, heading } from "../parts.js";
 import { namesIn, scopeOf, scopePickers } from "../scope.js";
 import { download } from "../tables.js";
 import { hoursChoice, hoursOf } from "../windows.js";
@@ -26,6 +26,7 @@ async function load(route, signal) {
 
 function view({ rows, names }, route) {
   const { params } = route;
+  const filtered = Object.keys(scopeOf(params)).length > 0;
   const busy = rows.some((row) => row.request_count);
   return [
     heading(
@@ -34,9 +35,12 @@ function view({ rows, names }, route) {
       download("/dashboard/api/trends", { hours: hoursOf(params), ...scopeOf(params) }),
     ),
     scopePickers("trends", params, names),
-    busy || Object.keys(scopeOf(params)).length ? el("div", { class: "charts" }, charts(rows)) : noTraffic(),
+    busy ? el("div", { class: "charts" }, charts(rows)) : filtered ? noMatch() : noTraffic(),
   ];
 }
+
+const noMatch = () =>
+  empty("No such request in this window", "Choose a longer window, or take back one of the filters.");
 
 function charts(rows) {
   const x = rows.map((row) => row.hour);
