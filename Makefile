@@ -55,5 +55,9 @@ real: $(STAMP)  ## end-to-end tests against real inference servers (builds them 
 	bash scripts/build_collector.sh .engines
 	$(BIN)/pytest -q -m real tests/real
 
+.PHONY: soak
+soak: $(STAMP)  ## ten minutes of random faults: what the router holds before and after
+	$(BIN)/python -m benchmarks.soak
+
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

@@ -94,6 +94,7 @@ class Parts:
             await canary.stop()
             await self.plane.pulls.close()
             await self.plane.upstream.close()
+            self.reader.let_go()  # who closes a database last brings its log in, and only the writer may
             # Side by side, each within its own bound, so that a hanging collector delays no row and no line.
             sinks = (self.writer, self.spans, self.log)
             await asyncio.gather(*(asyncio.to_thread(sink.close, FLUSH_S) for sink in sinks))

@@ -29,6 +29,7 @@ from herd.commands.places import data_dir as users_data_dir
 from herd.sim import Fault, FaultKind, SimConfig, SimModel, SimNode
 from herd.sim.traffic import Traffic
 
+PORT: Final = 11435  # the router's own
 READY_S: Final = 30.0
 ONLINE_S: Final = 15.0
 STOP_S: Final = 45.0  # longer than the router's own grace for requests under way
@@ -99,9 +100,12 @@ def run_demo(port: int, data_dir: str | Path | None, seconds: float | None, obse
 
     Raises CommandError where the port or the directory cannot be had, and where the router dies.
     """
-    home = Path(data_dir).expanduser() if data_dir else Path(tempfile.gettempdir()) / "herd-demo"
+    own = "herd-demo" if port == PORT else f"herd-demo-{port}"
+    home = Path(data_dir).expanduser() if data_dir else Path(tempfile.gettempdir()) / own
     _check_home(home)
     _check_port(port)
+    if not data_dir:
+        _clear(home)
     if observe:
         prometheus_program()  # a demo that cannot be what was asked for should not begin
     asyncio.run(_Demo(port, home, seconds, observe).run())
@@ -117,6 +121,12 @@ def _check_home(home: Path) -> None:
         raise CommandError(f"the demo's directory {home} cannot be made ({error.strerror}): give --data-dir") from error
     if not os.access(home, os.W_OK | os.X_OK):
         raise CommandError(f"the demo's directory {home} cannot be written: give it another with --data-dir")
+
+
+def _clear(home: Path) -> None:
+    """Take away what an earlier demo left, perhaps one of another version."""
+    for old in (*home.glob("latency.db*"), *home.glob("logs/herd.jsonl*"), home / "router.out"):
+        old.unlink(missing_ok=True)
 
 
 def _check_port(port: int) -> None:

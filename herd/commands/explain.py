@@ -58,7 +58,7 @@ def _summary(found: Document) -> Iterator[str]:
         "status": f"{found['status']}, HTTP {found['http_status']}, after {milliseconds(found['latency_ms'])}",
         "error": " ".join(f"{found['error_type']}: {found['error_message']}".split()) if found["error_type"] else None,
         "asked": f"{asked}, streamed" if found["stream"] else asked,
-        "answered": f"{served}{fallback}",
+        "tried" if found["status"] in {"failed", "rejected"} else "answered": f"{served}{fallback}",
         "tokens": _tokens(found),
         "herd took": milliseconds(found["overhead_ms"]),
         "tags": ", ".join(found["tags"]) if found["tags"] else None,

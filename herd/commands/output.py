@@ -1,21 +1,26 @@
 """How commands print: tables and lines for people, JSON for programs. Knows nothing of what it prints.
 
-Lines are as long as they need to be: a terminal wraps them, and what is copied out of them is whole. Colour is for
-terminals, and for none with NO_COLOR.
+On a terminal a table breaks its lists and long texts at words to keep to the width; what cannot be broken stays whole,
+so that it can be copied, and so does everything where there is no terminal. Colour is for terminals, and for none with
+NO_COLOR.
 """
 
 import json
 import os
 import re
+import shutil
+import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 UNBOUNDED: Final = 100_000
+LOOSE: Final = frozenset({"LOADED", "TAGS", "WHY", "MODELS", "ERROR", ""})  # columns that may break at words
 TRAILING: Final = re.compile(r"(?: |\x1b\[[0-9;]*m)+$")  # the blanks that fill a column, not the end of its colour
 STYLES: Final = {
     "online": "green", "degraded": "yellow", "offline": "red", "normal": "green", "warn": "yellow", "critical": "red",
@@ -25,10 +30,11 @@ STYLES: Final = {
 }  # fmt: skip
 
 
-def show(*parts: RenderableType, width: int = UNBOUNDED) -> None:
+def show(*parts: RenderableType, width: int | None = None) -> None:
     """Print texts and tables, one after the other; a string is taken as it is, never as markup."""
+    own = shutil.get_terminal_size().columns if sys.stdout.isatty() else UNBOUNDED
     console = Console(
-        width=width,
+        width=width or own,
         color_system=None if os.environ.get("NO_COLOR") else "auto",
         highlight=False,
         markup=False,
@@ -36,7 +42,14 @@ def show(*parts: RenderableType, width: int = UNBOUNDED) -> None:
     )
     with console.capture() as capture:
         for part in parts:
-            console.print(cell(part) if isinstance(part, str) else part)
+            if isinstance(part, Table):
+                console.width = UNBOUNDED
+                console.width = max(width or own, console.measure(part).minimum)
+                console.print(part)
+            elif isinstance(part, str | Text):
+                console.print(cell(part) if isinstance(part, str) else part, soft_wrap=True)
+            else:
+                console.print(part)
     for line in capture.get().split("\n")[:-1]:
         print(TRAILING.sub(lambda found: found[0].replace(" ", ""), line))
 
@@ -48,12 +61,20 @@ def show_json(document: object) -> None:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], right: Iterable[str] = ()) -> Table:
     """A table without lines; `right` names the columns of numbers. A heading may have several lines."""
+    cells = [[value if isinstance(value, Text) else cell(value) for value in row] for row in rows]
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    numbers = set(right)
-    for name in head:
-        made.add_column(name, justify="right" if name in numbers else "left", vertical="bottom", no_wrap=True)
-    for row in rows:
-        made.add_row(*(value if isinstance(value, Text) else cell(value) for value in row))
+    numbers, tall = set(right), any("\n" in name for name in head)
+    for place, name in enumerate(head):
+        rigid = max(map(cell_len, (*name.split("\n"), *(row[place].plain for row in cells))))
+        made.add_column(
+            name,
+            justify="right" if name in numbers else "left",
+            vertical="bottom" if tall else "top",
+            min_width=None if name in LOOSE else rigid,
+            no_wrap=name not in LOOSE,
+        )
+    for row in cells:
+        made.add_row(*row)
     return made
 
 

@@ -105,6 +105,7 @@ def decide(
 def _decide(request: Request, fleet: Fleet, policy: Policy, excluded: frozenset[str], heed_breakers: bool) -> Decision:
     candidates: dict[str, list[Candidate]] = {}
     rejected: list[Rejection] = []
+    places = {model: place for place, model in enumerate(request.models)}
     for model in request.models:
         ranked = candidates.setdefault(model, [])
         for node in fleet.nodes:
@@ -117,7 +118,8 @@ def _decide(request: Request, fleet: Fleet, policy: Policy, excluded: frozenset[
         ranked.sort(key=lambda candidate: (-candidate.total, candidate.node_id))
     order = _order_of_models(request, candidates, policy)
     plan = tuple(candidate for model in order for candidate in candidates[model])
-    rejected.sort(key=lambda entry: (request.models.index(entry.model), entry.node_id))
+    rejected.sort(key=lambda entry: entry.node_id)
+    rejected.sort(key=lambda entry: places[entry.model])
     return Decision(plan, tuple(rejected), _reason(request, plan), _fallback_reason(request, plan, candidates))
 
 

@@ -165,7 +165,7 @@ function options(spec, width, host) {
     width,
     height: HEIGHT,
     legend: { show: false },
-    padding: [8, 8, 0, 0],
+    padding: [8, 20, 0, 0], // to the right, room for half of the last name below
     tzDate: (at) => (spec.daily ? uPlot.tzDate(new Date(at * 1000), "UTC") : new Date(at * 1000)),
     scales: {
       x: { time: true, range: (_, low, high) => xRange(spec, low, high) },

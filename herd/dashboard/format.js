@@ -21,9 +21,9 @@ const known = (value) => typeof value === "number" && Number.isFinite(value);
 
 export const count = (value) => (known(value) ? plain.format(value) : NONE);
 
-/** 12,345,678 as 12.3M; the exact number belongs into a title. */
+/** 12,345,678 as 12.3M (a small m is a thousandth); the exact number belongs into a title. */
 export const brief = (value) =>
-  known(value) ? (Math.abs(value) < 10_000 ? plain.format(value) : compact.format(value)) : NONE;
+  known(value) ? (Math.abs(value) < 10_000 ? plain.format(value) : compact.format(value).replace("m", "M")) : NONE;
 
 export const points = (value, digits = 1) => (known(value) ? value.toFixed(digits) : NONE);
 

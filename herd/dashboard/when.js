@@ -16,11 +16,14 @@ export function exactly(unix) {
   return el("time", { datetime: iso(unix), title: utc(unix) }, `${moment(unix)} (${ZONE})`);
 }
 
+// Beside ten minutes and more, seconds say nothing, and they change while they are read.
+const roughly = (seconds) => span(seconds < 600 ? seconds : seconds - (seconds % 60));
+
 export function ago(unix, now = Date.now() / 1000) {
   if (!known(unix)) return NONE;
   return el(
     "time",
     { datetime: iso(unix), title: `${utc(unix)}` },
-    now - unix < 2 ? "just now" : `${span(now - unix)} ago`,
+    now - unix < 2 ? "just now" : `${roughly(now - unix)} ago`,
   );
 }

@@ -1,9 +1,10 @@
 """What a client is told: the headers that describe the decision, refusals, and errors before and within an answer."""
 
 import re
+from collections.abc import Sequence
 
 from herd import errors
-from herd.core.routing import RejectionReason
+from herd.core.routing import Rejection, RejectionReason
 from herd.dataplane.client import Client, RawHeaders
 from herd.dataplane.dialects import error_body, error_frame
 from herd.dataplane.life import Life
@@ -49,7 +50,9 @@ def refusal(life: Life, as_asked: str) -> errors.Refused:
     assert life.decision is not None
     request, fleet, decision = life.request, life.fleet, life.decision
     if not fleet.nodes:
-        return errors.NoNode("no node has joined yet: start `herd-node` beside an Ollama server", NO_NODE_RETRY_S)
+        return no_nodes()
+    if all(node.status == "offline" or not node.engine_reachable for node in fleet.nodes):
+        return errors.NoNode(f"no engine answers ({_states(decision.rejected)}): start Ollama there", NO_NODE_RETRY_S)
     if not any(node.holds(model) for node in fleet.nodes for model in request.models):
         quote = '"' if request.endpoint.startswith("/api/embed") else "'"
         hint = ", try pulling it first" if request.endpoint.startswith("/api/embed") else ""
@@ -57,8 +60,18 @@ def refusal(life: Life, as_asked: str) -> errors.Refused:
             hint = f": no node has any model yet, try `ollama pull {as_asked}` on one of them"
         return errors.ModelMissing(f"model {quote}{as_asked}{quote} not found{hint}")
     told = [entry for entry in decision.rejected if entry.reason is not RejectionReason.MODEL_ABSENT]
-    reasons = "; ".join(f"{entry.node_id}: {REASON_WORDS[entry.reason]}" for entry in told[:8])
-    return errors.NoNode(f"no node can serve model '{as_asked}' now ({reasons})", NO_NODE_RETRY_S)
+    return errors.NoNode(f"no node can serve model '{as_asked}' now ({_states(told)})", NO_NODE_RETRY_S)
+
+
+def no_nodes() -> errors.NoNode:
+    """What there is to say before the first heartbeat."""
+    return errors.NoNode("no node has joined yet: start `herd-node` beside an Ollama server", NO_NODE_RETRY_S)
+
+
+def _states(told: Sequence[Rejection]) -> str:
+    """The reasons of some nodes, each once."""
+    reasons = dict.fromkeys(f"{entry.node_id}: {REASON_WORDS[entry.reason]}" for entry in told)
+    return "; ".join(list(reasons)[:8])
 
 
 async def send_error(client: Client, life: Life, error: errors.HerdError) -> None:

@@ -103,17 +103,27 @@ class Client:
     async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Send the status and the headers."""
         self.started = True
-        await self._send({"type": "http.response.start", "status": status, "headers": list(headers)})
+        await self._say({"type": "http.response.start", "status": status, "headers": list(headers)})
 
     async def write(self, chunk: bytes) -> None:
         """Send a part of the body; waits while the client is slow."""
         if chunk:
-            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await self._say({"type": "http.response.body", "body": chunk, "more_body": True})
 
     async def finish(self, chunk: bytes = b"") -> None:
         """Send the last part of the body."""
         self.finished = True
-        await self._send({"type": "http.response.body", "body": chunk, "more_body": False})
+        await self._say({"type": "http.response.body", "body": chunk, "more_body": False})
+
+    async def _say(self, message: MutableMapping[str, Any]) -> None:
+        try:
+            await self._send(message)
+        except RuntimeError as error:
+            if "closed" not in str(error):
+                raise
+            # The second of two pipelined requests is never told that its client left; writing to it is how one learns.
+            self.gone = True
+            raise ClientGone from error
 
     def _check_length(self, limit: int) -> None:
         length = self.named.get("content-length", "0")

@@ -25,9 +25,6 @@ class Flights:
     def __iter__(self) -> Iterator[Life]:
         return (life for life, _ in self._under_way.values())
 
-    def __contains__(self, request_id: str) -> bool:
-        return request_id in self._under_way
-
     def add(self, life: Life, client: Client) -> None:
         """A request begins."""
         self._under_way[life.request_id] = (life, client)

@@ -15,11 +15,11 @@ from herd.clock import Clock
 from herd.core.events import Managed, TraceIds
 from herd.core.fleet import Fleet, Node
 from herd.core.placement import can_manage, place
-from herd.dataplane.answer import error_headers
+from herd.dataplane.answer import error_headers, no_nodes
 from herd.dataplane.client import Client, ClientGone, RawHeaders, Receive, Scope, Send
 from herd.dataplane.dialects import dialect_of, error_body
 from herd.dataplane.parse import read_document
-from herd.dataplane.serve import CLIENT_CLOSED, DataPlane, request_id_for
+from herd.dataplane.serve import CLIENT_CLOSED, DataPlane
 from herd.dataplane.upstream import CLIENT_ERRORS, as_attempt_error, request_headers, response_headers
 from herd.telemetry.trace_ids import new_span_id, traceparent, traceresponse
 
@@ -37,7 +37,8 @@ class Management:
     async def serve(self, endpoint: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one management request; `endpoint` is its path without a digest."""
         client, clock = Client(scope, receive, send), Clock()
-        request_id, ids = request_id_for(client), self._plane.new_ids(client.named.get("traceparent"))
+        request_id = self._plane.request_ids.take(client.named.get("x-request-id", ""))
+        ids = self._plane.new_ids(client.named.get("traceparent"))
         errand = Errand(self._plane, client, endpoint, ids, request_id)
         received_at, error, status = clock.now(), None, 500
         try:
@@ -96,6 +97,8 @@ class Errand:
         fleet = self._plane.roster.fleet(Clock().now())
         wanted = parse_qs(self._client.query.decode("latin-1")).get("node_id", [None])[0]
         node = _named(fleet, wanted, self._endpoint) if wanted else place(fleet, self._endpoint, self.model, source)
+        if not fleet.nodes:
+            raise no_nodes()
         if node is None and self.model and not self._plane.roster.knows(self.model):
             raise errors.ModelMissing(f"model '{as_asked}' not found")
         if node is None:

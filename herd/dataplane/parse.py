@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
+from math import isinf
 from typing import Any
 
 from herd.core.request import Request
@@ -19,6 +20,8 @@ BYTES_PER_TOKEN = 4  # a rule of thumb for English text; only routing and contex
 IMAGE_TOKENS = 768  # what one picture costs, about, with the common vision models
 PREFIX_CHARACTERS = 1024
 MODEL_NAME_LIMIT = 256
+MOST_FALLBACKS = 16
+MOST_VALUES = 500_000  # reading more of them would hold up every other stream for a second; text and pictures are few
 
 Document = dict[str, Any]
 
@@ -47,10 +50,12 @@ def parse(
     document = read_document(body)
     model = _model(document)
     fallbacks = _strings(document, "fallback_models")
+    if len(fallbacks) > MOST_FALLBACKS:
+        raise BadRequest(f"fallback_models names more than {MOST_FALLBACKS} models")
     metadata = _of_type(document, "metadata", dict) or {}
     user = document.get("user")
     tags, dropped = collect(
-        _strings(metadata, "tags", "metadata."), headers.get("x-herd-tags"), user if isinstance(user, str) else None
+        _tags(metadata), headers.get("x-herd-tags"), user if isinstance(user, str) else None
     )
     stream = _of_type(document, "stream", bool)
     options = _of_type(document, "options", dict) or {}
@@ -77,8 +82,10 @@ def read_document(body: bytes) -> Document:
     """The JSON object that a body holds; the content type does not matter. Raises BadRequest."""
     if not body.strip():
         raise BadRequest("missing request body")
+    if body.count(b",") + body.count(b"{") + body.count(b"[") > MOST_VALUES:
+        raise BadRequest(f"the request body holds more than {MOST_VALUES} values")
     try:
-        document = json.loads(body, parse_constant=_no_constant)
+        document = json.loads(body, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"the request body is not valid JSON: {str(error)[:200]}") from error
     if not isinstance(document, dict):
@@ -90,6 +97,12 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
 
 
+def _finite(number: str) -> float:
+    if isinf(value := float(number)):
+        raise ValueError(f"{number[:20]} is too large a number")
+    return value
+
+
 def _model(document: Document) -> str:
     model = document.get("model")
     if model is None or model == "":
@@ -98,6 +111,8 @@ def _model(document: Document) -> str:
         raise BadRequest(f"model must be a string, not {_json_type(model)}")
     if len(model) > MODEL_NAME_LIMIT:
         raise BadRequest(f"model is longer than {MODEL_NAME_LIMIT} characters")
+    if not model.isprintable():
+        raise BadRequest("model must be printable, without line breaks and control characters")
     return model
 
 
@@ -115,6 +130,12 @@ def _strings(document: Document, key: str, where: str = "") -> list[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise BadRequest(f"{where}{key} must be a list of strings")
     return value
+
+
+def _tags(metadata: Document) -> list[str]:
+    tags = metadata.get("tags")
+    # OpenAI's metadata has only strings for values, and its clients refuse to send anything else.
+    return tags.split(",") if isinstance(tags, str) else _strings(metadata, "tags", "metadata.")
 
 
 def _positive(value: object) -> int | None:

@@ -5,8 +5,6 @@ The coroutine that enters `serve` owns the request to its end; nothing else send
 
 import asyncio
 import logging
-import re
-import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -26,6 +24,7 @@ from herd.dataplane.life import Life, http_status_of
 from herd.dataplane.parse import Parsed, parse
 from herd.dataplane.pulls import Pulls
 from herd.dataplane.relay import Limits, Relay
+from herd.dataplane.request_ids import RequestIds
 from herd.dataplane.slots import Slots
 from herd.dataplane.upstream import Upstream, request_headers
 from herd.roster import Roster
@@ -33,7 +32,6 @@ from herd.telemetry.emit import Emitter
 from herd.telemetry.trace_ids import new_span_id, traceparent
 
 logger = logging.getLogger(__name__)
-REQUEST_ID = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 NewIds = Callable[[str | None], TraceIds]
 STOPPING_RETRY_S = 5
 LEAST_RETRIES = 3  # requests that may be retried at once however few there are
@@ -53,6 +51,7 @@ class DataPlane:
         self.emit = emit
         self.new_ids = new_ids
         self.flights = Flights()
+        self.request_ids = RequestIds()
         self.pulls = Pulls(settings, roster, upstream, emit)
         self.stopping = False
         self.on_change: Callable[[], None] = lambda: None
@@ -111,9 +110,7 @@ class DataPlane:
         await self.flights.drain(grace_s)
 
     def _begin(self, endpoint: Endpoint, client: Client) -> Life:
-        request_id = request_id_for(client)
-        if request_id in self.flights:
-            request_id = uuid.uuid4().hex  # two requests under one id would be one row
+        request_id = self.request_ids.take(client.named.get("x-request-id", ""))
         life = Life(request_id, self.new_ids(client.named.get("traceparent")), endpoint, client.address, self.policy)
         self.flights.add(life, client)
         return life
@@ -229,12 +226,6 @@ class DataPlane:
             raise
         finally:
             life.end_attempt(error)
-
-
-def request_id_for(client: Client) -> str:
-    """The caller's `X-Request-Id` where it is 1 to 64 of `[A-Za-z0-9_.-]`, else a new one."""
-    asked = client.named.get("x-request-id", "")
-    return asked if REQUEST_ID.fullmatch(asked) else uuid.uuid4().hex
 
 
 def _places(decision: Decision, excluded: frozenset[str]) -> tuple[Place, ...]:

@@ -106,6 +106,8 @@ def response_headers(response: aiohttp.ClientResponse) -> list[tuple[bytes, byte
 def as_attempt_error(error: BaseException, content_seen: bool, answered: bool) -> errors.AttemptError:
     """The error of the tree for an exception of the client's, by how far the answer had come: headers, or content."""
     text = str(error) or type(error).__name__
+    if isinstance(error, aiohttp.ClientPayloadError):
+        text = "its connection closed before the end"
     if isinstance(error, errors.AttemptError):
         return error
     if isinstance(error, aiohttp.ConnectionTimeoutError):

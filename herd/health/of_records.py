@@ -22,8 +22,7 @@ def trace_store_failing(report: HealthReport) -> Iterator[Finding]:
         Severity.WARNING if records.store_up and readable else Severity.CRITICAL,
         "The trace store loses rows" if records.store_up and readable else "The trace store fails",
         f"{sentence('; '.join(told))} Requests go on; what is lost here is in the log.",
-        "Make room on the disk, or give the file back its owner and rights (`ls -l ~/.fleet-manager/latency.db*`). "
-        "Writing begins again by itself.",
+        f"{_remedy(records.store_error or '')} Writing begins again by itself.",
         data={"error": records.store_error, "rows_lost": records.rows_lost, "waiting": records.store_waiting},
     )
 
@@ -44,3 +43,9 @@ def telemetry_dropping(report: HealthReport) -> Iterator[Finding]:
         "answer, and fast enough? Events: the log has the defect that lost them.",
         data={"log_lines": records.log_lines_lost, "spans": records.spans_lost, "events": records.sink_failures},
     )
+
+
+def _remedy(error: str) -> str:
+    if "not a database" in error or "malformed" in error:
+        return "Move `latency.db` and its `-wal` and `-shm` out of the data directory: a new one is made."
+    return "Make room on the disk, or give `latency.db` in the data directory its owner and rights back (`ls -l`)."

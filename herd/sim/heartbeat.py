@@ -28,8 +28,9 @@ class Hardware:
     """The node's sensors. What `set` names is reported as set; the rest follows the engine's work."""
 
     FIELDS = frozenset({
-        "agent_version", "clock_ahead_s", "cpu", "disk_free_gb", "draining", "interval_s", "memory_available_gb", "memory_used_gb",
-        "pressure", "reachable", "silent", "swap_used_gb", "temperature_c", "throttled", "vram_used_gb",
+        "agent_version", "clock_ahead_s", "cpu", "disk_free_gb", "draining", "interval_s", "memory_available_gb",
+        "memory_used_gb", "pressure", "reachable", "silent", "swap_used_gb", "temperature_c", "throttled",
+        "vram_used_gb",
     })  # fmt: skip
 
     def __init__(self, config: SimConfig, engine: Engine) -> None:

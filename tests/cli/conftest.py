@@ -16,7 +16,7 @@ from tests.harness import Nodes, Router, free_port, until
 ROOT = Path(__file__).parents[2]
 HELLO = [{"role": "user", "content": "Hello"}]
 LLAMA, QWEN = SimModel("llama3.2:3b"), SimModel("qwen3:8b", size_gb=5.2)
-UGLY = "bad\x1b[31mred[bold]"
+UGLY = "bad[red]word[/bold]"
 
 
 @dataclass

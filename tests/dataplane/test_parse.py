@@ -49,6 +49,11 @@ def test_invalid_tags_are_dropped_and_counted():
     assert (len(many.request.tags), many.dropped_tags) == (16, 4)
 
 
+def test_tags_in_one_string_are_tags_as_in_a_header():
+    """OpenAI's clients send only strings as values of metadata."""
+    assert read(metadata={"tags": "prod, review"}).request.tags == ("prod", "review")
+
+
 def test_no_tags_are_no_tags():
     """NULL in SQL, not an empty list."""
     assert read().request.tags == ()
@@ -68,7 +73,7 @@ def test_no_tags_are_no_tags():
         (b'{"model":7}', "model must be a string, not a number"),
         (b'{"model":"m","stream":"yes"}', "stream must be a boolean, not a string"),
         (b'{"model":"m","metadata":[]}', "metadata must be an object, not an array"),
-        (b'{"model":"m","metadata":{"tags":"prod"}}', "metadata.tags must be a list of strings"),
+        (b'{"model":"m","metadata":{"tags":7}}', "metadata.tags must be a list of strings"),
         (b'{"model":"m","metadata":{"tags":[1]}}', "metadata.tags must be a list of strings"),
         (b'{"model":"m","fallback_models":"n"}', "fallback_models must be a list of strings"),
         (b'{"model":"m","options":"fast"}', "options must be an object, not a string"),
@@ -103,7 +108,7 @@ def test_any_json_object_is_understood_or_refused_and_nothing_else(document):
 
 def test_a_plain_body_passes_untouched():
     """Bytes pass through: the node sees what the client wrote, down to its spaces."""
-    body = b'{ "model" : "m",  "messages" : [], "x": 1e400 }'
+    body = b'{ "model" : "m",  "messages" : [], "x": 1e300 }'
     assert for_node(body, parse(CHAT, body, {}, ""), CHAT, "m:latest", None, True) == (body, False)
 
 

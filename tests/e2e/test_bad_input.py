@@ -1,10 +1,13 @@
 """What is wrong is said in the caller's dialect, recorded where a request was understood, and hurts no one else."""
 
 import json
+import socket
+from functools import partial
 
 import httpx
 import pytest
 
+from tests.e2e.conftest import SLOW
 from tests.harness import until
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -23,7 +26,11 @@ WRONG = [
     (b"{}", 400, "model is required"),
     (b'{"model":["m"]}', 400, "model must be a string"),
     (b'{"model":"m","stream":1}', 400, "stream must be a boolean"),
-    (b'{"model":"m","metadata":{"tags":"one"}}', 400, "metadata.tags must be a list of strings"),
+    (b'{"model":"m","metadata":{"tags":7}}', 400, "metadata.tags must be a list of strings"),
+    (b'{"model":"m","fallback_models":["q"' + b',"q"' * 16 + b"]}", 400, "fallback_models names more than 16 models"),
+    (b'{"model":"m\\nX-Evil: 1"}', 400, "model must be printable"),
+    (b'{"model":"m","options":{"num_ctx":1e400}}', 400, "not valid JSON: 1e400 is too large a number"),
+    (b'{"model":"m","messages":[1' + b",1" * 500_000 + b"]}", 400, "more than 500000 values"),
     (b'{"model":"m","fallback_models":{}}', 400, "fallback_models must be a list of strings"),
     (b'{"model":"not-there:1b"}', 404, "not found"),
 ]
@@ -58,6 +65,40 @@ def test_a_body_over_the_limit_that_does_not_say_its_length_is_refused_too(fleet
 
     answer = httpx.post(fleet.url + "/v1/chat/completions", content=endless(), timeout=30)
     assert answer.status_code == 413
+
+
+def test_one_request_with_many_fallbacks_does_not_hold_up_the_others(fleet):
+    """Sixteen are tried as asked; what it takes to rank them grows with their number, not with its square."""
+    names = [f"q{number}" for number in range(15)]
+    body = {"model": "nope", "messages": HELLO, "stream": False, "fallback_models": [*names, "llama3.2:3b"]}
+    answer = httpx.post(fleet.url + "/api/chat", json=body, timeout=10)
+    assert (answer.status_code, answer.headers["x-herd-model"]) == (200, "llama3.2:3b")
+
+
+def test_an_id_that_comes_again_is_made_another_in_all_records(fleet):
+    """Clients that try again under one id would have two requests which no record can tell apart."""
+    body = {"model": "llama3.2:3b", "messages": HELLO, "stream": False}
+    ask = partial(httpx.post, fleet.url + "/api/chat", json=body, headers={"X-Request-Id": "mine"}, timeout=10)
+    first, second = (ask().headers["x-request-id"] for _ in range(2))
+    assert (first, second[:5], len(second)) == ("mine", "mine.", 21)
+    assert fleet.router.row(second)["status"] == "completed"
+    until(lambda: {first, second} <= {line["request_id"] for line in fleet.router.lines()}, "both have a line")
+
+
+def test_a_client_that_pipelines_and_leaves_is_a_client_that_left(lonely):
+    """Of its second request the server is never told that nobody waits for it any more."""
+    lonely.join(SLOW)
+    body = json.dumps({"model": "slow:1b", "messages": HELLO, "stream": False, "options": {"num_predict": 20}}).encode()
+    with socket.create_connection(("127.0.0.1", lonely.router.port)) as client:
+        head = f"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+        client.sendall((head.encode() + body) * 20)
+        assert client.recv(10)
+    until(lonely.router.rows, "the first has a row")
+    until(lambda: lonely.router.get("/fleet/status")["fleet"]["requests_active"] == 0, "nothing is in flight")
+    chat = httpx.post(lonely.url + "/api/chat", content=body, timeout=10)
+    assert lonely.router.row(chat.headers["x-request-id"])["status"] == "completed"
+    assert {row["error_type"] for row in lonely.router.rows()} == {None}
+    assert "defect" not in lonely.router.log.read_text()
 
 
 def test_images_of_several_megabytes_pass(fleet):

@@ -25,6 +25,23 @@ def test_without_any_node_the_answer_says_to_start_an_agent(lonely):
     assert (row["status"], row["error_type"], row["node_id"]) == ("rejected", "no_node", None)
 
 
+@pytest.mark.parametrize("path", ["/api/pull", "/api/show"])
+def test_without_any_node_there_is_nobody_to_pull_a_model_or_show_it(lonely, path):
+    """That a model was not found would be an odd answer to who wants to fetch it."""
+    answer = httpx.post(lonely.url + path, json={"model": "llama3.2"})
+    assert (answer.status_code, "herd-node" in answer.json()["error"]) == (503, True)
+
+
+def test_where_no_engine_answers_the_answer_says_to_start_one(lonely):
+    """An agent that never saw its engine knows no models; to call them unknown would send people off to pull them."""
+    lonely.join(SMALL)
+    state = lonely.nodes.nodes["only"]
+    state.hardware.set(reachable=False)
+    answer = until(lambda: (found := chat(lonely, "other:1b")).status_code == 503 and found, "the engine is away")
+    assert "only: its engine does not answer" in answer.json()["error"]
+    assert "start Ollama" in answer.json()["error"]
+
+
 def test_without_any_node_lists_are_empty_and_not_errors(lonely):
     """Clients list models before they ask."""
     assert httpx.get(lonely.url + "/api/tags").json() == {"models": []}

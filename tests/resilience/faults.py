@@ -148,3 +148,20 @@ FAULTS = {
     ),
     "slow-drip": Faulty("well", "well", Fault(FaultKind.SLOW_DRIP, times=None, after=300, seconds=0.002)),
 }  # fmt: skip
+
+MEANS = {
+    "refused": "takes no connection",
+    "reset": "resets the connection instead of an answer",
+    "hang-before-headers": "takes the request and stays silent",
+    "hang-in-the-middle": "goes silent in the middle (a pulled cable)",
+    "reset-in-the-middle": "resets the connection in the middle",
+    "cut-at-byte-n": "closes the connection at some byte of the answer",
+    "half-close": "ends its side of the connection in the middle",
+    "500": "answers 500",
+    "503-busy": "answers 503: its own queue is full",
+    "malformed-json": "sends what is no JSON, in the middle or as the whole answer",
+    "error-line-under-200": "reports an error in the middle of a stream under status 200; a whole answer is a 500",
+    "error-line-before-content": "the same before any content",
+    "wrong-content-length": "announces more bytes than it sends",
+    "slow-drip": "sends its answer a few bytes at a time",
+}

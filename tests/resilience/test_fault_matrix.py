@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import httpx
 import pytest
@@ -9,8 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.resilience import dialects
 from tests.resilience.faults import FAULTS, FINAL, OUTCOMES
+from tests.resilience.page import tables
 from tests.resilience.play import CELLS, WELL, Matrix, servers
 
+PAGE = Path(__file__).parent.parent.parent / "docs" / "resilience.md"
 NEVER = (
     "herd_sink_failures_total", "herd_spans_dropped_total", "herd_log_dropped_total", "herd_breaker_transitions_total",
     "herd_zombies_reaped_total", "herd_usage_missing_total",
@@ -176,3 +179,9 @@ def test_the_table_has_every_fault_and_every_end():
     ends = {end for faulty in FAULTS.values() for end in (faulty.stream, faulty.whole)}
     assert ends == OUTCOMES.keys() >= FINAL
     assert len(CELLS) == len(FAULTS) * 2 * 3 * 2
+
+
+def test_operators_read_the_same_tables():
+    """What is documented is what is tested, word for word."""
+    for table in tables().split("\n\n"):
+        assert table in PAGE.read_text(encoding="utf-8"), f"docs/resilience.md should have:\n{table}"

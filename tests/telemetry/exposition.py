@@ -92,7 +92,7 @@ def full_view() -> ScrapeView:
     return ScrapeView(
         nodes=(node_view(),), queue_depth={MODEL: 4}, oldest_request_at=builders.NOON, store=Store(),
         log=LogStats({"INFO": 7, "ERROR": 1}, dropped=3), spans=SpanStats(11, 2), sink_failures=1,
-        health=HealthView(70, {("node_offline", "critical"): 1, ("memory_pressure", "warning"): 1}),
+        health=HealthView(70, {("node_offline", "critical"): 1, ("memory_pressure", "warning"): 1}), tasks=9,
     )  # fmt: skip
 
 

@@ -43,6 +43,16 @@ def test_a_router_that_restarts_on_the_same_day_goes_on_in_its_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_half_a_line_that_a_kill_left_behind_does_not_swallow_the_next_one(tmp_path):
+    """A power cut may end a write in the middle; only what was half there is lost."""
+    path = tmp_path / "herd.jsonl"
+    path.write_bytes(b'{"whole": 1}\n{"ha')
+    file = LogFile(path)
+    assert file.write(b'{"next": 2}\n') == 1
+    file.close()
+    assert path.read_bytes().splitlines() == [b'{"whole": 1}', b'{"ha', b'{"next": 2}']
+
+
 def test_only_so_many_old_files_are_kept_and_other_files_are_left_alone(tmp_path):
     """The log must not fill the disk, nor the log's owner delete what is not its own."""
     path = an_old_file(tmp_path)
