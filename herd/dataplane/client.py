@@ -42,6 +42,7 @@ class Client:
         self.last_words: bytes | None = None
         self.ended_by: HerdError | None = None
         self._task: asyncio.Task[object] | None = None
+        self._owed: int | None = None
 
     def end(self, error: HerdError) -> bool:
         """End the request from outside with this error, wherever it waits; False where it is ending already."""
@@ -102,12 +103,16 @@ class Client:
 
     async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Send the status and the headers."""
+        headers = list(headers)
         self.started = True
-        await self._say({"type": "http.response.start", "status": status, "headers": list(headers)})
+        self._owed = next((int(value) for name, value in headers if name == b"content-length"), None)
+        self._pay(0)
+        await self._say({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, chunk: bytes) -> None:
         """Send a part of the body; waits while the client is slow."""
         if chunk:
+            self._pay(len(chunk))
             await self._say({"type": "http.response.body", "body": chunk, "more_body": True})
 
     async def finish(self, chunk: bytes = b"") -> None:
@@ -115,12 +120,20 @@ class Client:
         self.finished = True
         await self._say({"type": "http.response.body", "body": chunk, "more_body": False})
 
+    def _pay(self, size: int) -> None:
+        """Who has as many bytes as the answer said may leave: the answer is whole, though nobody ended it yet."""
+        if self._owed is not None:
+            self._owed -= size
+            self.finished = self._owed <= 0
+
     async def _say(self, message: MutableMapping[str, Any]) -> None:
         try:
             await self._send(message)
         except RuntimeError as error:
             if "closed" not in str(error):
                 raise
+            if self._owed is not None and self._owed <= 0:
+                return  # it has the whole answer, and only did not wait for its end
             # The second of two pipelined requests is never told that its client left; writing to it is how one learns.
             self.gone = True
             raise ClientGone from error

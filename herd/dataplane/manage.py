@@ -112,8 +112,12 @@ class Errand:
             url = node.url + self._client.raw_path
             opened = await self._plane.upstream.open(self._client.method, url, headers, body)
             try:
+                changed = self._endpoint in CHANGES_MODELS and opened.response.status < 400
+                whole = opened.response.content_length is not None  # what begins so is done; progress is chunked
+                if changed and whole:
+                    await self._list_again(node)
                 await self._pass_on(opened.response)
-                if self._endpoint in CHANGES_MODELS and opened.response.status < 400:
+                if changed and not whole:
                     await self._list_again(node)
                 await self._client.finish()
                 return opened.response.status

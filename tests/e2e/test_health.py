@@ -67,7 +67,7 @@ def ill(tmp_path_factory):
     """One machine that serves, three with an illness each, one that nobody asks, and a day's worth of bad requests."""
     keen = {"preload": tuple(model.name for model in (*MODELS, WIDE))}
     nowhere = {"HERD_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}", "OTEL_BSP_SCHEDULE_DELAY": "100"}
-    well = machine("well", *MODELS, WIDE, memory_gb=96, **keen)
+    well = machine("well", *MODELS, WIDE, memory_gb=112, **keen)
     fleet = started(tmp_path_factory.mktemp("ill"), well, **LIMITS, **nowhere)
     fleet.join(machine("idle"), machine("old", MODELS[2], preload=("retry:1b",)), machine("pressed"), machine("silent"))
     nodes = fleet.nodes.nodes
@@ -136,7 +136,7 @@ def test_what_goes_wrong_in_a_real_fleet_is_found(ill, check_id, severity, subje
     found = {(entry["node_id"], entry["model"]): entry for entry in findings(ill, check_id)}
     assert subject in found
     entry = found[subject]
-    assert (entry["severity"], entry["runbook"]) == (severity, f"docs/runbook.md#{check_id}")
+    assert (entry["severity"], entry["runbook"]) == (severity, f"docs/runbook.md#{check_id}"), entry
     assert entry["description"]
     assert entry["fix"]
 

@@ -4,14 +4,12 @@ import asyncio
 import json
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import threading
 
 import aiohttp
 import httpx
-import psutil
 import pytest
 
 from herd.sim import SimConfig, SimModel
@@ -121,34 +119,6 @@ async def many(fleet, count, cut):
         cut()
         await asyncio.gather(*tasks)
     return whole
-
-
-def test_a_router_killed_under_64_streams_loses_no_row_that_was_there(slow_fleet):
-    """kill -9: what had ended stays, the database is sound, and the next start serves with the fleet back."""
-    for _ in range(5):
-        assert chat(slow_fleet).status_code == 200
-    until(lambda: len(slow_fleet.router.rows()) == 5, "five rows are there")
-    asyncio.run(many(slow_fleet, 64, slow_fleet.router.process.kill))
-    slow_fleet.router.process.wait(10)
-    with sqlite3.connect(slow_fleet.router.database) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    assert len(slow_fleet.router.rows("status = 'completed'")) >= 5
-    slow_fleet.router.start()
-    until(lambda: slow_fleet.router.online() == 1, "the fleet is back", 10)
-    assert chat(slow_fleet).status_code == 200
-
-
-def test_a_node_killed_under_64_streams_leaves_every_request_told_and_nothing_behind(slow_fleet):
-    """Connections, tasks and slots go with the streams; every client hears the truth."""
-    process = psutil.Process(slow_fleet.router.process.pid)
-    chat(slow_fleet)
-    before = process.num_fds()
-    whole = asyncio.run(many(slow_fleet, 64, lambda: slow_fleet.nodes.call(slow_fleet.nodes.nodes["only"].kill())))
-    rows = until(lambda: len(found := slow_fleet.router.rows("request_id LIKE 's%'")) == 64 and found, "64 rows")
-    assert {row["request_id"] for row in rows if row["status"] == "completed"} == set(whole)
-    assert {row["status"] for row in rows} <= {"completed", "incomplete", "failed"}
-    until(lambda: active(slow_fleet) == 0, "nothing is in flight")
-    until(lambda: process.num_fds() <= before + 4, "the connections are closed")
 
 
 def test_a_client_that_reads_nothing_is_reaped_and_its_slot_comes_back(tmp_path):
