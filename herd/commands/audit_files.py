@@ -39,7 +39,9 @@ class Rows:
         self._kept = self._reader.kept()
         size = database.stat().st_size if database.exists() else 0
         oldest = self._kept.oldest
-        self.trimmed = size > SURELY_KEPT_BYTES or (oldest is not None and time.time() - oldest > SURELY_KEPT_S)
+        old = oldest is not None and time.time() - oldest > SURELY_KEPT_S
+        # The oldest rows go first: where the first of all is still there, none was taken.
+        self.trimmed = self._kept.first_id != 1 and (old or size > SURELY_KEPT_BYTES)
 
     @property
     def whole_since(self) -> float:

@@ -233,6 +233,18 @@ def test_a_row_deleted_under_a_router_is_missed_by_log_and_metrics(router, insid
     assert "2 in the database, 3 in the metrics" in told.stdout
 
 
+def test_a_large_database_is_compared_with_the_metrics_while_its_first_row_is_there(router, inside):
+    """Size alone does not say that retention took rows; the busiest routers would never be compared."""
+    httpx.post(f"{router.url}/api/chat", content=b"{}", timeout=10)
+    until(lambda: len(router.rows()) == 1, "a row")
+    with closing(sqlite3.connect(router.database)) as database, database:
+        database.execute("CREATE TABLE ballast AS SELECT zeroblob(20000000)")
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    told = inside("audit", "--data-dir", str(router.data_dir))
+    assert "All agree." in told.stdout
+    assert "not compared" not in told.stdout
+
+
 def test_a_router_of_another_directory_is_not_compared_unasked(served, records):
     """Its counters are about other requests."""
     told = records.audit()

@@ -5,6 +5,7 @@ Both engines hold `slow`; `onolla` and `oncpp` are names of the same on one of t
 
 import json
 import signal
+from functools import partial
 
 import psutil
 import pytest
@@ -188,8 +189,10 @@ def test_an_engine_that_comes_back_is_used_again(whole):
     until(lambda: not whole.node("cpp")["ollama"]["reachable"], "the loss is known")
     start_llama(whole)
     until(lambda: whose("engine_back", whole)[back:] == ["cpp"], "its return is known")
-    answer = post(whole.url, "/v1/completions", "oncpp", prompt="Once", max_tokens=2)
-    assert answer.status_code == 200, answer.text
+    # On a busy machine its agent may miss it once more before it is there for good.
+    brief = {"prompt": "Once", "max_tokens": 2}
+    ask_it = partial(post, whole.url, "/v1/completions", "oncpp", **brief)
+    answer = until(lambda: (got := ask_it()).is_success and got, "it is used again")
     assert answer.json()["usage"]["completion_tokens"] == 2
 
 
