@@ -23,8 +23,9 @@ NOW: Final = Row("Now", (
           ((None, RED), (60, YELLOW), (90, GREEN)), maximum=100),
     Panel("Alerts", "Alerts of this pack that fire now.", "none",
           (Target(or_zero('count(ALERTS{alertstate="firing"})')),), "alerts", "stat", 3, 4, ((None, GREEN), (1, RED))),
-    Panel("Nodes up", "Nodes whose heartbeats come.", "none", (Target(or_zero(total("herd_node_up"))),),
-          "nohealthynode", "stat", 3, 4, ((None, RED), (1, GREEN))),
+    Panel("Nodes ready", "Nodes that new requests may go to: heartbeats come, the engine answers, no drain, memory "
+          "pressure not critical.", "none", (Target(or_zero(total("herd_node_ready"))),), "nohealthynode",
+          "stat", 3, 4, ((None, RED), (1, GREEN))),
     Panel("Failed, last 5 min", "Share of requests that failed on our side; what clients got wrong or left does not "
           "count.", "percentunit", (Target("herd:error_ratio:ratio5m"),), "errorbudgetburn", "stat", 3, 4,
           ((None, GREEN), (BUDGET, YELLOW), (14.4 * BUDGET, RED))),
@@ -33,7 +34,7 @@ NOW: Final = Row("Now", (
     Panel("Waiting", "Requests that wait for a slot now.", "none", (Target(or_zero(total("herd_queue_depth"))),),
           "queuesaturated", "stat", 3, 4, ((None, GREEN), (1, YELLOW), (THRESHOLDS["queue_depth"], RED))),
     Panel("Oldest request", "Age of the oldest request that has not ended; 0 where none runs.", "s",
-          (Target(or_zero("(time() - herd_oldest_request_timestamp_seconds)")),), "requeststuck", "stat", 3, 4,
+          (Target(or_zero("max(time() - herd_oldest_request_timestamp_seconds)")),), "requeststuck", "stat", 3, 4,
           ((None, GREEN), (300, YELLOW), (THRESHOLDS["stuck_s"], RED))),
     Panel("Router", "Its version, and since when its counters run.", "s",
           (Target("(time() - herd_start_time_seconds) * on() group_left(version) herd_build_info", "{{version}}"),),
@@ -65,11 +66,12 @@ FINDINGS: Final = Row("What needs a look", (
 ))  # fmt: skip
 
 NODES: Final = Row("The nodes", (
-    Panel("Nodes", "Every node that was heard of and not forgotten. A name leads to its latencies.", "none", (
+    Panel("Nodes", "Every node that was heard of and not forgotten; one that `takes none` is there, but not fit for "
+          "new requests. A name leads to its latencies.", "none", (
           Target(f"max by (node, version, engine, engine_version) ({of('herd_node_info', NODE)})", instant=True,
                  shape="table"),
-          Target(f"max by (node) ({of('herd_node_up', NODE)}) - 2 * max by (node) ({of('herd_node_left', NODE)})",
-                 instant=True, shape="table"),
+          Target(f"max by (node) ({of('herd_node_up', NODE)}) + max by (node) ({of('herd_node_ready', NODE)}) - "
+                 f"2 * max by (node) ({of('herd_node_left', NODE)})", instant=True, shape="table"),
           Target(f"max by (node) ({of('herd_node_draining', NODE)})", instant=True, shape="table"),
           Target(f"max by (node) ({of('herd_breaker_state', NODE)})", instant=True, shape="table"),
           Target(total("herd_requests_in_flight", NODE, "node"), instant=True, shape="table"),
@@ -80,7 +82,8 @@ NODES: Final = Row("The nodes", (
           ), "nodedown", "table", 24, 8,
           columns={
               "node": Column("Node", link="/d/herd-latency?var-node=${__value.raw}&${__url_time_range}"),
-              "Value #B": Column("Status", words={"1": ("up", GREEN), "0": ("gone", RED), "-2": ("left", "gray")}),
+              "Value #B": Column("Status", words={
+                  "2": ("ready", GREEN), "1": ("takes none", YELLOW), "0": ("gone", RED), "-2": ("left", "gray")}),
               "Value #C": Column("Draining", words=YES_NO), "Value #D": Column("Breaker", words=BREAKERS),
               "Value #E": Column("In flight"), "Value #F": Column("Models loaded"),
               "Value #G": Column("Memory", "percentunit"), "Value #H": Column("Last heard", "s"),

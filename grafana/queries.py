@@ -35,7 +35,7 @@ def total(metric: str, selector: str = "", by: str = "") -> str:
 
 
 def or_zero(expr: str) -> str:
-    """0 where there is no series yet: what has never happened is no gap in the data."""
+    """0 where there is no series yet; for aggregates without `by`, or it would be one more series beside the data."""
     return f"{expr} or vector(0)"
 
 

@@ -51,7 +51,7 @@ TOP: Final = Row("Models", (
                    "Value #C": Column("Output tokens", "short"), "Value #D": Column("Cold loads", "short")},
           sort_by="Requests"),
     Panel("Fallbacks", "In the range shown: asked for one model, answered by another. Empty where there was none.",
-          "none", (Target(or_zero(increase("herd_fallbacks_total", by="from_model, to_model, reason", over=RANGE)),
+          "none", (Target(increase("herd_fallbacks_total", by="from_model, to_model, reason", over=RANGE),
                           instant=True, shape="table"),), "errorbudgetburn", "table", 10, 9,
           columns={"from_model": Column("Asked for"), "to_model": Column("Answered by"), "reason": Column("Why"),
                    "Value": Column("Requests", "short")}, sort_by="Requests"),
@@ -76,10 +76,10 @@ SHARE: Final = Row("Nodes and decisions", (
 
 TAGS: Final = Row("Tags, where the setting metric_tags is on", (
     Panel("Requests by tag", "Of the tags that are counted; the setting metric_tags says how many may be.", "reqps",
-          (Target(or_zero(rate("herd_tag_requests_total", by="tag")), "{{tag}}"),), "labeloverflow", stack=True,
+          (Target(rate("herd_tag_requests_total", by="tag"), "{{tag}}"),), "labeloverflow", stack=True,
           legend=TABLE_LEGEND),
     Panel("Tokens by tag", "Tokens a second, input and output.", "none",
-          (Target(or_zero(rate("herd_tag_tokens_total", by="tag, type")), "{{tag}} {{type}}"),), "labeloverflow",
+          (Target(rate("herd_tag_tokens_total", by="tag, type"), "{{tag}} {{type}}"),), "labeloverflow",
           legend=TABLE_LEGEND),
 ))  # fmt: skip
 

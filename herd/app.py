@@ -74,14 +74,15 @@ class Parts:
         """Start what has a thread, a task or a socket, and end it in order."""
         canary, advertisement = EventLoopCanary(self.metrics.observe_lag), Advertisement(self.settings)
         self.writer.start()
+        # Who finds the port open finds the tables; a store that cannot be opened holds nobody up for long.
+        await asyncio.to_thread(self.writer.flush, STORE_OPEN_S)
+        await self.upkeep.restore()
         await self.plane.upstream.start()
         canary.start()
         keepers = [
             asyncio.create_task(each.run()) for each in (self.upkeep, self.preloads, self.health, self.health.webhook)
         ]
         await advertisement.start()
-        # Who finds the port open finds the tables; a store that cannot be opened holds nobody up for long.
-        await asyncio.to_thread(self.writer.flush, STORE_OPEN_S)
         gc.collect()
         gc.freeze()  # what is loaded by now stays: looking through all of it again would halt every stream for 50 ms
         try:

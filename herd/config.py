@@ -1,8 +1,8 @@
 """The settings: one table with name, default, meaning, and whether a setting may change while the router runs.
 
 Where a value comes from, later ones winning: default, `config.toml` in the data directory, `HERD_*` in the environment,
-the command line, a change at run time. A name or type that is not of the table stops the start, with a sentence that
-says which and where.
+the command line, a change at run time. A name or type that is not of the table, or two values that contradict each
+other, stop the start, with a sentence that says which and where.
 """
 
 import math
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Final, get_args
 
 Value = bool | int | float | str
+NAME: Final = "config.toml"
+TRACE_ID: Final = "{trace_id}"
 LARGE: Final = 10**18  # beyond every setting's bounds
 _NAME = r"[^=;,\s]+"
 RULES: Final = rf"(\s*{_NAME}\s*=\s*{_NAME}(\s*,\s*{_NAME})*\s*(;|$))*\s*"
@@ -145,6 +147,16 @@ TABLE: Final = (
             maximum=100, runtime=True),
     Setting("health_resolve_after_s", 60.0, "A finding is over once it was not seen for this long.", runtime=True),
 )  # fmt: skip
+# The first of each pair is at most the second: what comes later as things get worse cannot come before.
+ASCENDING: Final = (
+    ("heartbeat_degraded_s", "heartbeat_offline_s"),
+    ("health_memory_warning_pct", "health_memory_critical_pct"),
+    ("health_error_warning_pct", "health_error_critical_pct"),
+    ("health_kv_info_pct", "health_kv_warning_pct"),
+    ("health_kv_warning_pct", "health_kv_critical_pct"),
+    ("health_retry_info", "health_retry_warning"),
+    ("health_disk_critical_pct", "health_disk_warning_pct"),
+)
 BY_NAME: Final[Mapping[str, Setting]] = {setting.name: setting for setting in TABLE}
 
 
@@ -156,11 +168,13 @@ class Settings:
     """All values as they are now, and where each came from.
 
     Sources are `default`, `file`, `environment`, `command line` and `run time`. Whoever needs a value asks each time
-    that it is needed: those that may change at run time do.
+    that it is needed: those that may change at run time do. `file` is the one that the next start reads as well,
+    wherever it sends the data.
     """
 
-    def __init__(self, values: Mapping[str, Value], sources: Mapping[str, str]) -> None:
+    def __init__(self, values: Mapping[str, Value], sources: Mapping[str, str], file: Path) -> None:
         self._now = (values, sources)  # replaced as one, since other threads read them
+        self.file = file
 
     @property
     def values(self) -> Mapping[str, Value]:
@@ -230,11 +244,26 @@ def load(command_line: Mapping[str, Value] | None = None, environment: Mapping[s
 
     spoken = {name: _from_text(name, text) for name, text in _from_environment(environment).items()}
     early = {**values, **spoken, **(command_line or {})}
-    path = Path(str(early["data_dir"])).expanduser() / "config.toml"
+    path = Path(str(early["data_dir"])).expanduser() / NAME
     take("file", str(path), _from_file(path))
     take("environment", "the environment (HERD_…)", spoken)
     take("command line", "the command line", command_line or {})
-    return Settings(values, sources)
+    for name, words in contradictions(values).items():
+        if sources[name] != "default":  # one of them is not: the defaults agree
+            raise SettingError(f"{path if sources[name] == 'file' else f'the {sources[name]}'}: {words}")
+    return Settings(values, sources, path)
+
+
+def contradictions(values: Mapping[str, Value]) -> dict[str, str]:
+    """What is wrong with values that are right by themselves, in words, by the name of every setting that has part."""
+    found: dict[str, str] = {}
+    for less, more in ASCENDING:
+        if values[less] > values[more]:  # type: ignore[operator]  # both are numbers
+            words = f"{less} is at most {more}, not {values[less]:g} beside {values[more]:g}"
+            found.update(dict.fromkeys((less, more), words))
+    if values["trace_url"] and TRACE_ID not in str(values["trace_url"]):
+        found["trace_url"] = f"trace_url has {TRACE_ID} in it, where the id goes, not {values['trace_url']!r}"
+    return found
 
 
 def checked(name: str, value: object, where: str) -> Value:

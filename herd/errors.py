@@ -21,7 +21,8 @@
     │   ├── Upstream5xx           502  upstream_5xx       retryable
     │   ├── UpstreamBusy          503  upstream_busy      retryable
     │   ├── StreamAborted         502  stream_aborted     retryable
-    │   └── BadResponse           502  bad_response       retryable
+    │   ├── BadResponse           502  bad_response       retryable
+    │   └── OutOfFiles            503  internal           herd's own limit: no fault of the node's
     └── Internal                  500  internal
 
 Retryable holds only until the first content byte went to the client. Foreign exceptions are mapped here by
@@ -186,6 +187,12 @@ class BadResponse(AttemptError):
     """The node answered something that is not of the dialect."""
 
     status, error_type, retryable = 502, "bad_response", True
+
+
+class OutOfFiles(AttemptError):
+    """Herd, or its machine, may open no more files, so no connection could be made; the node knows nothing of it."""
+
+    status, error_type = 503, "internal"
 
 
 class Internal(HerdError):

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from herd import wire
 from herd.core.breaker import Breaker, BreakerState
-from herd.core.events import Attempt, Finished, FleetChanged, NodeSampled, Status
+from herd.core.events import Attempt, Finished, FleetChanged, NodeKnown, NodeSampled, Status
 from herd.core.fleet import Fleet, Node, NodeStatus, Traffic
 from herd.core.request import Request
 from herd.heartbeats import changes_between, model_from, node_from
@@ -38,6 +38,7 @@ class Service:
 class Entry:
     """All that is known of one node: its last heartbeat, when it came, and what the operator wants of it.
 
+    `awaited_since` is when the router began, while a node from before that may still report without having been lost;
     `limit` is how many of its slots are used while it is busy or has just come back; None: all of them.
     """
 
@@ -46,6 +47,7 @@ class Entry:
     last_seen: float
     clock_skew_s: float = 0.0
     drained: bool = False
+    awaited_since: float | None = None
     limit: int | None = None
     limit_moved_at: float = 0.0
     losses: list[float] = field(default_factory=list)
@@ -91,6 +93,22 @@ class Roster:
         """The models of each node, on disk or in memory."""
         return {name: frozenset({*entry.node.models, *entry.node.loaded}) for name, entry in self._entries.items()}
 
+    def restore(self, heartbeat: wire.Heartbeat, known: NodeKnown, now: float) -> None:
+        """Begin with a node from before the router's start: offline, and awaited for the time that makes one lost."""
+        entry = Entry(heartbeat, node_from(heartbeat), min(known.last_seen, now), drained=known.drained)
+        entry.awaited_since = None if entry.left else now
+        self._entries[heartbeat.node_id] = entry
+        self._refresh(entry, now)
+
+    def known(self) -> list[NodeKnown]:
+        """What a restarted router must know of each node."""
+        return [self.known_of(name) for name in self._entries]
+
+    def known_of(self, node_id: str) -> NodeKnown:
+        """The same of one node. KeyError if there is no such node."""
+        entry = self._entries[node_id]
+        return NodeKnown(node_id, entry.heartbeat.model_dump(), entry.last_seen, entry.left, entry.drained)
+
     def apply(self, heartbeat: wire.Heartbeat, now: float) -> list[FleetChanged]:
         """Take a heartbeat in; returns what it changed."""
         entry = self._entries.get(heartbeat.node_id)
@@ -99,14 +117,14 @@ class Roster:
             entry = self._entries[heartbeat.node_id] = Entry(heartbeat, node, now)
             self._refresh(entry, now)
             return [FleetChanged(now, "node_joined", node.node_id, data={"engine": node.engine, "url": node.url})]
-        before = entry.node
+        before, awaited, entry.awaited_since = entry.node, entry.awaited_since is not None, None
         entry.heartbeat, entry.last_seen, entry.clock_skew_s = heartbeat, now, heartbeat.sent_at - now
         entry.node = replace(node, status=before.status, uptime=before.uptime, busy_usually=before.busy_usually)
         if not heartbeat.engine.reachable:  # an engine that is away lists nothing; its disk still holds its models
             entry.node = replace(entry.node, models=before.models)
         self._refresh(entry, now)
         changes = changes_between(before, entry.node, heartbeat.leaving, now)
-        if before.status == "offline" and not heartbeat.leaving:
+        if before.status == "offline" and not heartbeat.leaving and not awaited:
             changes += self._limit(entry, 1, now)  # slow start: what just came back is not buried at once
         for change in changes:
             if change.kind == "model_unloaded" and change.model:
@@ -129,10 +147,10 @@ class Roster:
         """Degrade and lose the nodes that fell silent; called about once a second."""
         changes = []
         for entry in self._entries.values():
-            before = entry.node.status
+            before, missed = entry.node.status, self._is_missed(entry, now)
             self._raise_limit(entry, now)
             self._refresh(entry, now)
-            if entry.node.status == before or entry.left:
+            if entry.left or (entry.node.status == before and not missed):
                 continue
             if entry.node.status == "offline":
                 entry.losses.append(now)
@@ -233,13 +251,13 @@ class Roster:
         return [FleetChanged(now, "node_forgotten", node_id)]
 
     def samples(self, in_flight: Mapping[str, Mapping[str, int]], now: float) -> list[NodeSampled]:
-        """One sample of each node that has not left."""
+        """One sample of each node that has not left and is not awaited: how those are nobody knows yet."""
         return [
             NodeSampled(now, name, entry.node.status, entry.heartbeat.cpu.utilization,
                         entry.heartbeat.memory.used_bytes, entry.heartbeat.memory.total_bytes,
                         entry.node.pressure, tuple(entry.node.loaded), sum(in_flight.get(name, {}).values()),
                         entry.node.slots)
-            for name, entry in self._entries.items() if not entry.left
+            for name, entry in self._entries.items() if not entry.left and entry.awaited_since is None
         ]  # fmt: skip
 
     def _limit(self, entry: Entry, slots: int, now: float) -> list[FleetChanged]:
@@ -262,9 +280,16 @@ class Roster:
         if (node.status, node.draining, node.losses, node.slots) != (status, draining, losses, slots):
             entry.node = replace(node, status=status, draining=draining, losses=losses, slots=slots)
 
+    def _is_missed(self, entry: Entry, now: float) -> bool:
+        """Whether a node that is awaited has had its time by now; it is awaited no longer then."""
+        if entry.awaited_since is None or now - entry.awaited_since < self._offline_s:
+            return False
+        entry.awaited_since = None
+        return True
+
     def _status(self, entry: Entry, now: float) -> NodeStatus:
         silent_s = now - entry.last_seen
-        if entry.left or silent_s >= self._offline_s:
+        if entry.left or entry.awaited_since is not None or silent_s >= self._offline_s:
             return "offline"
         worried = not entry.node.engine_reachable or entry.node.pressure == "critical"
         return "degraded" if worried or silent_s >= self._degraded_s else "online"

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from herd import config_file
-from herd.config import BY_NAME, SettingError, Settings, Value, checked
+from herd.config import BY_NAME, NAME, SettingError, Settings, Value, checked, contradictions
 from herd.core.events import FleetChanged
 
-NAME = "config.toml"
 STRONGER = ("environment", "command line")  # what beats the file at the next start
 
 
@@ -43,12 +42,13 @@ class Switchboard:
         self._emit = emit
         self._follow = follow
         self._one_at_a_time = asyncio.Lock()
-        self._started_with = dict(settings.sources)
+        sources = settings.sources
+        self._stronger = {name: value for name, value in settings.values.items() if sources[name] in STRONGER}
 
     @property
     def path(self) -> Path:
-        """The file in which changes are kept."""
-        return self.settings.data_dir / NAME
+        """The file in which changes are kept: the one that the start read, and the next one reads."""
+        return self.settings.file
 
     async def change(self, wanted: Mapping[str, object], by: str | None = None) -> tuple[Change, ...]:
         """Take new values, all or none; returns those that are other than before.
@@ -57,8 +57,9 @@ class Switchboard:
         """
         values = accepted(wanted)
         async with self._one_at_a_time:
+            self._refuse_contradictions(values)
             changes = [
-                Change(name, before, value, self._started_with[name] not in STRONGER)
+                Change(name, before, value, name not in self._stronger)
                 for name, value in values.items()
                 if (before := self.settings.values[name]) != value
             ]
@@ -69,6 +70,13 @@ class Switchboard:
         for change in changes:
             self._emit(_event(change, by))
         return tuple(changes)
+
+    def _refuse_contradictions(self, values: Mapping[str, Value]) -> None:
+        """Values that go together now must do so at the next start as well, or there is none."""
+        now = {**self.settings.values, **values}
+        for together in (now, {**now, **self._stronger}):
+            if wrong := contradictions(together):
+                raise Refusal({name: words for name, words in wrong.items() if name in values} or wrong)
 
 
 def accepted(wanted: Mapping[str, object]) -> dict[str, Value]:

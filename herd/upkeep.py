@@ -8,8 +8,11 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from pydantic import ValidationError
+
 from herd import wire
 from herd.core.events import FleetChanged
+from herd.core.routing import ready
 from herd.dataplane.serve import DataPlane
 from herd.store.queries import Reader, StoreUnreadable
 from herd.telemetry.metrics import MetricsSink
@@ -20,6 +23,8 @@ logger = logging.getLogger(__name__)
 TICK_S = 1.0
 SAMPLE_EVERY_S = 60.0
 HISTORY_EVERY_S = 300.0
+# Changes after which a restarted router must know the node otherwise than before; what is struck off, the store knows.
+KEPT_AFTER = frozenset({"node_joined", "node_left", "node_lost", "node_back", "drain_changed"})
 
 
 class Upkeep:
@@ -33,6 +38,20 @@ class Upkeep:
         self._reader = reader
         plane.on_change = lambda: metrics.set_known(plane.roster.models())
         self._extras = extras
+
+    async def restore(self) -> None:
+        """Begin with the nodes that the store knows; one that cannot be read holds nobody up."""
+        try:
+            known = await self._reader.ask(self._reader.known_nodes)
+        except StoreUnreadable as error:
+            logger.warning("The nodes from before the start are not known: %s", error)
+            return
+        for each in known:
+            try:
+                self._roster.restore(wire.Heartbeat.model_validate(each.heartbeat), each, time.time())
+            except ValidationError as error:
+                logger.warning("What was kept of node %s is no heartbeat of this version: %s", each.node_id, error)
+        self._plane.on_change()
 
     def heard(self, heartbeat: wire.Heartbeat) -> None:
         """Take a heartbeat in."""
@@ -50,8 +69,9 @@ class Upkeep:
         """What a scrape reads, at this moment; called on the event loop, whose tasks it counts."""
         in_flight, now = self._plane.slots.in_flight(), time.time()
         nodes = tuple(
-            node_view(entry.heartbeat, entry.node.status != "offline", entry.node.draining, entry.last_seen,
-                      sum(in_flight.get(name, {}).values()), self._roster.breaker_state(name, now).value)
+            node_view(entry.heartbeat, entry.node.status != "offline", ready(entry.node), entry.node.draining,
+                      entry.last_seen, sum(in_flight.get(name, {}).values()),
+                      self._roster.breaker_state(name, now).value)
             for name, entry in self._roster.entries.items()
         )  # fmt: skip
         oldest = min((life.received_at for life in self._plane.flights), default=None)
@@ -70,6 +90,8 @@ class Upkeep:
                 next_sample = now + SAMPLE_EVERY_S
                 for sample in self._roster.samples(self._plane.slots.in_flight(), now):
                     self._plane.emit(sample)
+                for known in self._roster.known():
+                    self._plane.emit(known)
             if now >= next_history and self._roster.entries:
                 next_history = now + HISTORY_EVERY_S
                 await self._learn_history(now)
@@ -84,3 +106,5 @@ class Upkeep:
 
     def _changed(self, changes: Sequence[FleetChanged]) -> None:
         self._plane.changed(changes)
+        for node_id in {change.node_id for change in changes if change.kind in KEPT_AFTER and change.node_id}:
+            self._plane.emit(self._roster.known_of(node_id))

@@ -151,9 +151,10 @@ def _burn(
 
 def _of_nodes(t: Mapping[str, float], span: Span) -> list[Alert]:
     return [
-        Alert("NoHealthyNode", '(sum(herd_node_up) or vector(0)) == 0 and on() max(up{job="herd"}) == 1',
+        Alert("NoHealthyNode", '(sum(herd_node_ready) or vector(0)) == 0 and on() max(up{job="herd"}) == 1',
               span("1m"), "critical",
-              "No node can take requests", "The fleet is empty or gone; `herd status` shows since when."),
+              "No node can take requests",
+              "No node is there, or none of them is fit for requests: `herd status` tells."),
         Alert("NodeDown", "herd_node_up == 0 unless herd_node_left == 1", span("2m"), "warning",
               "Node {{ $labels.node }} is gone", "Its heartbeats ended, and it did not leave in order."),
         Alert("NodeFlapping", f"changes(herd_node_up[{span('1h')}]) >= {2 * t['flaps']:g}", "0m", "warning",

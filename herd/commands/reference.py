@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from herd.config import TABLE
 from herd.core.signals import SIGNALS
-from herd.errors import AttemptError, HerdError
+from herd.errors import AttemptError, HerdError, OutOfFiles
 from herd.health.checks import CHECKS
 from herd.telemetry.catalog import METRICS
 
@@ -61,7 +61,7 @@ def errors() -> Entries:
             "error_type": kind.error_type,
             "status": kind.status,
             "retryable": kind.retryable,
-            "where": "node" if issubclass(kind, AttemptError) else "herd",
+            "where": "node" if issubclass(kind, AttemptError) and kind is not OutOfFiles else "herd",
             "help": getdoc(kind) or "",
         }
         for kind in _leaves(HerdError)

@@ -3,9 +3,11 @@
 import asyncio
 import errno
 import logging
+import resource
 import signal
 import socket
 import sys
+from contextlib import suppress
 from types import FrameType
 from typing import Final
 
@@ -22,6 +24,8 @@ from herd.dataplane.serve import DataPlane
 
 logger = logging.getLogger(__name__)
 BACKLOG: Final = 2048
+# Every stream takes two. The second is the most that macOS allows where its hard limit says that there is none.
+OPEN_FILES: Final = (65_536, 10_240)
 WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
 
 
@@ -30,6 +34,7 @@ def run(settings: Settings) -> int:
 
     Raises CommandError where the data directory or the port cannot be had.
     """
+    allow_open_files()
     _make_data_dir(settings)
     listener = listen(settings.text("host"), settings.count("port"))
     with listener, announced(settings.data_dir, url_of(settings)):
@@ -40,6 +45,18 @@ def run(settings: Settings) -> int:
         sys.stderr.flush()
         server = Server(_uvicorn_config(app), app.state.plane, settings.number("shutdown_grace_s"))
         return _serve(server, listener)
+
+
+def allow_open_files() -> None:
+    """Raise this process's limit of open files as far as it may; shells give 256 or 1024, often."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for wanted in OPEN_FILES:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        if soft == resource.RLIM_INFINITY or soft >= most:
+            return
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            return
 
 
 def listen(host: str, port: int) -> socket.socket:

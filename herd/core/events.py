@@ -7,6 +7,7 @@ All times are unix seconds on one clock that never runs backwards within a reque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from herd.core.finding import Episode
 from herd.core.fleet import Fleet
@@ -243,6 +244,17 @@ class NodeSampled:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeKnown:
+    """What a restarted router must know of a node: its last heartbeat, when that came, and the operator's drain."""
+
+    node_id: str
+    heartbeat: Mapping[str, Any]
+    last_seen: float
+    left: bool = False
+    drained: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Managed:
     """A management request (pull, delete, show, …) was handed to a node."""
 
@@ -275,5 +287,13 @@ FLEET_EVENTS = (
     "pull_started", "pull_progress", "pull_finished", "pull_failed", "preload", "preload_failed",
 )  # fmt: skip
 Event = (
-    Finished | AttemptFailed | StreamBroken | ContextProtected | FleetChanged | NodeSampled | Managed | FindingChanged
+    Finished
+    | AttemptFailed
+    | StreamBroken
+    | ContextProtected
+    | FleetChanged
+    | NodeSampled
+    | NodeKnown
+    | Managed
+    | FindingChanged
 )

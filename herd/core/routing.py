@@ -7,7 +7,7 @@ replay.
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from herd.core.fleet import Fleet
+from herd.core.fleet import Fleet, Node
 from herd.core.request import Request
 from herd.core.signals import SIGNALS, Case
 
@@ -142,6 +142,11 @@ def rejection(case: Case, excluded: frozenset[str] = frozenset(), heed_breakers:
     return None
 
 
+def ready(node: Node) -> bool:
+    """Whether new requests may go to a node at all: what `rejection` asks of the node, whatever the model."""
+    return node.status != "offline" and node.engine_reachable and not node.draining and node.pressure != "critical"
+
+
 def score(case: Case) -> Candidate:
     """The seven signals of one node for one model, rounded to a hundredth so that a stored score is the score."""
     # Adding 0.0 makes a negative zero plain: it would be read as a penalty that rounds away.
@@ -165,6 +170,8 @@ def open_to(plan: tuple[Candidate, ...], excluded: frozenset[str] = frozenset())
     the first cannot keep up.
     """
     left = tuple(candidate for candidate in plan if candidate.node_id not in excluded)
+    # Another model answers where the one before it cannot, or would have to be loaded; never because it has to queue.
+    left = tuple(candidate for candidate in left if candidate.model == left[0].model)
     warm = [candidate for candidate in left if candidate.warm]
     return tuple(candidate for candidate in left if candidate.warm or _worth_loading(candidate, warm))
 

@@ -2,12 +2,13 @@
 
 import uPlot from "./vendor/uplot/uPlot.esm.js";
 import { el, patch } from "./dom.js";
-import { NONE, minute, utc, utcDay } from "./format.js";
+import { NONE, brief, count, minute, utc, utcDay } from "./format.js";
 import { table } from "./tables.js";
 
 const HEIGHT = 200;
 const bars = uPlot.paths.bars({ size: [0.7, 28], align: 0 });
 const lines = uPlot.paths.linear();
+const WHOLE_STEPS = Array.from({ length: 16 }, (_, power) => [1, 2, 5].map((step) => step * 10 ** power)).flat();
 
 /**
  * A figure with title, legend, canvas and table.
@@ -179,7 +180,13 @@ function options(spec, width, host) {
         space: 70,
         values: (_, splits) => splits.map((at) => tick(spec, at, splits)),
       },
-      { ...axis, size: 60, grid: { stroke: color("--line"), width: 1 }, values: (_, splits) => splits.map(spec.show) },
+      {
+        ...axis,
+        size: 60,
+        grid: { stroke: color("--line"), width: 1 },
+        values: (_, splits) => splits.map(spec.show),
+        ...(spec.show === count || spec.show === brief ? { incrs: WHOLE_STEPS } : {}), // there is no half a request
+      },
     ],
     cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false } },
     series: [{}, ...spec.series.map((each) => seriesOptions(each, color))],

@@ -8,6 +8,9 @@ export const STATUS = {
   rejected: { text: "rejected", tone: "warn", means: "Herd did not take the request; no node saw it." },
 };
 
+export const ERRORS =
+  "Requests that failed or broke off, of all but those that were rejected and those whose client left";
+
 export const SIGNALS = {
   thermal: {
     text: "Thermal",

@@ -11,6 +11,7 @@ from herd.dataplane.life import Life
 from herd.telemetry.trace_ids import traceresponse
 
 NOT_FOR_HEADERS = re.compile(r"[^\x21-\x7e]")
+BUSY_RETRY_S = 5
 NO_NODE_RETRY_S = 10  # two heartbeats: by then a node that comes back has said so
 REASON_WORDS = {
     RejectionReason.OFFLINE: "offline",
@@ -103,4 +104,6 @@ def error_headers(error: errors.HerdError) -> RawHeaders:
         headers.append((b"retry-after", str(error.retry_after_s).encode()))
     if isinstance(error, errors.AttemptError):
         headers.append((b"x-should-retry", b"false"))  # herd tried the other nodes already
+    if isinstance(error, errors.UpstreamBusy):
+        headers.append((b"retry-after", str(BUSY_RETRY_S).encode()))
     return headers

@@ -21,7 +21,7 @@ from herd.dataplane.dialects import dialect_of, error_body
 from herd.dataplane.parse import read_document
 from herd.dataplane.serve import CLIENT_CLOSED, DataPlane
 from herd.dataplane.upstream import CLIENT_ERRORS, as_attempt_error, request_headers, response_headers
-from herd.telemetry.trace_ids import new_span_id, traceparent, traceresponse
+from herd.telemetry.trace_ids import new_span_id, traceresponse
 
 CHANGES_MODELS = frozenset({"/api/pull", "/api/create", "/api/copy", "/api/delete"})
 LISTING_TIMEOUT_S = 2.0
@@ -107,7 +107,7 @@ class Errand:
         return node
 
     async def _relay(self, node: Node, body: bytes | AsyncIterable[bytes] | None) -> int:
-        headers = request_headers(self._client.headers, traceparent(self._ids, new_span_id()))
+        headers = request_headers(self._client.headers, self._ids, new_span_id())
         try:
             url = node.url + self._client.raw_path
             opened = await self._plane.upstream.open(self._client.method, url, headers, body)

@@ -45,7 +45,8 @@ def parse(
 ) -> Parsed:
     """Read a request. Raises BadRequest saying what is wrong.
 
-    `client` is who takes turns if it carries no tag; `spelled` gives the name under which the fleet knows a model.
+    `client` is who takes turns with the others of its API key if the request carries no tag; `spelled` gives the name
+    under which the fleet knows a model.
     """
     document = read_document(body)
     model = _model(document)
@@ -54,9 +55,7 @@ def parse(
         raise BadRequest(f"fallback_models names more than {MOST_FALLBACKS} models")
     metadata = _of_type(document, "metadata", dict) or {}
     user = document.get("user")
-    tags, dropped = collect(
-        _tags(metadata), headers.get("x-herd-tags"), user if isinstance(user, str) else None
-    )
+    tags, dropped = collect(_tags(metadata), headers.get("x-herd-tags"), user if isinstance(user, str) else None)
     stream = _of_type(document, "stream", bool)
     options = _of_type(document, "options", dict) or {}
     texts, images = _texts(document.get(endpoint.text_field)), 0
@@ -73,7 +72,7 @@ def parse(
         max_tokens=_max_tokens(document, options),
         num_ctx=_positive(options.get("num_ctx")) or _positive(document.get("num_ctx")),
         prefix=_prefix(document, document.get(endpoint.text_field)),
-        client=tags[0] if tags else client,
+        client=f"{_key(headers)}{tags[0] if tags else client}",
     )
     return Parsed(request, document, model, dropped)
 
@@ -130,6 +129,12 @@ def _strings(document: Document, key: str, where: str = "") -> list[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise BadRequest(f"{where}{key} must be a list of strings")
     return value
+
+
+def _key(headers: Mapping[str, str]) -> str:
+    """A digest of the API key: whoever has another takes turns apart."""
+    key = headers.get("authorization") or headers.get("x-api-key")
+    return f"{blake2b(key.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()} " if key else ""
 
 
 def _tags(metadata: Document) -> list[str]:

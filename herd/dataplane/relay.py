@@ -85,7 +85,7 @@ class Relay:
 
     async def _refuse(self, response: aiohttp.ClientResponse) -> None:
         async with asyncio.timeout(self._limits.stall_s):
-            body, _ = await read_limited(response, ERROR_BODY_LIMIT)
+            body, _ = await read_limited(response, ERROR_BODY_LIMIT, self._limits.stall_s)
         error = status_error(response.status, told_in(body))
         if isinstance(error, errors.Upstream4xx | errors.NodeCannot):
             error.answer = errors.NodeAnswer(response.status, response_headers(response), body)
@@ -133,8 +133,9 @@ class Relay:
         await self._client.finish()
 
     async def _relay_whole(self, response: aiohttp.ClientResponse) -> None:
+        # An engine begins such an answer when it is done, so what follows its headers should follow at once.
         async with asyncio.timeout_at(self._began + self._limits.total_s):
-            body, complete = await read_limited(response, WHOLE_LIMIT)
+            body, complete = await read_limited(response, WHOLE_LIMIT, self._limits.stall_s)
         tap = WholeTap(self._life.endpoint.shape)
         if complete:
             tap.read(body)

@@ -29,7 +29,7 @@ from herd.dataplane.slots import Slots
 from herd.dataplane.upstream import Upstream, request_headers
 from herd.roster import Roster
 from herd.telemetry.emit import Emitter
-from herd.telemetry.trace_ids import new_span_id, traceparent
+from herd.telemetry.trace_ids import new_span_id
 
 logger = logging.getLogger(__name__)
 NewIds = Callable[[str | None], TraceIds]
@@ -77,6 +77,9 @@ class DataPlane:
             status, http_status = life.status_of(error, client.started), http_status_of(error, client.started)
         except asyncio.CancelledError:
             error = errors.Internal("the router stopped before the answer was whole")
+            if not life.attempts:
+                error = errors.NoNode("the router is stopping", retry_after_s=STOPPING_RETRY_S)
+                status, http_status = Status.REJECTED, error.status
             raise
         except Exception as defect:  # a defect of ours must not cost the record of the request
             logger.exception("Request %s met a defect", life.request_id)
@@ -156,11 +159,14 @@ class DataPlane:
         while True:
             candidate = await self._wait_for_slot(life, excluded)
             place, held_from = Place(candidate.node_id, candidate.model), life.clock.now()
+            judged = False  # what a client breaks off says nothing of the node
             try:
                 await self._attempt(life, client, parsed, candidate, body)
+                judged = True
                 return
             except errors.AttemptError as error:
-                excluded |= {candidate.node_id}
+                judged = True
+                excluded |= {candidate.node_id} | self._gone_since(life)
                 will_retry = self._may_retry(life, client, error, excluded)
                 failed = life.attempts[-1]
                 self.emit(AttemptFailed(life.request_id, life.ids.trace_id, failed, will_retry, life.budget_spent))
@@ -169,8 +175,17 @@ class DataPlane:
                 life.retrying = True
             finally:
                 self.slots.release(place, life.clock.now() - held_from)
-                if life.attempts and (changes := self.roster.attempted(life.attempts[-1], life.clock.now())):
+                if judged and (changes := self.roster.attempted(life.attempts[-1], life.clock.now())):
                     self.changed(changes)
+
+    def _gone_since(self, life: Life) -> frozenset[str]:
+        """The nodes of the plan to which a new request would not go any more: what was decided stays decided."""
+        assert life.request is not None
+        assert life.decision is not None
+        fleet = self.roster.snapshot(life.request, self.slots.in_flight(), 0, life.clock.now())
+        open_now = {(candidate.node_id, candidate.model) for candidate in decide(life.request, fleet, life.policy).plan}
+        plan = life.decision.plan
+        return frozenset(each.node_id for each in plan if (each.node_id, each.model) not in open_now)
 
     async def _wait_for_slot(self, life: Life, excluded: frozenset[str]) -> Candidate:
         assert life.request is not None
@@ -215,7 +230,7 @@ class DataPlane:
         )  # fmt: skip
         if life.context:
             self.emit(ContextProtected(life.request_id, life.ids.trace_id, life.context))
-        headers = request_headers(client.headers, traceparent(life.ids, span_id))
+        headers = request_headers(client.headers, life.ids, span_id)
         relay = Relay(life, client, Limits.of(self.settings, candidate.loaded), strip)
         life.begin_attempt(candidate, node.url, span_id)
         error: errors.AttemptError | None = None

@@ -4,12 +4,15 @@ Every exception of the client's is mapped to the error tree here, in `as_attempt
 """
 
 import asyncio
+import errno
 from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import NamedTuple
 
 import aiohttp
 
 from herd import errors
+from herd.core.events import TraceIds
+from herd.telemetry.trace_ids import traceparent
 
 HOP_BY_HOP = frozenset({"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection",
                         "te", "trailer", "transfer-encoding", "upgrade"})  # fmt: skip
@@ -89,11 +92,18 @@ class Upstream:
         )
 
 
-def request_headers(client_headers: Iterable[tuple[str, str]], traceparent: str) -> dict[str, str]:
-    """The headers for a node: the client's less those that are not its business, and the trace's place."""
-    kept = {name: value for name, value in client_headers if name not in NOT_FORWARDED}
+def request_headers(client_headers: Iterable[tuple[str, str]], ids: TraceIds, span_id: str) -> dict[str, str]:
+    """The headers for a node: the client's less those that are not its business, and the trace's place.
+
+    `span_id` is the attempt's. A `tracestate` belongs to the client's trace, and goes along with no other.
+    """
+    headers = tuple(client_headers)
+    kept = {name: value for name, value in headers if name not in NOT_FORWARDED}
+    state = ",".join(value for name, value in headers if name == "tracestate")
+    if state and ids.parent_span_id is not None:
+        kept["tracestate"] = state
     kept["content-type"] = "application/json"  # herd reads bodies as JSON whatever they are called; so must the node
-    kept["traceparent"] = traceparent
+    kept["traceparent"] = traceparent(ids, span_id)
     return kept
 
 
@@ -110,6 +120,8 @@ def as_attempt_error(error: BaseException, content_seen: bool, answered: bool) -
         text = "its connection closed before the end"
     if isinstance(error, errors.AttemptError):
         return error
+    if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
+        return errors.OutOfFiles("herd has too many files open to reach a node; `ulimit -n` where it starts is too low")
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return errors.ConnectTimeout("the node did not take the connection in time")
     if isinstance(error, TimeoutError):
@@ -138,15 +150,19 @@ def status_error(status: int, message: str) -> errors.AttemptError:
     return errors.Upstream4xx(message, status)
 
 
-async def read_limited(response: aiohttp.ClientResponse, limit: int) -> tuple[bytes, bool]:
-    """The body up to a limit, and whether that is all of it."""
-    chunks, size = [], 0
-    async for chunk in response.content.iter_any():
+async def read_limited(response: aiohttp.ClientResponse, limit: int, silence_s: float) -> tuple[bytes, bool]:
+    """The body up to a limit, and whether that is all of it; TimeoutError where it stops for so many seconds."""
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        async with asyncio.timeout(silence_s):
+            chunk = await response.content.readany()
+        if not chunk:
+            return b"".join(chunks), True
         chunks.append(chunk)
         size += len(chunk)
         if size > limit:
             return b"".join(chunks), False
-    return b"".join(chunks), True
 
 
 CLIENT_ERRORS = (aiohttp.ClientError, TimeoutError, OSError, asyncio.IncompleteReadError)

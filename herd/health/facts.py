@@ -4,12 +4,12 @@ Reads what others hold; asks no node and no database.
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from herd.core.breaker import BreakerState
-from herd.health.report import LoadedFacts, NodeFacts, Seen
+from herd.health.report import LoadedFacts, NodeFacts
 from herd.roster import Entry
 from herd.wire import canonical_name
 
@@ -48,13 +48,14 @@ class Losses:
         )
 
 
-def node_facts(entry: Entry, in_flight: int, seen: Seen | None, now: float) -> NodeFacts:
+def node_facts(entry: Entry, in_flight: int, first_seen: float | None, now: float) -> NodeFacts:
     """One node of the roster as a report has it."""
     beat, node = entry.heartbeat, entry.node
     return NodeFacts(
         node_id=node.node_id,
         status=node.status,
         left=entry.left,
+        awaited=entry.awaited_since is not None,
         draining=node.draining,
         reachable=node.engine_reachable,
         engine_error=beat.engine.error,
@@ -73,16 +74,8 @@ def node_facts(entry: Entry, in_flight: int, seen: Seen | None, now: float) -> N
         loaded=tuple(_loaded(entry)),
         in_flight=in_flight,
         breakers=_breakers(entry, now),
-        known_s=max(0.0, now - seen.first) if seen else 0.0,
+        known_s=0.0 if first_seen is None else max(0.0, now - first_seen),
     )
-
-
-def missing(seen: Mapping[str, Seen], known: Mapping[str, Entry], since: float, now: float) -> Iterator[NodeFacts]:
-    """Nodes that were there within the day, did not leave, and were not heard of since the router began at `since`."""
-    for node_id, each in sorted(seen.items()):
-        gone = each.left_at is not None and each.left_at >= each.last
-        if node_id not in known and not gone:
-            yield NodeFacts(node_id, status="offline", silent_s=now - max(each.last, since), known_s=now - each.first)
 
 
 def _loaded(entry: Entry) -> Iterator[LoadedFacts]:

@@ -13,7 +13,7 @@ ROOMY = 100 * GIB  # a disk with so much room is not low, however large it is
 def node_offline(report: HealthReport) -> Iterator[Finding]:
     """Nodes that sent no heartbeat for `heartbeat_offline_s` and did not leave in order."""
     for node in report.nodes:
-        if node.here or node.left:
+        if node.here or node.left or node.awaited:
             continue
         elsewhere = {model for other in report.nodes if other.here for model in other.models}
         alone = sorted(node.models - elsewhere)
@@ -24,7 +24,7 @@ def node_offline(report: HealthReport) -> Iterator[Finding]:
             f"Node {node.node_id} is offline",
             f"Its last heartbeat came {span(node.silent_s)} ago; it gets no requests.{lost}",
             f"See whether the machine is on and `herd-node` runs there, and what its `herd-node.jsonl` says. If it is "
-            f"gone for good: `curl -X DELETE http://localhost:11435/fleet/nodes/{node.node_id}`.",
+            f"gone for good: `DELETE /fleet/nodes/{node.node_id}` at this router's address.",
             node_id=node.node_id,
             data={"silent_s": round(node.silent_s, 1), "models_only_there": alone},
         )

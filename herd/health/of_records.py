@@ -39,8 +39,8 @@ def telemetry_dropping(report: HealthReport) -> Iterator[Finding]:
         Severity.WARNING,
         "Telemetry is lost",
         f"{', '.join(told)} lost in the last hour.",
-        "Lines: is there room on the disk of `~/.fleet-manager/logs`? Spans: does the collector at `otlp_endpoint` "
-        "answer, and fast enough? Events: the log has the defect that lost them.",
+        "Lines: is there room on the disk of `logs` in the data directory? Spans: does the collector at "
+        "`otlp_endpoint` answer, and fast enough? Events: the log has the defect that lost them.",
         data={"log_lines": records.log_lines_lost, "spans": records.spans_lost, "events": records.sink_failures},
     )
 

@@ -34,8 +34,8 @@ def zombie_reaper(report: HealthReport) -> Iterator[Finding]:
         Severity.CRITICAL if critical else Severity.WARNING,
         "Stuck requests had to be ended",
         f"{many(count, 'request')} in 24 h moved no further within any limit and were reaped: {where}.",
-        "`sqlite3 ~/.fleet-manager/latency.db \"SELECT * FROM fleet_events WHERE kind = 'zombie_reaped'\"` has their "
-        "ids, `herd explain` their lives. Restart the engine of the node where most of them were.",
+        "`sqlite3 latency.db \"SELECT * FROM fleet_events WHERE kind = 'zombie_reaped'\"` in the data "
+        "directory has their ids, `herd explain` their lives. Restart the engine of the node where most of them were.",
         data={"reaped": count, "nodes": {node_id or "": number for node_id, number in report.past.zombies.items()}},
     )
 
@@ -123,7 +123,7 @@ def retry_rate(report: HealthReport) -> Iterator[Finding]:
         f"{retries:,} retries for {many(total, 'request')} in 24 h ({rate:.2f} each)."
         + (f" Attempts that failed in the last hour: {failing}." if failing else ""),
         "The node that fails most costs every request that goes there its first attempt: `herd traces --q NODE` shows "
-        "the errors; drain it (`curl -X POST http://localhost:11435/fleet/nodes/NODE/drain`) while it is repaired.",
+        "the errors; drain it (`POST /fleet/nodes/NODE/drain` at this router's address) while it is repaired.",
         data={"retries": retries, "requests": total, "rate": round(rate, 3)},
     )
 
@@ -136,7 +136,7 @@ def client_disconnects(report: HealthReport) -> Iterator[Finding]:
         "client_disconnected",
         "health_disconnects_pct",
         "Clients leave before the answer",
-        "clients left before their answer was whole",
+        ("client left before its answer was whole", "clients left before their answer was whole"),
         "Their own timeout is often shorter than a cold load or a queue: `herd traces --status client_disconnected` "
         "shows how long they waited. Raise it in the client, stream, or keep the model loaded.",
     )
@@ -150,14 +150,14 @@ def incomplete_streams(report: HealthReport) -> Iterator[Finding]:
         "incomplete",
         "health_incomplete_pct",
         "Answers break off",
-        "answers began and did not reach their proper end",
-        '`grep "Stream error" ~/.fleet-manager/logs/herd.jsonl` has each with its node. Look there for an engine that '
-        "ran out of memory or was restarted, and at the network for idle timeouts.",
+        ("answer began and did not reach its proper end", "answers began and did not reach their proper end"),
+        '`grep "Stream error" logs/herd.jsonl` in the data directory has each with its node. Look there for an engine '
+        "that ran out of memory or was restarted, and at the network for idle timeouts.",
     )
 
 
 def _ended_so(
-    report: HealthReport, check_id: str, status: str, threshold: str, title: str, what: str, fix: str
+    report: HealthReport, check_id: str, status: str, threshold: str, title: str, what: tuple[str, str], fix: str
 ) -> Iterator[Finding]:
     tried = [each for each in report.past.served if each.status != "rejected"]
     total = sum(each.requests for each in tried)
@@ -171,7 +171,7 @@ def _ended_so(
         check_id,
         Severity.WARNING,
         title,
-        f"Of {many(total, 'request')} in 24 h {count:,} {what} ({percent(share(count, total))}), by model: "
+        f"Of {many(total, 'request')} in 24 h {count:,} {what[count != 1]} ({percent(share(count, total))}), by model: "
         f"{most(models.items())}; by node: {most(nodes.items()) or 'none'}.",
         fix,
         data={"count": count, "requests": total, "models": dict(models), "nodes": dict(nodes)},

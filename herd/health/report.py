@@ -29,12 +29,14 @@ class LoadedFacts:
 class NodeFacts:
     """One node now. `vram_total` is 0 without a GPU of its own memory; `known_s` is how long it has been seen for.
 
+    `awaited`: not heard of since the router's start, which is too short ago to call it lost.
     `breakers` holds the models whose breaker is not closed, with its state. What could not be measured is None.
     """
 
     node_id: str
     status: str = "online"
     left: bool = False
+    awaited: bool = False
     draining: bool = False
     reachable: bool = True
     engine_error: str | None = None
@@ -149,17 +151,8 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """When a node was first and last there, and when it last left in order or was struck off; unix seconds."""
-
-    first: float
-    last: float
-    left_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class History:
-    """What the store says of the last day."""
+    """What the store says of the last day; `first_seen` is when each node of the day was there first (unix s)."""
 
     served: tuple[Served, ...] = ()
     trouble: tuple[Trouble, ...] = ()
@@ -169,7 +162,7 @@ class History:
     tries: tuple[Tries, ...] = ()
     paces: tuple[Pace, ...] = ()
     zombies: Mapping[str | None, int] = field(default_factory=dict)
-    seen: Mapping[str, Seen] = field(default_factory=dict)
+    first_seen: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,11 @@ from typing import Final
 
 from herd import __version__
 from herd.config import Settings
-from herd.core.events import FindingChanged, FleetChanged
+from herd.core.events import FindingChanged
 from herd.core.finding import Episode, Finding
 from herd.dataplane.serve import DataPlane
 from herd.health.checks import evaluate, score
-from herd.health.facts import Losses, Lost, missing, node_facts
+from herd.health.facts import Losses, Lost, node_facts
 from herd.health.ledger import Ledger
 from herd.health.report import DEFAULTS, HealthReport, History, NodeFacts, Telemetry
 from herd.health.webhook import Webhook
@@ -81,7 +81,6 @@ class HealthWatch:
         self._one_at_a_time = asyncio.Lock()
         self._history: History | None = None
         self._fresh_until = self._history_until = self._usual_until = 0.0
-        self._forgotten: set[str] = set()
         self._usual: dict[str, float] = {}
 
     async def run(self) -> None:
@@ -127,22 +126,12 @@ class HealthWatch:
         over = await self._reader.ask(self._reader.episodes, "resolved", limit)
         return [*(now_open if state == "all" else []), *over][:limit]
 
-    def forget(self, node_id: str) -> bool:
-        """Miss a node no longer that was there before the router's last start; False where none is missed."""
-        seen = (self._history or History()).seen
-        if node_id in self._plane.roster.entries or node_id not in seen or node_id in self._forgotten:
-            return False
-        self._plane.emit(FleetChanged(time.time(), "node_forgotten", node_id))
-        self._forgotten.add(node_id)
-        self._fresh_until = 0.0
-        return True
-
     async def _look(self, now: float) -> Picture:
         await self._restore(now)
         history = await self._past_day(now)
         disk = await asyncio.to_thread(_disk, self._settings)
         report = self._report(now, history, disk)
-        findings = await asyncio.to_thread(evaluate, report)
+        findings = self._with_awaited(await asyncio.to_thread(evaluate, report), report)
         if self._restored:
             resolve_after_s = self._settings.number("health_resolve_after_s")
             taken = self._ledger.take(findings, now, resolve_after_s, self.webhook.wanted)
@@ -151,6 +140,13 @@ class HealthWatch:
             for alert in taken.alerts:
                 self.webhook.put(alert)
         return Picture(report, tuple(self._episode(finding, now) for finding in findings))
+
+    def _with_awaited(self, findings: tuple[Finding, ...], report: HealthReport) -> tuple[Finding, ...]:
+        """What was found of a node before a restart stands while the node may still report: nothing contradicts it."""
+        awaited, found = {node.node_id for node in report.nodes if node.awaited}, {each.subject for each in findings}
+        stands = (each.finding for subject, each in self._ledger.open.items() if subject not in found)
+        more = [finding for finding in stands if finding.node_id in awaited]
+        return tuple(sorted((*findings, *more), key=lambda finding: -finding.severity.rank))
 
     def _episode(self, finding: Finding, now: float) -> Episode:
         return self._ledger.open.get(finding.subject) or Episode("", finding, now, now)
@@ -205,13 +201,10 @@ class HealthWatch:
 
     def _nodes(self, now: float, history: History) -> tuple[NodeFacts, ...]:
         entries, in_flight = self._plane.roster.entries, self._plane.slots.in_flight()
-        here = [
-            node_facts(entry, sum(in_flight.get(name, {}).values()), history.seen.get(name), now)
+        return tuple(
+            node_facts(entry, sum(in_flight.get(name, {}).values()), history.first_seen.get(name), now)
             for name, entry in entries.items()
-        ]
-        away_s = self._settings.number("heartbeat_offline_s")
-        gone = missing(history.seen, entries, self._began, now)
-        return (*here, *(node for node in gone if node.silent_s >= away_s and node.node_id not in self._forgotten))
+        )
 
     def _telemetry(self, now: float, readable: bool, disk: tuple[int, int] | None) -> Telemetry:
         store, lost = self._records.store(), self._losses.within_an_hour(self._records.lost(), now)

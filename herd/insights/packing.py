@@ -1,17 +1,18 @@
 """Which models should be in which node's memory at once: what is asked for, packed into the room there is.
 
-Greedy, in two passes. First each model once, those with the most requests for each byte first; then, in the room that
-is left, further copies of a model while each of its copies carries more than a node's equal share of all requests. A
-model goes to a node that is fast enough for it and has it on its disk, if one has room, and among equals to the one
-that it fills best, so that room stays for large ones; a copy goes only where it is fast enough. Pure; the order in
-which nodes and models are given changes nothing.
+Greedy, in three passes. First each model once, those with the most requests for each byte first, where it fills the
+room best, so that room stays for large ones. Then, while there is room, each moves to where it is expected to be
+clearly faster. Last, further copies of a model while each of its copies carries more than a node's equal share of all
+requests. A node that is fast enough and has the model on its disk comes before one that has not, and a copy goes only
+where it is fast enough. Pure; the order in which nodes and models are given changes nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 READABLE: Final = 10.0  # tokens a second: slower than this, people read faster
+COMPARABLE: Final = 0.8  # of the fastest node's speed: expectations are no more exact than that
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,17 @@ class Wanted:
         """Requests for each byte."""
         return self.requests / max(1, self.needed)
 
+    def speed_on(self, node_id: str) -> float:
+        """Tokens a second that a node is expected to answer with; one that nobody knows is just fast enough."""
+        return self.speeds.get(node_id, READABLE)
+
     def fast_on(self, node_id: str) -> bool:
         """Whether a node answers with it as fast as one reads, as far as that is known."""
-        return self.speeds.get(node_id, READABLE) >= READABLE
+        return self.speed_on(node_id) >= READABLE
+
+    def rank_on(self, node_id: str) -> tuple[bool, bool]:
+        """What counts before any speed; the smaller, the better."""
+        return not self.fast_on(node_id), node_id not in self.holders
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +69,37 @@ def pack(rooms: Mapping[str, int], wanted: Iterable[Wanted]) -> Mix:
     """The best mix for nodes with so many usable bytes."""
     left = dict(rooms)
     order = sorted(wanted, key=lambda each: (-each.density, -each.requests, each.model))
-    placements: list[Placement] = []
-    unplaced = []
-    for each in order:
-        node_id = _best(each, left, taken=frozenset())
-        if node_id is None:
-            unplaced.append(each)
-        else:
-            _place(each, node_id, 1, left, placements)
+    where: dict[str, str] = {}
+    # A move makes room, where something else may find its place; each round places more or makes some faster.
+    while _once(order, left, where) or _moves(order, left, where):
+        pass
+    placements = [Placement(each.model, where[each.model], each.needed) for each in order if each.model in where]
     _copies({each.model: each for each in order}, left, placements)
-    return Mix(tuple(placements), tuple(unplaced), left)
+    return Mix(tuple(placements), tuple(each for each in order if each.model not in where), left)
+
+
+def _once(order: Iterable[Wanted], left: dict[str, int], where: dict[str, str]) -> bool:
+    """Place what has no place yet; whether there was any such."""
+    before = len(where)
+    for each in order:
+        fits = _fits(each, left)
+        if each.model not in where and fits:
+            where[each.model] = min(fits, key=lambda name: (each.rank_on(name), left[name], name))
+            left[where[each.model]] -= each.needed
+    return len(where) > before
+
+
+def _moves(order: Iterable[Wanted], left: dict[str, int], where: dict[str, str]) -> bool:
+    """Move what would clearly be faster where there is room; whether there was any such."""
+    moved = False
+    for each in order:
+        here = where.get(each.model)
+        best = _fastest(each, {here, *_fits(each, left)}) if here else []
+        if here and here not in best:
+            where[each.model], moved = min(best, key=lambda name: (left[name], name)), True
+            left[here] += each.needed
+            left[where[each.model]] -= each.needed
+    return moved
 
 
 def _copies(wanted: Mapping[str, Wanted], left: dict[str, int], placements: list[Placement]) -> None:
@@ -80,8 +110,9 @@ def _copies(wanted: Mapping[str, Wanted], left: dict[str, int], placements: list
         model = min(open_, key=lambda name: (-wanted[name].requests / len(where[name]), name))
         node_id = None
         if wanted[model].requests / len(where[model]) > share:
-            slow = {name for name in left if not wanted[model].fast_on(name)}
-            node_id = _best(wanted[model], left, frozenset(where[model] | slow))
+            fits = [name for name in _fits(wanted[model], left) if wanted[model].fast_on(name)]
+            best = _fastest(wanted[model], set(fits) - where[model])
+            node_id = min(best, key=lambda name: (left[name], name), default=None)
         if node_id is None:
             open_.discard(model)
             continue
@@ -89,18 +120,16 @@ def _copies(wanted: Mapping[str, Wanted], left: dict[str, int], placements: list
         _place(wanted[model], node_id, len(where[model]), left, placements)
 
 
-def _best(wanted: Wanted, left: Mapping[str, int], taken: frozenset[str]) -> str | None:
-    fits = [node_id for node_id, room in left.items() if room >= wanted.needed and node_id not in taken]
-    return min(
-        fits,
-        key=lambda node_id: (
-            not wanted.fast_on(node_id),
-            node_id not in wanted.holders,
-            left[node_id] - wanted.needed,
-            node_id,
-        ),
-        default=None,
-    )
+def _fits(wanted: Wanted, left: Mapping[str, int]) -> list[str]:
+    return [node_id for node_id, room in left.items() if room >= wanted.needed]
+
+
+def _fastest(wanted: Wanted, names: Collection[str]) -> list[str]:
+    """Of these nodes those of the best rank that are about as fast as the fastest of them."""
+    rank = min(map(wanted.rank_on, names), default=None)
+    ranked = [name for name in names if wanted.rank_on(name) == rank]
+    bound = COMPARABLE * max(map(wanted.speed_on, ranked), default=0.0)
+    return [name for name in ranked if wanted.speed_on(name) >= bound]
 
 
 def _place(wanted: Wanted, node_id: str, copy: int, left: dict[str, int], placements: list[Placement]) -> None:

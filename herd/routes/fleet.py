@@ -71,8 +71,7 @@ async def forget(request: Request, node_id: str) -> Response:
     try:
         request.app.state.upkeep.forget(node_id)
     except KeyError:
-        if not request.app.state.health.forget(node_id):  # it may be missed since before the router's last start
-            return _no_such_node(node_id)
+        return _no_such_node(node_id)
     except ValueError as error:
         return JSONResponse({"error": str(error)}, status_code=409)
     return JSONResponse({"node_id": node_id, "forgotten": True})

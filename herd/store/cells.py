@@ -96,6 +96,13 @@ class Cell:
         """How many requests."""
         return sum(self.counters[: len(STATUSES)])
 
+    @property
+    def error_rate_pct(self) -> float | None:
+        """Failed and broken off, of those that were not rejected and whose client stayed; None where there are none."""
+        bad = self.counter("failed_count") + self.counter("incomplete_count")
+        judged = bad + self.counter("completed_count")
+        return round(100 * bad / judged, 2) if judged else None
+
     def counter(self, name: str) -> int:
         """One of COUNTERS."""
         return self.counters[COUNTERS.index(name)]
@@ -149,7 +156,7 @@ class Cell:
         *_, prompt, completion, retries, fallbacks, cold, cold_us = self.counters
         requests = self.requests
         told: Document = {"request_count": requests, **dict(zip(_STATUS_COUNTS, self.counters, strict=False))}
-        told["error_rate_pct"] = round(100 * told["failed_count"] / requests, 2) if requests else None
+        told["error_rate_pct"] = self.error_rate_pct
         told["total_prompt_tokens"], told["total_completion_tokens"] = prompt, completion
         told["retry_count"], told["fallback_count"], told["cold_load_count"] = retries, fallbacks, cold
         told["avg_cold_load_ms"] = round(cold_us / 1000 / cold, 3) if cold else None

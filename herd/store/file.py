@@ -12,7 +12,16 @@ from typing import Final
 
 from herd.store import retention, rollups, schema
 from herd.store.retention import Retention
-from herd.store.rows import ATTEMPT_COLUMNS, EVENT_COLUMNS, FINDING_COLUMNS, SAMPLE_COLUMNS, TRACE_COLUMNS, Rows, Value
+from herd.store.rows import (
+    ATTEMPT_COLUMNS,
+    EVENT_COLUMNS,
+    FINDING_COLUMNS,
+    NODE_COLUMNS,
+    SAMPLE_COLUMNS,
+    TRACE_COLUMNS,
+    Rows,
+    Value,
+)
 
 WAL_LIMIT: Final = 16 * 2**20
 CHECKPOINT_EVERY_S: Final = 1.0  # a reader can hold the log; asking again at once would only wait for it again
@@ -28,6 +37,8 @@ _ATTEMPT: Final = _insert("request_attempts", ATTEMPT_COLUMNS, " ON CONFLICT DO 
 _SAMPLE: Final = _insert("node_samples", SAMPLE_COLUMNS, " ON CONFLICT DO NOTHING")
 _EVENT: Final = _insert("fleet_events", EVENT_COLUMNS)
 _FINDING: Final = _insert("health_findings", FINDING_COLUMNS).replace("INSERT", "INSERT OR REPLACE", 1)
+_NODE: Final = _insert("nodes", NODE_COLUMNS).replace("INSERT", "INSERT OR REPLACE", 1)
+_FORGET: Final = "DELETE FROM nodes WHERE node_id = ?"
 _SPAN_ID: Final = TRACE_COLUMNS.index("span_id")
 assert TRACE_COLUMNS[0] == ATTEMPT_COLUMNS[0] == "request_id"
 
@@ -140,6 +151,10 @@ def _write(connection: sqlite3.Connection, rows: Rows) -> None:
         connection.executemany(_EVENT, rows.events)
     if rows.findings:
         connection.executemany(_FINDING, rows.findings)
+    if rows.nodes:
+        connection.executemany(_NODE, rows.nodes)
+    if rows.forgotten:
+        connection.executemany(_FORGET, rows.forgotten)
 
 
 def _write_trace(connection: sqlite3.Connection, trace: tuple[Value, ...]) -> Value:

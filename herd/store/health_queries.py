@@ -6,7 +6,7 @@ not what is too many.
 
 import json
 import sqlite3
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -18,7 +18,6 @@ from herd.health.report import (
     Fallback,
     History,
     Pace,
-    Seen,
     Served,
     Tries,
     Trouble,
@@ -49,7 +48,7 @@ def history(connection: sqlite3.Connection, now: float, limits_s: Mapping[str, t
             for model, (usual, limit) in sorted(limits_s.items())
         ),
         zombies=_zombies(connection, since),
-        seen=_seen(connection, since),
+        first_seen=_first_seen(connection, since),
     )
 
 
@@ -185,22 +184,11 @@ def _zombies(connection: sqlite3.Connection, since: Mapping[str, float]) -> dict
     return Counter(dict(tuple(row) for row in found))
 
 
-def _seen(connection: sqlite3.Connection, since: Mapping[str, float]) -> dict[str, Seen]:
-    """The nodes that were there within the day: when first ever, when last, and when they left, if they did."""
-    left: defaultdict[str, float] = defaultdict(float)
-    for node_id, at in connection.execute(
-        """SELECT node_id, MAX(at) FROM fleet_events INDEXED BY events_by_kind
-           WHERE kind IN ('node_left', 'node_forgotten') AND at >= :day GROUP BY node_id""",
-        since,
-    ):
-        left[node_id] = at
+def _first_seen(connection: sqlite3.Connection, since: Mapping[str, float]) -> dict[str, float]:
     lately = connection.execute(
-        """SELECT node_id, MAX(at) FROM node_samples INDEXED BY samples_by_time
-           WHERE at >= :day AND status <> 'offline' GROUP BY node_id""",
+        """SELECT DISTINCT node_id FROM node_samples INDEXED BY samples_by_time
+           WHERE at >= :day AND status <> 'offline'""",
         since,
     ).fetchall()
     first = "SELECT MIN(at) FROM node_samples WHERE node_id = ?"
-    return {
-        node_id: Seen(connection.execute(first, (node_id,)).fetchone()[0], last, left[node_id] or None)
-        for node_id, last in lately
-    }
+    return {node_id: connection.execute(first, (node_id,)).fetchone()[0] for (node_id,) in lately}

@@ -1,10 +1,12 @@
 """What a restarted router should remember: how reliable and how busy its nodes usually are, and how fast they were."""
 
+import json
 import sqlite3
 from bisect import bisect_left
 from collections import defaultdict
 from typing import Final
 
+from herd.core.events import NodeKnown
 from herd.store.windows import read
 
 DAY_S, WEEK_S, HOUR_S = 86_400, 7 * 86_400, 3_600
@@ -41,6 +43,17 @@ def availability(connection: sqlite3.Connection, now: float) -> dict[str, tuple[
         watched = len(minutes) - bisect_left(minutes, minute)
         history[node_id] = (there.get(node_id, 0) / watched if watched else 0.0, busy.get(node_id, 0.0))
     return history
+
+
+def known_nodes(connection: sqlite3.Connection) -> list[NodeKnown]:
+    """The nodes that were not struck off, in the order of their names; rows that hold no JSON are passed over."""
+    found = connection.execute(
+        "SELECT node_id, heartbeat, last_seen, left, drained FROM nodes WHERE json_valid(heartbeat) ORDER BY node_id"
+    )
+    return [
+        NodeKnown(node_id, json.loads(heartbeat), last_seen, bool(left), bool(drained))
+        for node_id, heartbeat, last_seen, left, drained in found
+    ]
 
 
 def recent_ttft(connection: sqlite3.Connection, now: float) -> dict[tuple[str, str], float]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
+from herd.core.events import NodeKnown
 from herd.core.finding import Episode
 from herd.health.report import History
 from herd.store import audit, health_queries, history, reports, schema, traces
@@ -115,6 +116,10 @@ class Reader:
     def availability(self, now: float) -> dict[str, tuple[float, float]]:
         """By node: the share of the last day that it was there, and its usual use of slots at this hour of the week."""
         return self._read({}, history.availability, now)
+
+    def known_nodes(self) -> list[NodeKnown]:
+        """The nodes that were not struck off, each as it was last kept."""
+        return self._read([], history.known_nodes)
 
     def recent_ttft(self, now: float) -> dict[tuple[str, str], float]:
         """By node and model: mean seconds to the first token of the latest streams."""

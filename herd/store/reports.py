@@ -92,10 +92,11 @@ def _parts(connection: sqlite3.Connection, since: float, scope: Scope) -> tuple[
 
 
 def _merged(cells: Cells, group_of: Callable[[Group], Group]) -> Cells:
-    """The cells of each larger group as one."""
+    """The cells of each larger group as one; exact cells stay exact."""
     groups: defaultdict[Group, Cell] = defaultdict(Cell)
     for group, cell in cells.groups.items():
-        cell.settle()
+        if cells.relative_error:
+            cell.settle()
         groups[group_of(group)].merge(cell)
     return Cells(dict(groups), cells.relative_error)
 

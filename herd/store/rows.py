@@ -14,6 +14,7 @@ from herd.core.events import (
     Finished,
     FleetChanged,
     Managed,
+    NodeKnown,
     NodeSampled,
 )
 from herd.core.finding import Episode
@@ -21,8 +22,8 @@ from herd.core.record import record
 from herd.store.decision import encode
 
 Value = str | int | float | None
-Stored = Finished | ContextProtected | FleetChanged | NodeSampled | Managed | FindingChanged
-STORED: Final = (Finished, ContextProtected, FleetChanged, NodeSampled, Managed, FindingChanged)
+Stored = Finished | ContextProtected | FleetChanged | NodeSampled | NodeKnown | Managed | FindingChanged
+STORED: Final = (Finished, ContextProtected, FleetChanged, NodeSampled, NodeKnown, Managed, FindingChanged)
 INTEGER_LIMIT: Final = 2**63 - 1
 
 # What a row shows to readers. `decision` is read only where one request is asked for.
@@ -41,6 +42,7 @@ ATTEMPT_COLUMNS: Final = (
 SAMPLE_COLUMNS: Final = (
     "node_id", "at", "status", "cpu", "memory_used", "memory_total", "pressure", "models_loaded", "in_flight", "slots",
 )  # fmt: skip
+NODE_COLUMNS: Final = ("node_id", "heartbeat", "last_seen", "left", "drained")
 EVENT_COLUMNS: Final = ("at", "kind", "node_id", "model", "data")
 FINDING_COLUMNS: Final = (
     "id", "check_id", "severity", "node_id", "model", "title", "description", "fix", "data", "first_seen", "last_seen",
@@ -51,13 +53,18 @@ BOOLEAN_COLUMNS: Final = frozenset({"stream", "fallback_used", "reconnected"})
 
 
 class Rows(NamedTuple):
-    """What one event leaves: at most one trace with its attempts and decision, and rows of the other tables."""
+    """What one event leaves: at most one trace with its attempts and decision, and rows of the other tables.
+
+    `nodes` replace what was known of them; `forgotten` are the ids of those that are known no longer.
+    """
 
     trace: tuple[Value, ...] | None = None
     attempts: tuple[tuple[Value, ...], ...] = ()
     samples: tuple[tuple[Value, ...], ...] = ()
     events: tuple[tuple[Value, ...], ...] = ()
     findings: tuple[tuple[Value, ...], ...] = ()
+    nodes: tuple[tuple[Value, ...], ...] = ()
+    forgotten: tuple[tuple[Value, ...], ...] = ()
 
 
 def rows_of(event: Stored, at: float) -> Rows:
@@ -67,8 +74,12 @@ def rows_of(event: Stored, at: float) -> Rows:
             return _finished(event)
         case NodeSampled():
             return Rows(samples=(tuple(column(getattr(event, name)) for name in SAMPLE_COLUMNS),))
+        case NodeKnown():
+            return Rows(nodes=(tuple(column(getattr(event, name)) for name in NODE_COLUMNS),))
         case FleetChanged():
-            return _event(event.at, event.kind, event.node_id, event.model, event.data)
+            told = _event(event.at, event.kind, event.node_id, event.model, event.data)
+            gone = event.kind == "node_forgotten"
+            return told._replace(forgotten=((column(event.node_id),),)) if gone else told
         case ContextProtected(action=action):
             data = {"request_id": event.request_id, "trace_id": event.trace_id, "action": action.action,
                     "asked": action.asked, "loaded": action.loaded}  # fmt: skip

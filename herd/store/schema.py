@@ -201,6 +201,16 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         """CREATE INDEX traces_trouble ON request_traces (timestamp, status, error_type, node_id, model)
             WHERE status <> 'completed'""",
     ),
+    (
+        # The nodes that were not struck off, each as of its last heartbeat: what a restarted router begins with.
+        """CREATE TABLE nodes (
+            node_id TEXT PRIMARY KEY,
+            heartbeat TEXT NOT NULL,
+            last_seen REAL NOT NULL,
+            left INTEGER NOT NULL,
+            drained INTEGER NOT NULL
+        ) WITHOUT ROWID""",
+    ),
 )
 LATEST: Final = len(MIGRATIONS)
 

@@ -20,7 +20,7 @@ from structlog.processors import JSONRenderer
 from structlog.stdlib import ExtraAdder
 from structlog.typing import EventDict, WrappedLogger
 
-from herd.core.events import Event, NodeSampled
+from herd.core.events import Event, NodeKnown, NodeSampled
 from herd.telemetry.backlog import Backlog
 from herd.telemetry.catalog import LEVELS
 from herd.telemetry.log_file import LogFile
@@ -65,7 +65,7 @@ class LogSink:
 
     def take(self, event: Event) -> None:
         """Have an event's line written."""
-        if not isinstance(event, NodeSampled):
+        if not isinstance(event, (NodeSampled, NodeKnown)):
             self._backlog.put((event, time.time()))
 
     def attach(self, level: str) -> None:

@@ -54,6 +54,7 @@ class NodeView:
     models_loaded: Mapping[str, int] = field(default_factory=dict)
     breaker: str = BreakerState.CLOSED.value
     left: bool = False
+    ready: bool = False
 
 
 class StoreCounts(Protocol):
@@ -111,15 +112,17 @@ class ScrapeView:
 
 
 def node_view(
-    beat: wire.Heartbeat, up: bool, draining: bool, last_seen: float, in_flight: int, breaker: str = BREAKERS[0]
-) -> NodeView:
-    """A node's view from its last heartbeat and from what the router knows of it."""
+    beat: wire.Heartbeat, up: bool, ready: bool, draining: bool, last_seen: float, in_flight: int,
+    breaker: str = BREAKERS[0],
+) -> NodeView:  # fmt: skip
+    """A node's view from its last heartbeat and from what the router knows of it; `ready`: it may get requests."""
     indices = [gpu.index for gpu in beat.gpus]
     if len(set(indices)) < len(indices):
         indices = list(range(len(indices)))  # an agent that gives every GPU the same index still has several
     return NodeView(
         node_id=beat.node_id,
         up=up,
+        ready=ready,
         draining=draining,
         last_seen=last_seen,
         engine=beat.engine.kind,
@@ -146,6 +149,7 @@ OF_NODE: Mapping[str, Callable[[NodeView], Iterable[Row]]] = {
     "herd_requests_in_flight": lambda node: [((), node.in_flight)],
     "herd_models_loaded": lambda node: [((), len(node.models_loaded))],
     "herd_node_up": lambda node: [((), node.up)],
+    "herd_node_ready": lambda node: [((), node.ready)],
     "herd_node_last_seen_timestamp_seconds": lambda node: [((), node.last_seen)],
     "herd_node_left": lambda node: [((), node.left)],
     "herd_node_draining": lambda node: [((), node.draining)],

@@ -3,7 +3,7 @@
 import pytest
 
 from herd import wire
-from herd.core.events import Attempt
+from herd.core.events import Attempt, NodeKnown
 from herd.core.request import Dialect, Request
 from herd.roster import Roster
 
@@ -90,6 +90,64 @@ def test_an_operators_drain_outlives_the_nodes_next_heartbeats():
     assert not roster.entries["a"].node.draining
 
 
+def restored(heartbeat=None, at=0.0, **known):
+    roster, heartbeat = Roster(15, 30), heartbeat or beat()
+    roster.restore(heartbeat, NodeKnown(heartbeat.node_id, {}, **{"last_seen": at - 3, **known}), at)
+    return roster
+
+
+def test_a_node_from_before_a_restart_is_offline_without_being_news_until_it_had_its_time():
+    """A restart of three seconds is no reason to call a whole fleet lost, and no reason to send requests there."""
+    roster = restored()
+    assert (status(roster), roster.sizes(), roster.samples({}, 1.0)) == ("offline", {}, [])
+    assert (roster.expire(29.0), status(roster)) == ([], "offline")
+    assert kinds(roster.expire(30.0)) == [("node_lost", None)]
+    assert (roster.expire(31.0), status(roster)) == ([], "offline")
+    assert [sample.status for sample in roster.samples({}, 31.0)] == ["offline"]
+
+
+def test_a_node_that_reports_in_time_after_a_restart_has_all_its_slots():
+    """Every restart would otherwise begin with a fleet of one request at a time."""
+    roster = restored()
+    assert kinds(roster.apply(beat(loaded=("llama:8b",)), 5.0)) == [("node_back", None), ("model_loaded", "llama:8b")]
+    assert (status(roster), roster.sizes()) == ("online", {"a": 4})
+    assert kinds(roster.expire(31.0)) == [("node_degraded", None)]
+
+
+def test_a_node_that_left_before_a_restart_is_not_lost_after_it():
+    """Switched off for the night stays switched off for the night."""
+    roster = restored(beat(leaving=True), left=True)
+    assert (roster.entries["a"].left, roster.expire(100.0)) == (True, [])
+    assert kinds(roster.apply(beat(), 101.0))[0] == ("node_back", None)
+    assert not roster.entries["a"].left
+
+
+def test_a_clock_that_was_set_back_does_not_keep_a_silent_node_awaited():
+    """A last heartbeat of the future would otherwise be fresh for hours."""
+    roster = restored(last_seen=9000.0)
+    assert kinds(roster.expire(30.0)) == [("node_lost", None)]
+    assert status(roster) == "offline"
+
+
+def test_what_is_kept_of_a_node_makes_the_same_node_again():
+    """Drained by the operator, it must not get requests because the router was restarted."""
+    roster = Roster()
+    roster.apply(beat(models=("x", "y"), loaded=("x",)), 7.0)
+    roster.drain("a", True, 8.0)
+    (known,) = roster.known()
+    assert (known.node_id, known.last_seen, known.left, known.drained) == ("a", 7.0, False, True)
+    again = restored(wire.Heartbeat.model_validate(known.heartbeat), drained=known.drained)
+    again.apply(beat(models=("x", "y"), loaded=("x",)), 9.0)
+    assert again.entries["a"].node == roster.entries["a"].node
+
+
+def test_a_node_that_was_awaited_can_be_struck_off():
+    """A machine that was sold need not be waited for."""
+    roster = restored()
+    assert kinds(roster.forget("a", 1.0)) == [("node_forgotten", None)]
+    assert (roster.expire(40.0), roster.known()) == ([], [])
+
+
 def test_losses_of_the_last_hour_are_counted_and_forgotten_after_it():
     """A node that flaps is worth fewer points for an hour, not for ever."""
     roster = Roster()
@@ -168,7 +226,7 @@ def test_a_node_that_comes_back_is_not_buried_at_once():
 
 
 def test_a_node_that_joins_for_the_first_time_has_all_its_slots():
-    """After a restart of the router every node is new, and none is weak."""
+    """A node that nobody knows is not weak for that."""
     roster = Roster()
     roster.apply(beat(), 0.0)
     assert roster.sizes() == {"a": 4}

@@ -34,6 +34,9 @@ def test_the_command_line_beats_the_environment_beats_the_file_beats_the_default
         ("", {"HERD_PORT": "many"}, r"environment.*port takes a whole number, not 'many'"),
         ("", {"HERD_ADVERTISE": "perhaps"}, "advertise takes true or false"),
         ("", {"HERD_NOPE": "1"}, "there is no setting 'nope'"),
+        ("heartbeat_offline_s = 5", {}, "config.toml: heartbeat_degraded_s is at most heartbeat_offline_s, not 15"),
+        ("", {"HERD_HEALTH_RETRY_INFO": "2"}, "environment: health_retry_info is at most health_retry_warning"),
+        ('trace_url = "http://box/"', {}, "config.toml: trace_url has {trace_id} in it"),
     ],
 )
 def test_a_wrong_name_or_type_is_refused_saying_which_and_where(tmp_path, file, environment, words):

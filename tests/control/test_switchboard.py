@@ -47,6 +47,53 @@ async def test_a_change_holds_at_once_and_after_a_restart(desk):
     assert (desk.restarted().count("retries"), desk.restarted().sources["retries"]) == (5, "file")
 
 
+async def test_a_change_is_kept_in_the_file_that_the_start_read_wherever_that_sends_the_data(tmp_path, monkeypatch):
+    """A file beside the data would be read by no start."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    read = tmp_path / ".fleet-manager" / "config.toml"
+    read.parent.mkdir()
+    read.write_text(f'data_dir = "{tmp_path / "elsewhere"}"\n')
+    desk = Desk("~/.fleet-manager")
+    del desk.environment["HERD_DATA_DIR"]
+    desk.settings = desk.restarted()
+    desk.board = Switchboard(desk.settings, desk.told.append, desk._follow)
+    assert desk.settings.data_dir == tmp_path / "elsewhere"
+    await desk.board.change({"retries": 4})
+    assert (desk.board.path, desk.restarted().count("retries")) == (read, 4)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ({"heartbeat_offline_s": 10}, "heartbeat_degraded_s is at most heartbeat_offline_s, not 15 beside 10"),
+        ({"health_disk_critical_pct": 11}, "health_disk_critical_pct is at most health_disk_warning_pct"),
+        ({"health_memory_warning_pct": 99, "health_memory_critical_pct": 98}, "not 99 beside 98"),
+        ({"trace_url": "https://box/trace"}, r"trace_url has {trace_id} in it"),
+    ],
+)
+async def test_values_that_contradict_each_other_are_refused_with_words(desk, wanted, words):
+    """A node that is offline before it is degraded, a warning that comes after the alarm: nobody means that."""
+    with pytest.raises(Refusal, match=words) as caught:
+        await desk.board.change({"queue_limit": 7, **wanted})
+    assert list(caught.value.problems) == list(wanted)
+    assert (desk.settings.count("queue_limit"), desk.file.exists()) == (256, False)
+
+
+async def test_two_values_that_agree_are_taken_together(desk):
+    """One after the other, the first of them would contradict what is there."""
+    await desk.board.change({"heartbeat_offline_s": 9, "heartbeat_degraded_s": 9, "trace_url": "http://a/{trace_id}"})
+    assert desk.restarted().number("heartbeat_offline_s") == 9
+
+
+async def test_a_change_that_the_next_start_would_refuse_is_refused_today(tmp_path):
+    """The environment wins at that start, beside what the file then says."""
+    desk = Desk(tmp_path, HERD_HEARTBEAT_OFFLINE_S="60")
+    with pytest.raises(Refusal, match="not 100 beside 60"):
+        await desk.board.change({"heartbeat_degraded_s": 100, "heartbeat_offline_s": 200})
+    assert desk.restarted().number("heartbeat_degraded_s") == 15
+
+
 async def test_a_change_is_told_as_an_event_with_both_values(desk):
     """Who looks for the reason of a change in behaviour finds it among the fleet's events."""
     await desk.board.change({"loaded_fallback": False}, by="127.0.0.1")

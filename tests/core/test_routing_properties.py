@@ -6,11 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from herd.core.fleet import Fleet, Traffic
-from herd.core.routing import decide
-from herd.core.signals import SIGNALS
+from herd.core.routing import RejectionReason, decide, ready, rejection
+from herd.core.signals import SIGNALS, Case
 from tests.core.builders import GIB, fleet, node, request
 
 MODELS = ("m:a", "m:b", "m:c")
+OF_THE_WHOLE_NODE = {
+    RejectionReason.OFFLINE,
+    RejectionReason.ENGINE_DOWN,
+    RejectionReason.DRAINING,
+    RejectionReason.CRITICAL_PRESSURE,
+}
 optional_seconds = st.none() | st.floats(0, 600)
 traffic = st.builds(
     Traffic,
@@ -96,6 +102,15 @@ def test_an_unfit_node_is_never_in_a_plan(asked, known):
         assert not found.draining
         assert found.pressure != "critical"
         assert found.holds(candidate.model)
+
+
+@given(requests, fleets())
+def test_a_node_is_ready_exactly_where_it_is_not_left_out_for_what_ails_all_of_it(asked, known):
+    """The alert about a fleet that takes nothing goes by `ready`, and must judge as the routing does."""
+    for one in known.nodes:
+        if one.holds(asked.model):
+            reason = rejection(Case(asked, asked.model, one, known), heed_breakers=False)
+            assert ready(one) == (reason not in OF_THE_WHOLE_NODE)
 
 
 @given(requests, fleets())

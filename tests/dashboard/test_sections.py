@@ -82,6 +82,31 @@ def test_every_section_passes_the_checks_of_accessibility(visit, busy, scheme, r
     assert {view: violations for view, violations in found.items() if violations} == {}
 
 
+WRITTEN = """() => {
+    const write = CanvasRenderingContext2D.prototype.fillText, clear = CanvasRenderingContext2D.prototype.clearRect;
+    window.written = new Map();
+    CanvasRenderingContext2D.prototype.clearRect = function (...at) {
+        window.written.set(this.canvas, []);
+        return clear.apply(this, at);
+    };
+    CanvasRenderingContext2D.prototype.fillText = function (text, ...at) {
+        window.written.get(this.canvas)?.push(String(text));
+        return write.call(this, text, ...at);
+    };
+}"""
+
+
+def test_an_axis_of_counts_has_each_whole_number_once(visit, busy):
+    """`0 0 0 1 1 1` beside an empty chart looks like a defect, and is one."""
+    tab = visit(busy)
+    tab.page.add_init_script(f"({WRITTEN})()")
+    tab.go("#/trends?hours=24&model=qwen3:8b")
+    tab.page.wait_for_function("[...(window.written ?? new Map()).values()].filter((texts) => texts.length).length > 4")
+    for texts in tab.page.evaluate("[...window.written.values()]"):
+        numbers = [text for text in texts if text.isdigit()]
+        assert len(numbers) == len(set(numbers)), texts
+
+
 def test_every_chart_has_a_table_of_the_same_numbers(visit, busy):
     """A canvas says nothing to a screen reader."""
     tab = visit(busy)

@@ -10,10 +10,10 @@ import pytest
 
 from herd.sim import Fault, FaultKind, SimConfig, SimModel
 from tests.e2e.conftest import started
-from tests.harness import until
+from tests.harness import eventually, until
 
 HELLO = [{"role": "user", "content": "Hello"}]
-MODEL = SimModel("slow:1b", size_gb=1.0)
+MODEL, OTHER = SimModel("slow:1b", size_gb=1.0), SimModel("other:1b", size_gb=1.0)
 PACE = {"load_bytes_per_s": 0, "prefill_tokens_per_s": 0}
 
 
@@ -37,7 +37,8 @@ async def ask_all(fleet, bodies):
 
         async def one(body):
             asked = {"model": "slow:1b", "messages": HELLO, "stream": False, **body}
-            async with session.post(fleet.url + "/api/chat", json=asked) as answer:
+            key = {"Authorization": f"Bearer {body['user']}"} if "user" in body else {}
+            async with session.post(fleet.url + "/api/chat", json=asked, headers=key) as answer:
                 await answer.read()
                 return answer.status, answer.headers.get("retry-after"), answer.headers["x-request-id"]
 
@@ -66,6 +67,62 @@ def test_clients_take_turns_by_their_tag(tmp_path, ended):
     rows = until(lambda: len(found := fleet.router.rows()) == 9 and found, "nine rows")
     order = [json.loads(row["tags"])[0] for row in sorted(rows, key=lambda row: row["finished_at"])]
     assert order.index("person") <= 2
+
+
+def test_clients_take_turns_by_their_key_though_none_has_a_tag(tmp_path, ended):
+    """Behind a proxy all have one address; and `user` is a tag only by accident of this test, as is its order."""
+    fleet = fleet_of(tmp_path, SimConfig("only", models=(MODEL,), slots=1, tokens_per_s=300, **PACE))
+    ended.append(fleet)
+    same = {"metadata": {"tags": ["same"]}}
+    asyncio.run(ask_all(fleet, [{**same, "user": name} for name in ["batch"] * 8 + ["person"]]))
+    rows = until(lambda: len(found := fleet.router.rows()) == 9 and found, "nine rows")
+    order = [json.loads(row["tags"])[1] for row in sorted(rows, key=lambda row: row["finished_at"])]
+    assert order.index("user:person") <= 2
+
+
+def test_a_busy_model_is_waited_for_and_not_replaced(tmp_path, ended):
+    """Equivalents spare a cold load; a queue is no reason to answer with another model, and to load that besides."""
+    machine = SimConfig("only", models=(MODEL, OTHER), preload=("slow:1b",), slots=1, tokens_per_s=300, **PACE)
+    fleet = fleet_of(tmp_path, machine, HERD_EQUIVALENT_MODELS="slow:1b = other:1b")
+    ended.append(fleet)
+    asyncio.run(ask_all(fleet, [{}, {}, {"fallback_models": ["other:1b"]}, {}]))
+    rows = until(lambda: len(found := fleet.router.rows()) == 4 and found, "four rows")
+    assert {(row["status"], row["model"], row["fallback_used"]) for row in rows} == {("completed", "slow:1b", 0)}
+
+
+def test_what_a_client_breaks_off_says_nothing_of_the_node(tmp_path, ended):
+    """Impatient clients would otherwise keep a broken node open to everybody."""
+    fleet = fleet_of(tmp_path, SimConfig("a", models=(MODEL,), preload=("slow:1b",)))
+    ended.append(fleet)
+    for fault in (FaultKind.HTTP_500, FaultKind.HANG_BEFORE_HEADERS, FaultKind.HTTP_500):
+        fleet.nodes.script("a", Fault(fault, times=4 if fault is FaultKind.HTTP_500 else 1))
+    for _ in range(4):
+        asyncio.run(ask_all(fleet, [{}]))
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(fleet.url + "/api/chat", json={"model": "slow:1b", "messages": HELLO}, timeout=0.3)
+    until(lambda: fleet.router.rows("status = 'client_disconnected'"), "it has left")
+    asyncio.run(ask_all(fleet, [{}]))
+    (node,) = fleet.router.get("/fleet/status")["nodes"]
+    assert node["breaker"] == "open"
+
+
+def test_a_second_try_does_not_go_to_a_node_that_is_drained_by_then(tmp_path, ended):
+    """Who drains a machine is about to switch it off."""
+    machines = [SimConfig(name, models=(MODEL,), preload=("slow:1b",)) for name in "ab"]
+    fleet = fleet_of(tmp_path, *machines, HERD_FIRST_BYTE_TIMEOUT_S="2")
+    ended.append(fleet)
+    fleet.nodes.script("a", Fault(FaultKind.HANG_BEFORE_HEADERS))
+
+    async def drained_meanwhile():
+        asking = asyncio.create_task(ask_all(fleet, [{"stream": True}]))
+        await eventually(lambda: fleet.nodes.nodes["a"].state()["faults_applied"], "a has it")
+        async with aiohttp.ClientSession() as session:
+            await (await session.post(f"{fleet.url}/fleet/nodes/b/drain")).read()
+        return await asking
+
+    ((status, _, request_id),) = asyncio.run(drained_meanwhile())
+    row = fleet.router.row(request_id)
+    assert (status, row["error_type"], row["retry_count"], row["node_id"]) == (504, "first_byte_timeout", 0, "a")
 
 
 def test_many_requests_for_a_cold_model_cause_one_load(tmp_path, ended):

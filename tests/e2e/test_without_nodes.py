@@ -40,6 +40,8 @@ def test_where_no_engine_answers_the_answer_says_to_start_one(lonely):
     answer = until(lambda: (found := chat(lonely, "other:1b")).status_code == 503 and found, "the engine is away")
     assert "only: its engine does not answer" in answer.json()["error"]
     assert "start Ollama" in answer.json()["error"]
+    told = [lonely.router.metric(name, node="only") for name in ("herd_node_up", "herd_node_ready")]
+    assert told == [1, 0], "an alert must be able to tell"
 
 
 def test_without_any_node_lists_are_empty_and_not_errors(lonely):

@@ -1,9 +1,9 @@
 """From the running router to a report: nodes as facts, nodes that are missed, and losses of the last hour."""
 
 from herd import wire
-from herd.core.events import Attempt
-from herd.health.facts import Losses, Lost, missing, node_facts
-from herd.health.report import LoadedFacts, Seen
+from herd.core.events import Attempt, NodeKnown
+from herd.health.facts import Losses, Lost, node_facts
+from herd.health.report import LoadedFacts
 from herd.roster import Roster
 from tests.control.test_roster import GIB, beat
 
@@ -22,7 +22,7 @@ def test_a_node_of_the_roster_is_told_as_it_last_was():
     gpu = wire.Gpu(memory_total_bytes=24 * GIB, memory_used_bytes=10 * GIB)
     disk = wire.Disk(total_bytes=100, free_bytes=40)
     roster = roster_with(beat(loaded=("llama:8b",), agent_version="1.2", gpus=[gpu], disk=disk))
-    facts = node_facts(roster.entries["a"], 3, Seen(NOW - 50, NOW), NOW + 4)
+    facts = node_facts(roster.entries["a"], 3, NOW - 50, NOW + 4)
     assert (facts.node_id, facts.status, facts.agent_version, facts.in_flight) == ("a", "online", "1.2", 3)
     assert (facts.silent_s, facts.known_s) == (4.0, 54.0)
     assert (facts.vram_total, facts.vram_used, facts.disk_total, facts.disk_free) == (24 * GIB, 10 * GIB, 100, 40)
@@ -45,17 +45,16 @@ def test_only_breakers_that_are_not_closed_are_told():
     assert node_facts(roster.entries["a"], 0, None, NOW).breakers == {"broken": "open"}
 
 
-def test_a_node_that_was_there_and_did_not_leave_is_missed():
-    """After a restart the roster is empty; the records are not."""
-    seen = {
-        "lost": Seen(0.0, 900.0),
-        "left": Seen(0.0, 900.0, left_at=910.0),
-        "back-again": Seen(0.0, 900.0, left_at=500.0),
-        "a": Seen(0.0, 900.0),
-    }
-    found = {node.node_id: node for node in missing(seen, roster_with(beat()).entries, since=950.0, now=NOW)}
-    assert set(found) == {"lost", "back-again"}
-    assert (found["lost"].status, found["lost"].silent_s) == ("offline", 50.0)
+def test_a_node_from_before_a_restart_is_awaited_and_then_missed():
+    """A router that has just begun has not listened long enough to call anybody lost."""
+    roster = Roster(15, 30)
+    roster.restore(beat(), NodeKnown("a", {}, NOW - 100), NOW)
+    roster.restore(beat("gone", leaving=True), NodeKnown("gone", {}, NOW - 100, left=True), NOW)
+    told = {name: node_facts(entry, 0, None, NOW) for name, entry in roster.entries.items()}
+    assert (told["a"].here, told["a"].awaited, told["a"].silent_s) == (False, True, 100.0)
+    assert (told["gone"].left, told["gone"].awaited) == (True, False)
+    roster.expire(NOW + 30)
+    assert not node_facts(roster.entries["a"], 0, None, NOW + 30).awaited
 
 
 def test_losses_are_those_of_the_last_hour():

@@ -118,6 +118,19 @@ def test_clients_that_leave_and_answers_that_break_off_warn_over_their_share(che
 
 
 @pytest.mark.parametrize(
+    ("check_id", "status", "words"),
+    [
+        ("client_disconnects", "client_disconnected", "1 client left before its answer was whole"),
+        ("incomplete_streams", "incomplete", "1 answer began and did not reach its proper end"),
+    ],
+)
+def test_one_alone_is_told_in_the_singular(check_id, status, words):
+    """`1 clients left` reads as if nobody had looked."""
+    past = history(served=(served(39), served(1, status=status)))
+    assert words in one(check_id, report(past=past)).description
+
+
+@pytest.mark.parametrize(
     ("check_id", "status"), [("client_disconnects", "client_disconnected"), ("incomplete_streams", "incomplete")]
 )
 def test_one_of_a_few_is_no_rate(check_id, status):

@@ -88,6 +88,21 @@ def test_a_section_of_the_runbook_says_what_it_means_how_to_see_it_and_what_to_d
     assert [name for name in check.thresholds if f"`{name}`" not in text] == []
 
 
+def test_no_finding_names_an_address_or_a_folder_that_is_only_the_default():
+    """Where the router listens elsewhere, a command with the default port goes astray."""
+    past = builders.history(
+        zombies={"ada": 1},
+        served=(builders.served(50, retries=50), *(builders.served(50, status=status)
+                for status in ("incomplete", "client_disconnected"))),
+    )  # fmt: skip
+    ill = builders.report(
+        builders.node(status="offline"), past=past, telemetry=builders.Telemetry(log_lines_lost=1, store_up=False)
+    )
+    found = evaluate(ill)
+    assert len(found) >= 7
+    assert [each.check_id for each in found if "11435" in each.fix or ".fleet-manager" in each.fix] == []
+
+
 def test_a_finding_can_be_written_as_json():
     """It goes to the page, the webhook and the database so."""
     ill = builders.report(

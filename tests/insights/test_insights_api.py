@@ -82,12 +82,34 @@ async def test_latency_tells_percentiles_of_five_measures_by_model_and_by_node(a
     }  # fmt: skip
 
 
+async def test_within_a_tag_percentiles_that_are_said_to_be_exact_are(ask, busy):
+    """An error of 0.0 beside a value from a bucket is a false promise."""
+    document = (await ask("latency", hours=24, tag="prod")).json()
+    told = [row["p99_latency_ms"] for row in (document["total"], *document["by_model"])]
+    assert (document["relative_error"], told) == (0.0, [4000.0, 4000.0])
+
+
 async def test_models_tell_how_much_and_how_well_they_served(ask, busy):
     """Which model to keep is a question of requests, errors, speed and tokens at once."""
     first = (await ask("models", days=7)).json()["data"][0]
     assert (first["model"], first["request_count"], first["failed_count"]) == ("llama3.2:3b", 3, 1)
     assert (first["error_rate_pct"], first["p50_ttft_ms"], first["total_completion_tokens"]) == (33.33, 500.0, 80)
     assert first["p95_time_per_output_token_ms"] == pytest.approx(3000 / 39, abs=0.001)
+
+
+@pytest.mark.parametrize("path", TABLES)
+async def test_every_table_means_the_same_by_the_error_rate(ask, busy, path, keep):
+    """Two pages that differ about the same hour are both doubted."""
+    now = time.time()
+    left, broken = (Status.CLIENT_DISCONNECTED, Status.INCOMPLETE)
+    keep(*(builders.finished(at=now - 40, tags=("prod",), status=status) for status in (left, broken)))
+    told = (await ask(path)).json()
+    rows = [told["total"], *told["by_model"], *told["by_node"]] if path == "latency" else told["data"]
+    for row in rows:
+        bad = row["failed_count"] + row["incomplete_count"]
+        judged = row["completed_count"] + bad
+        assert row["error_rate_pct"] == (round(100 * bad / judged, 2) if judged else None)
+    assert any(row["incomplete_count"] and row["client_disconnected_count"] for row in rows)
 
 
 @pytest.mark.parametrize("path", TABLES)

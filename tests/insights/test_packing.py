@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from herd.insights.packing import READABLE, Wanted, pack
+from herd.insights.packing import COMPARABLE, READABLE, Wanted, pack
 
 names = st.sampled_from("abcdef")
 rooms = st.dictionaries(names, st.integers(0, 100), max_size=6)
@@ -81,6 +81,36 @@ def test_a_node_that_is_too_slow_comes_last_even_if_it_has_the_model():
     slow = Wanted("m", 1, 10, frozenset({"a"}), {"a": READABLE / 3, "b": READABLE * 3})
     assert where({"a": 50, "b": 50}, slow) == {("m", "b")}
     assert where({"a": 50}, slow) == {("m", "a")}, "though slowly is better than not at all"
+
+
+@given(rooms, wanted)
+def test_no_model_stays_where_it_is_slow_while_a_much_faster_node_has_room(rooms, wanted):
+    """The mix is read as advice: a card that waits beside a processor that toils would be a bad one."""
+    asked = {each.model: each for each in wanted}
+    mix = pack(rooms, wanted)
+    for placed in mix.placements:
+        each = asked[placed.model]
+        taken = {other.node_id for other in mix.placements if other.model == placed.model}
+        faster = [node_id for node_id, room in mix.left.items() if room >= each.needed and node_id not in taken
+                  and each.rank_on(node_id) == each.rank_on(placed.node_id)
+                  and COMPARABLE * each.speed_on(node_id) > each.speed_on(placed.node_id)]  # fmt: skip
+        assert not faster
+
+
+def test_a_faster_node_with_room_is_preferred_though_a_slower_one_would_be_filled_better():
+    """Ten tokens a second are readable; a hundred are free."""
+    both = Wanted("m", 1, 10, frozenset("ab"), {"a": 12.0, "b": 100.0})
+    alike = Wanted("m", 1, 10, frozenset("ab"), {"a": 85.0, "b": 100.0})
+    assert pack({"a": 12, "b": 90}, [both]).placements[0].node_id == "b"
+    assert pack({"a": 12, "b": 9}, [both]).placements[0].node_id == "a", "where there is no room it stays"
+    assert pack({"a": 12, "b": 90}, [alike]).placements[0].node_id == "a", "speeds that near are the same"
+
+
+def test_speed_never_costs_a_model_its_only_place():
+    """The large one has one place; a small one is content with the second."""
+    small = Wanted("s", 100, 15, speeds={"big": 100.0, "small": 20.0})
+    large = Wanted("l", 10, 95)
+    assert where({"big": 100, "small": 20}, small, large) == {("s", "small"), ("l", "big")}
 
 
 def test_small_models_leave_the_large_node_to_large_ones():

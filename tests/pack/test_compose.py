@@ -120,6 +120,17 @@ def test_services_find_each_other_at_the_ports_on_which_they_listen():
     assert {address for address in used - listening.keys() if not any(address in image for image in images)} == set()
 
 
+def test_prometheus_starts_beside_a_router_that_is_not_well():
+    """RouterDown could not fire otherwise, just when it is needed."""
+    assert SERVICES["prometheus"]["depends_on"]["herd"] == {"condition": "service_started"}
+
+
+def test_nobody_logs_in_to_grafana_with_its_first_password():
+    """Without the form its API would still take admin, admin, and an administrator can do more than an editor."""
+    given = SERVICES["grafana"]["environment"]
+    assert (given["GF_AUTH_DISABLE_LOGIN_FORM"], given["GF_AUTH_BASIC_ENABLED"]) == ("true", "false")
+
+
 def test_the_router_s_settings_are_settings():
     """A name that herd does not know would stop its start."""
     given = {key: value for key, value in SERVICES["herd"]["environment"].items() if key.startswith("HERD_")}

@@ -11,7 +11,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from herd.telemetry.catalog import ATTRIBUTES
-from tests.pack.contents import DASHBOARDS, OPTIONAL, ROOT, dashboard, panels
+from tests.pack.contents import DASHBOARDS, OPTIONAL, ROOT, dashboard, panels, queries
 
 SOURCES = ROOT / "grafana" / "provisioning" / "datasources" / "herd.yaml"
 EVERY = [*DASHBOARDS, *OPTIONAL]
@@ -52,6 +52,13 @@ def test_every_panel_says_what_it_shows_in_which_unit_and_what_to_do(name, panel
     assert panel["fieldConfig"]["defaults"]["unit"]
     assert [link["title"] for link in panel["links"]] == ["Runbook"]
     assert panel["targets"]
+
+
+def test_a_zero_stands_in_only_for_what_has_no_labels():
+    """Beside series with labels it would be one more line, of nobody, for ever."""
+    zeros = [expr for *_, expr in queries() if expr.endswith(" or vector(0)")]
+    assert zeros
+    assert [expr for expr in zeros if not re.match(r"(sum|count|max)\(", expr)] == []
 
 
 @pytest.mark.parametrize(("name", "panel"), PANELS, **NAMED)

@@ -6,6 +6,7 @@ import tomllib
 
 import pytest
 
+from herd.commands.start import OPEN_FILES
 from herd.config import BY_NAME
 from tests.pack.contents import ROOT
 
@@ -47,6 +48,14 @@ def test_the_router_is_given_the_time_to_end_what_runs():
     for path in PLISTS:
         if path.stem.endswith(".herd"):
             assert plistlib.loads(path.read_bytes())["ExitTimeOut"] > grace_s
+
+
+def test_the_router_may_open_a_file_for_every_connection():
+    """The usual limits of 256 or 1024 are a hundred streams or five hundred."""
+    assert int(unit(ROOT / "packaging/systemd/herd.service")["Service"]["LimitNOFILE"]) == OPEN_FILES[0]
+    plist = plistlib.loads((ROOT / "packaging/launchd/com.ollama-herd.herd.plist").read_bytes())
+    for kind in ("SoftResourceLimits", "HardResourceLimits"):
+        assert plist[kind] == {"NumberOfFiles": OPEN_FILES[0]}
 
 
 @pytest.mark.parametrize("path", PLISTS, ids=lambda path: path.stem)

@@ -42,10 +42,27 @@ def test_an_app_is_told_by_its_statuses_and_tokens(reader, keep):
     (row,) = reader.apps(7, NOW)
     names = ("completed", "failed", "incomplete", "client_disconnected", "rejected")
     assert [row[f"{name}_count"] for name in names] == [2, 1, 1, 1, 1]
-    assert (row["tag"], row["request_count"], row["error_rate_pct"]) == ("app", 6, 16.67)
+    assert (row["tag"], row["request_count"], row["error_rate_pct"]) == ("app", 6, 50.0)
     assert (row["total_prompt_tokens"], row["total_completion_tokens"]) == (15, 32)
     assert row["avg_ttft_ms"] == pytest.approx((5 * 250 + 500) / 6, abs=0.001)
     assert (row["first_seen"], row["last_seen"]) == (NOW - 90, NOW - 50)
+
+
+def test_the_error_rate_is_failed_and_broken_off_of_those_not_rejected_whose_client_stayed(reader, keep):
+    """Every table that has it means the same by it, or two pages contradict each other."""
+    ends = (Status.COMPLETED, Status.COMPLETED, Status.COMPLETED, *Status)
+    keep(*(builders.finished(tags=("app",), at=NOW - 50, status=status) for status in ends))
+    tables = (reader.apps(7, NOW), reader.apps_daily(7, NOW), reader.usage(7, NOW))
+    rows = [row for table in tables for row in table]
+    assert [row["error_rate_pct"] for row in rows] == [33.33] * 3
+    assert [row["request_count"] for row in rows] == [8] * 3
+
+
+def test_where_only_clients_left_or_were_refused_there_is_no_error_rate(reader, keep):
+    """Nothing was tried to its end, so neither 0 nor 100 is true."""
+    keep(*(builders.finished(tags=("app",), at=NOW - 5, status=Status(name))
+           for name in ("client_disconnected", "rejected")))  # fmt: skip
+    assert [row["error_rate_pct"] for row in reader.apps(7, NOW)] == [None]
 
 
 def test_a_request_counts_under_each_of_its_tags_and_an_untagged_one_under_none(reader, keep):

@@ -1,11 +1,13 @@
 """How the database comes to be, and when it is left alone."""
 
 import sqlite3
+from contextlib import closing
 
 import pytest
 
 from herd.core.record import record
 from herd.store import rows, schema
+from herd.store.queries import StoreUnreadable
 from tests.store import builders
 
 CONTRACT = (
@@ -53,6 +55,7 @@ def test_the_fields_of_a_record_are_the_columns_of_a_row(opened):
     [
         ("request_attempts", rows.ATTEMPT_COLUMNS),
         ("node_samples", rows.SAMPLE_COLUMNS),
+        ("nodes", rows.NODE_COLUMNS),
         ("fleet_events", ("id", *rows.EVENT_COLUMNS)),
     ],
 )
@@ -74,6 +77,23 @@ def test_opening_again_changes_nothing(database):
     before = dump(database)
     schema.open_for_writing(database).close()
     assert dump(database) == before
+
+
+def test_a_database_from_before_the_nodes_were_kept_gets_their_table_and_loses_nothing(database, reader):
+    """Whoever upgrades keeps the records, and the fleet is known from the next minute on."""
+    database.parent.mkdir()
+    with closing(sqlite3.connect(database)) as older:
+        for statement in (each for step in schema.MIGRATIONS[:3] for each in step):
+            older.execute(statement)
+        older.execute("INSERT INTO fleet_events (at, kind, node_id, data) VALUES (1, 'node_joined', 'ada', '{}')")
+        older.execute("PRAGMA user_version = 3")
+        older.commit()
+    with pytest.raises(StoreUnreadable, match="nodes"):
+        reader.known_nodes()
+    with closing(schema.open_for_writing(database)) as newer:
+        assert newer.execute("SELECT node_id FROM fleet_events").fetchall() == [("ada",)]
+        assert columns(newer, "nodes") == list(rows.NODE_COLUMNS)
+    assert reader.known_nodes() == []
 
 
 def test_a_migration_that_breaks_off_leaves_the_version_before(database):

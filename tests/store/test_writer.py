@@ -2,6 +2,8 @@
 
 import json
 import sqlite3
+from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +13,7 @@ from herd.core.events import (
     ContextProtected,
     FleetChanged,
     Managed,
+    NodeKnown,
     Status,
     StreamBroken,
     TraceIds,
@@ -95,6 +98,19 @@ def test_fleet_changes_samples_management_and_context_protection_are_kept(keep, 
     assert kinds["context_protection"]["data"]["asked"] == 4096
     assert kinds["context_protection"]["at"] > builders.NOON - 1e9
     assert [row["node_id"] for row in stored(database, "SELECT * FROM node_samples")] == ["ada"]
+
+
+def test_a_node_is_kept_as_it_last_was_until_it_is_struck_off(keep, reader, database):
+    """A restarted router begins with these; two rows of one node would be two nodes."""
+    ada, bob = (NodeKnown(name, {"node_id": name, "odd": "\ud800"}, 1.0) for name in ("ada", "bob"))
+    keep(ada, bob, replace(ada, heartbeat={"node_id": "ada"}, last_seen=2.0, left=True, drained=True))
+    assert [(each.node_id, each.last_seen) for each in reader.known_nodes()] == [("ada", 2.0), ("bob", 1.0)]
+    assert reader.known_nodes()[0] == NodeKnown("ada", {"node_id": "ada"}, 2.0, left=True, drained=True)
+    keep(FleetChanged(3.0, "node_lost", "ada"), FleetChanged(3.0, "node_forgotten", "bob"))
+    assert [each.node_id for each in reader.known_nodes()] == ["ada"]
+    with closing(sqlite3.connect(database)) as other, other:
+        other.execute("UPDATE nodes SET heartbeat = '{'")
+    assert reader.known_nodes() == []
 
 
 def test_events_that_are_part_of_a_request_leave_nothing_of_their_own(keep, database, writer):

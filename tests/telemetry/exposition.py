@@ -82,7 +82,7 @@ def node_view(node_id: str = "ada", **changes: object) -> NodeView:
         node_id=node_id, up=True, draining=True, last_seen=builders.NOON, engine="ollama", in_flight=3, cpu=0.25,
         memory_total=32_000, memory_used=12_000, memory_available=20_000, pressure="warn", agent_version="1.2.3",
         engine_version="0.11.4", disk_free=500_000, gpus=(GpuView(0, 24_000, 8_000, 0.5),),
-        models_loaded={MODEL: 3_000}, breaker="open", left=True,
+        models_loaded={MODEL: 3_000}, breaker="open", left=True, ready=True,
     )  # fmt: skip
     return replace(usual, **changes)  # type: ignore[arg-type]
 

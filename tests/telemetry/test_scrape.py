@@ -37,6 +37,13 @@ def test_a_lost_node_is_down_not_absent():
     assert value(sink, "herd_node_up", view, node="ada") == 0
 
 
+def test_a_node_that_is_there_but_takes_nothing_is_up_and_not_ready():
+    """A fleet of such nodes refuses every request, and `herd_node_up` alone would call it well."""
+    sink = sink_with(MODEL)
+    view = ScrapeView(nodes=(exposition.node_view(ready=False),))
+    assert (value(sink, "herd_node_up", view, node="ada"), value(sink, "herd_node_ready", view, node="ada")) == (1, 0)
+
+
 def test_what_a_node_cannot_measure_has_no_sample():
     """A zero would read as an idle GPU or a full disk."""
     sink = sink_with(MODEL)
@@ -82,7 +89,8 @@ def test_a_view_without_a_store_says_that_the_store_is_down():
 def test_a_heartbeat_becomes_a_view():
     """The seam between what agents send and what is scraped."""
     loaded = [wire.LoadedModel(name="llama3.2", vram_bytes=5)]
-    view = node_view(heartbeat(loaded=loaded, version="0.11"), up=True, draining=False, last_seen=7.0, in_flight=2)
+    beat = heartbeat(loaded=loaded, version="0.11")
+    view = node_view(beat, up=True, ready=True, draining=False, last_seen=7.0, in_flight=2)
     assert (view.node_id, view.agent_version, view.engine_version) == ("ada", "0.9", "0.11")
     assert (view.cpu, view.memory_used, view.pressure, view.in_flight, view.last_seen) == (0.5, 60, "critical", 2, 7.0)
     assert view.models_loaded == {"llama3.2:latest": 5}
@@ -91,7 +99,7 @@ def test_a_heartbeat_becomes_a_view():
 
 def test_accelerators_that_share_an_index_are_still_told_apart():
     """Two samples with the same labels would make Prometheus refuse the whole scrape."""
-    view = node_view(heartbeat(), up=True, draining=False, last_seen=7.0, in_flight=0)
+    view = node_view(heartbeat(), up=True, ready=True, draining=False, last_seen=7.0, in_flight=0)
     assert [gpu.index for gpu in view.gpus] == [0, 1]
     scraped = ScrapeView(nodes=(view,))
     assert value(sink_with(MODEL), "herd_node_gpu_memory_bytes", scraped, node="ada", gpu="1", kind="total") == 20

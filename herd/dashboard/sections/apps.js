@@ -9,6 +9,7 @@ import { link } from "../route.js";
 import { download, table } from "../tables.js";
 import { ago } from "../when.js";
 import { daysChoice, daysOf } from "../windows.js";
+import { ERRORS } from "../words.js";
 import { byDay } from "../series.js";
 
 const CHARTED = 5;
@@ -63,8 +64,20 @@ const COLUMNS = [
     cell: (row) => el("a", { class: "tag", href: link("traces", { tag: row.tag }) }, row.tag),
   },
   { head: "Requests", number: true, sort: (row) => row.request_count, cell: (row) => count(row.request_count) },
-  { head: "Failed", number: true, sort: (row) => row.failed_count, cell: (row) => count(row.failed_count) },
-  { head: "Error rate", number: true, sort: (row) => row.error_rate_pct, cell: (row) => percent(row.error_rate_pct) },
+  {
+    head: "Failed",
+    number: true,
+    title: "Failed or broken off",
+    sort: (row) => row.failed_count + row.incomplete_count,
+    cell: (row) => count(row.failed_count + row.incomplete_count),
+  },
+  {
+    head: "Error rate",
+    number: true,
+    title: ERRORS,
+    sort: (row) => row.error_rate_pct,
+    cell: (row) => percent(row.error_rate_pct),
+  },
   {
     head: "Average",
     number: true,

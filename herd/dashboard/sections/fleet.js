@@ -77,12 +77,12 @@ function figures(status, health, hour) {
     figure(count(models), models === 1 ? "model loaded" : "models loaded"),
     hour &&
       figure(
-        hour.requests ? percent(hour.share) : "–",
+        hour.judged ? percent(hour.share) : "–",
         "errors, last hour",
         link("traces", { status: "failed", period: "1h" }),
         hour.share >= 5 ? "bad" : "",
         hour.requests
-          ? `${count(hour.failed)} of ${many(hour.requests, "request")} failed or broke off`
+          ? `${count(hour.failed)} of ${many(hour.judged, "request")} failed or broke off`
           : "no request in the last hour",
       ),
     hour && figure(brief(hour.requests), "requests, last hour", link("trends", { hours: 24 })),
@@ -96,7 +96,8 @@ function lastHour(trends) {
   if (!rows) return null;
   const sum = (name) => rows.reduce((all, row) => all + (row[name] ?? 0), 0);
   const [requests, failed] = [sum("request_count"), sum("failed_count") + sum("incomplete_count")];
-  return { requests, failed, share: requests ? (100 * failed) / requests : 0 };
+  const judged = failed + sum("completed_count");
+  return { requests, failed, judged, share: judged ? (100 * failed) / judged : 0 };
 }
 
 function sinceOpened() {

@@ -7,6 +7,7 @@ import { heading } from "../parts.js";
 import { link } from "../route.js";
 import { download, table } from "../tables.js";
 import { daysChoice, daysOf } from "../windows.js";
+import { ERRORS } from "../words.js";
 import { noTraffic } from "./fleet.js";
 
 const STATUS_AGE_MS = 5000;
@@ -73,7 +74,7 @@ function columns(all, nodes) {
         el("div", { class: "muted" }, percent((100 * row.request_count) / all)),
       ],
     },
-    plain("Error rate", "error_rate_pct", percent, "Failed, of all"),
+    plain("Error rate", "error_rate_pct", percent, ERRORS),
     {
       head: "Duration",
       sub: "p50, p95",

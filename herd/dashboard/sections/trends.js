@@ -8,6 +8,7 @@ import { empty, heading } from "../parts.js";
 import { namesIn, scopeOf, scopePickers } from "../scope.js";
 import { download } from "../tables.js";
 import { hoursChoice, hoursOf } from "../windows.js";
+import { ERRORS } from "../words.js";
 import { noTraffic } from "./fleet.js";
 
 const WINDOWS = { 24: "24 h", 72: "3 days", 168: "7 days", 720: "30 days" };
@@ -69,16 +70,14 @@ function charts(rows) {
     chart({
       ...hourly,
       title: "Errors",
-      about: "Requests that failed or broke off, of all of the hour",
+      about: ERRORS,
       show: percent,
       series: [
         {
           name: "errors",
           color: "--bad",
           kind: "line",
-          values: rows.map((row) =>
-            row.request_count ? (100 * (row.failed_count + row.incomplete_count)) / row.request_count : null,
-          ),
+          values: values("error_rate_pct"),
         },
       ],
     }),
