@@ -7,6 +7,8 @@ from herd import errors
 from herd.dataplane.client import Client
 from herd.dataplane.life import Life
 
+STOPPING, STOPPING_RETRY_S = "the router is stopping", 5
+STOPPED = "the router stopped before the answer was whole"
 REAP_AFTER_S = 5.0  # how long past its own limit a request may stay before it is ended from outside
 LAST_WORDS_S = 1.0  # what requests that are ended at the router's stop get to tell their clients
 
@@ -49,8 +51,8 @@ class Flights:
         """Wait until no request is under way; after `grace_s` end those that are left."""
         if await self._emptied(grace_s):
             return
-        for _, client in tuple(self._under_way.values()):
-            client.end(errors.Internal("the router stopped before the answer was whole"))
+        for life, client in tuple(self._under_way.values()):
+            client.end(errors.Internal(STOPPED) if life.attempts else errors.NoNode(STOPPING, STOPPING_RETRY_S))
         await self._emptied(LAST_WORDS_S)
 
     async def _emptied(self, within_s: float) -> bool:

@@ -18,6 +18,7 @@ from herd.core.placement import can_manage, place
 from herd.dataplane.answer import error_headers, no_nodes
 from herd.dataplane.client import Client, ClientGone, RawHeaders, Receive, Scope, Send
 from herd.dataplane.dialects import dialect_of, error_body
+from herd.dataplane.flights import STOPPING, STOPPING_RETRY_S
 from herd.dataplane.parse import read_document
 from herd.dataplane.serve import CLIENT_CLOSED, DataPlane
 from herd.dataplane.upstream import CLIENT_ERRORS, as_attempt_error, request_headers, response_headers
@@ -41,6 +42,8 @@ class Management:
         ids = self._plane.new_ids(client.named.get("traceparent"))
         errand = Errand(self._plane, client, endpoint, ids, request_id)
         received_at, error, status = clock.now(), None, 500
+        task = asyncio.current_task()
+        self._plane.errands.add(task)
         try:
             status = await errand.run()
         except ClientGone:
@@ -48,6 +51,7 @@ class Management:
         except errors.HerdError as failure:
             error, status = failure, failure.status
         finally:
+            self._plane.errands.discard(task)
             self._plane.emit(
                 Managed(request_id, ids, endpoint, errand.model, errand.node_id, status, received_at, clock.now(),
                         error.error_type if error else None, error.message if error else None)
@@ -73,6 +77,8 @@ class Errand:
 
     async def run(self) -> int:
         """Hand the request on and its answer back; returns the status that the node answered."""
+        if self._plane.stopping:
+            raise errors.NoNode(STOPPING, STOPPING_RETRY_S)
         if self._endpoint == "/api/blobs":
             sends = self._client.method == "POST"
             return await self._relay(self._choose(), self._client.chunks() if sends else None)

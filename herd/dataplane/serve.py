@@ -19,7 +19,7 @@ from herd.dataplane.body import for_node
 from herd.dataplane.client import Client, ClientGone, Receive, Scope, Send
 from herd.dataplane.dialects import Endpoint
 from herd.dataplane.equivalents import with_equivalents
-from herd.dataplane.flights import Flights
+from herd.dataplane.flights import STOPPED, STOPPING, STOPPING_RETRY_S, Flights
 from herd.dataplane.life import Life, http_status_of
 from herd.dataplane.parse import Parsed, parse
 from herd.dataplane.pulls import Pulls
@@ -33,7 +33,6 @@ from herd.telemetry.trace_ids import new_span_id
 
 logger = logging.getLogger(__name__)
 NewIds = Callable[[str | None], TraceIds]
-STOPPING_RETRY_S = 5
 LEAST_RETRIES = 3  # requests that may be retried at once however few there are
 CLIENT_CLOSED = 499  # nginx's number for a client that left; nobody receives it
 
@@ -51,6 +50,7 @@ class DataPlane:
         self.emit = emit
         self.new_ids = new_ids
         self.flights = Flights()
+        self.errands: set[asyncio.Task[object] | None] = set()
         self.request_ids = RequestIds()
         self.pulls = Pulls(settings, roster, upstream, emit)
         self.stopping = False
@@ -76,9 +76,9 @@ class DataPlane:
             error = failure
             status, http_status = life.status_of(error, client.started), http_status_of(error, client.started)
         except asyncio.CancelledError:
-            error = errors.Internal("the router stopped before the answer was whole")
+            error = errors.Internal(STOPPED)
             if not life.attempts:
-                error = errors.NoNode("the router is stopping", retry_after_s=STOPPING_RETRY_S)
+                error = errors.NoNode(STOPPING, STOPPING_RETRY_S)
                 status, http_status = Status.REJECTED, error.status
             raise
         except Exception as defect:  # a defect of ours must not cost the record of the request
@@ -110,7 +110,10 @@ class DataPlane:
     async def drain(self, grace_s: float) -> None:
         """Take no more requests, let the running ones end, and after `grace_s` end those that are left."""
         self.stopping = True
+        ends = asyncio.get_running_loop().time() + grace_s
         await self.flights.drain(grace_s)
+        if errands := [errand for errand in self.errands if errand]:
+            await asyncio.wait(errands, timeout=max(0.0, ends - asyncio.get_running_loop().time()))
 
     def _begin(self, endpoint: Endpoint, client: Client) -> Life:
         request_id = self.request_ids.take(client.named.get("x-request-id", ""))
@@ -135,7 +138,7 @@ class DataPlane:
         life.dropped_tags = parsed.dropped_tags
         async with client.watched():
             if self.stopping:
-                raise errors.NoNode("the router is stopping", retry_after_s=STOPPING_RETRY_S)
+                raise errors.NoNode(STOPPING, STOPPING_RETRY_S)
             if not self._decide(life).plan and await self.pulls.supply(life, parsed.model_as_asked):
                 self._decide(life)
             if not life.decision or not life.decision.plan:

@@ -62,6 +62,34 @@ def test_a_stopping_router_finishes_what_flies_and_takes_nothing_new(slow_fleet)
     assert sorted(row["status"] for row in slow_fleet.router.rows()) == ["completed", "rejected"]
 
 
+def test_who_waits_for_a_slot_when_the_grace_is_over_is_told_to_come_back(tmp_path):
+    """No node has had that request, so it is no failure of the router's."""
+    config = SimConfig("only", models=(SLOW,), preload=("slow:1b",), slots=1, tokens_per_s=5, **PACE)
+    fleet = started(tmp_path / "slow", config, HERD_SHUTDOWN_GRACE_S="0.5")
+    asked = [in_background(lambda: chat(fleet, stream=False)) for _ in range(2)]
+    until(lambda: active(fleet) == 2, "one runs and one waits")
+    assert fleet.router.stop() == 0
+    for thread, _ in asked:
+        thread.join(30)
+    fleet.nodes.stop()
+    assert sorted((found[0].status_code, found[0].headers.get("retry-after")) for _, found in asked) == [
+        (500, None), (503, "5"),
+    ]  # fmt: skip
+    assert sorted(row["status"] for row in fleet.router.rows()) == ["failed", "rejected"]
+
+
+def test_a_pull_under_way_is_waited_for(tmp_path):
+    """Half a download is begun anew by hand, and its client has been told nothing."""
+    config = SimConfig("only", models=(SLOW,), pull_bytes_per_s=5e8)
+    fleet = started(tmp_path / "pulls", config, HERD_SHUTDOWN_GRACE_S="20")
+    thread, found = in_background(lambda: httpx.post(f"{fleet.url}/api/pull", json={"model": "new:1b"}, timeout=30))
+    until(lambda: fleet.nodes.nodes["only"].state()["in_flight"].get("/api/pull"), "the node pulls")
+    assert fleet.router.stop() == 0
+    thread.join(30)
+    fleet.nodes.stop()
+    assert json.loads(found[0].content.splitlines()[-1]) == {"status": "success"}
+
+
 def test_a_stream_beyond_the_grace_is_ended_in_its_dialect_and_recorded(tmp_path):
     """The deadline holds, and still nobody is left with half an answer that passes for a whole one."""
     config = SimConfig("only", models=(SLOW,), preload=("slow:1b",), tokens_per_s=5, **PACE)
