@@ -9,7 +9,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import aiohttp
@@ -103,6 +103,9 @@ class Pulls:
             return False
         if not isinstance(refusal(life, as_asked), errors.ModelMissing):
             return False
+        # Engines find names in any case, so whoever writes one otherwise waits for the same download.
+        same = (name for name in self._under_way if name.lower() == life.request.model.lower())
+        life.request = replace(life.request, model=next(same, life.request.model))
         try:
             await self._fetch(life, life.request.model)
         except PullFailed as failure:

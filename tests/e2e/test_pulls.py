@@ -134,6 +134,21 @@ def test_a_model_is_pulled_once_for_all_who_wait_and_all_are_answered(pulling):
     assert all(0 < row["queue_ms"] < row["latency_ms"] for row in rows), "the wait is told as a wait"
 
 
+def test_who_writes_the_name_in_other_letters_waits_for_the_same_pull(pulling):
+    """Engines mind no case: the second download would bring what is there already."""
+    before = asked(pulling)
+    hold(pulling)
+
+    def late():
+        until(lambda: under_way(pulling), "the pull is under way")
+        return chat(pulling, "Letters:2B")
+
+    with waiting(pulling, lambda: chat(pulling, "letters:2b"), late) as answers:
+        until(lambda: [each for each in under_way(pulling) if each["waiting"] == 2], "both wait")
+    assert {answer.result().status_code for answer in answers} == {200}
+    assert asked(pulling) == before + 1
+
+
 def test_progress_is_told_in_the_log_and_to_the_page(pulling):
     """An hour's download without a word looks like a hang."""
     with httpx.stream("GET", f"{pulling.url}/dashboard/events", timeout=20) as page:
@@ -287,11 +302,12 @@ def test_a_stop_during_a_pull_ends_in_time_and_says_so(tmp_path):
         until(lambda: node.state()["in_flight"].get(PULL), "the node was asked")
         fleet.router.process.send_signal(signal.SIGTERM)
         assert fleet.router.process.wait(12) == 0
-        assert "router stopped" in answers[0].result().json()["error"]
+        answer = answers[0].result()
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
         until(lambda: node.state()["aborted"].get(PULL) == 1, "the node was told to stop")
     fleet.nodes.stop()
     (row,) = fleet.router.rows()
-    assert (row["status"], row["error_type"]) == ("failed", "internal")
+    assert (row["status"], row["error_type"]) == ("rejected", "no_node")
     assert [(line["event"], line["data"].get("reason")) for line in told(fleet, "slow:1b")] == [
         ("pull_started", None), ("pull_failed", "the router stopped"),
     ]  # fmt: skip
