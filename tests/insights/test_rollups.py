@@ -164,10 +164,10 @@ def test_where_there_are_no_rollups_the_rows_are_read(rolled):
 
 def test_the_writer_rolls_up_by_itself(database, keep, reader):
     """Nobody runs a job by hand."""
-    keep(*(builders.finished(at=builders.NOON - number, tags=("a",)) for number in range(ROLL_ROWS + 50)))
+    keep(*(builders.finished(at=builders.NOON - number, tags=("a",)) for number in range(2 * ROLL_ROWS + 50)))
     with closing(schema.open_for_reading(database)) as connection:
         until(lambda: rollups.rolled_through(connection) >= ROLL_ROWS, "rolled up")
-        assert read(connection, 0.0, ("tag",), exact=0).groups[("a",)].requests == ROLL_ROWS + 50
+        assert read(connection, 0.0, ("tag",), exact=0).groups[("a",)].requests == 2 * ROLL_ROWS + 50
 
 
 def test_a_request_that_ends_late_counts_in_the_hour_of_its_receipt(rolled):

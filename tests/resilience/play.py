@@ -134,7 +134,7 @@ class Matrix:
                 preload=tuple(model.name for model in models), advertised_url=self._wired(name, faulty),
             )  # fmt: skip
         models = tuple(SimModel(cell.model, size_gb=0.1) for cell in CELLS if cell.nodes == 2)
-        yield SimConfig(WELL, memory_gb=512, slots=64, max_loaded=999, models=models)
+        yield SimConfig(WELL, memory_gb=4096, slots=64, max_loaded=999, models=models)
 
     def _wired(self, name: str, faulty: Faulty) -> str | None:
         if faulty.wire is None:
