@@ -17,6 +17,9 @@ def guarded(fleet, request):
     """A model of the test's own that is loaded with its default context; the router knows it."""
     name = "ctx-" + format(abs(hash(request.node.name)), "x")[:8]
     fleet.ollama.create(name, fleet.tiny, f"PARAMETER num_ctx {DEFAULT}", "PARAMETER num_thread 1")
+    for other in fleet.ollama.loaded():  # of the same weights: it would serve this one, too, under its own name
+        post(fleet.ollama.url, "/api/generate", other, keep_alive=0)
+    until(lambda: not fleet.ollama.loaded(), "nothing is loaded")
     post(fleet.ollama.url, "/api/generate", name)
     until(lambda: loaded(fleet, "olla").get(f"{name}:latest") == DEFAULT, "the router knows the loaded context")
     yield name
