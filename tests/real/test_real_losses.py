@@ -188,7 +188,7 @@ def test_an_engine_that_comes_back_is_used_again(whole):
     whole.llamas["cpp"].kill()
     until(lambda: not whole.node("cpp")["ollama"]["reachable"], "the loss is known")
     start_llama(whole)
-    until(lambda: whose("engine_back", whole)[back:] == ["cpp"], "its return is known")
+    until(lambda: "cpp" in whose("engine_back", whole)[back:], "its return is known")
     # On a busy machine its agent may miss it once more before it is there for good.
     brief = {"prompt": "Once", "max_tokens": 2}
     ask_it = partial(post, whole.url, "/v1/completions", "oncpp", **brief)
