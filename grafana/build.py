@@ -12,6 +12,7 @@ from grafana import health, latency, rows, usage
 from grafana.panels import DATABASE, PROMETHEUS, Row, laid_out
 from grafana.reference import document
 from otel.alerts import RUNBOOK, alerts
+from otel.build import write
 
 Json = dict[str, Any]
 HERE: Final = Path(__file__).parent
@@ -111,12 +112,5 @@ def files() -> dict[Path, str]:
     return {**found, DOCUMENT: document(DOCUMENT.read_text(encoding="utf-8"), everything, alerts())}
 
 
-def main() -> None:
-    """Write them."""
-    for path, text in files().items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    write(files())

@@ -1,6 +1,6 @@
 """Writes the rules from their tables: `python -m otel.build` (or `make pack`); a test holds the files up to date."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +45,12 @@ def files() -> dict[Path, str]:
     }
 
 
-def main() -> None:
-    """Write them."""
-    for path, text in files().items():
+def write(generated: Mapping[Path, str]) -> None:
+    """Write files, and the folders that they stand in."""
+    for path, text in generated.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    write(files())

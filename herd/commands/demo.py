@@ -15,7 +15,7 @@ import tempfile
 import time
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ from typing import Any, Final
 import aiohttp
 
 from herd.commands import CommandError
+from herd.commands.children import child, last_words
 from herd.commands.observe import program as prometheus_program
 from herd.commands.observe import prometheus
 from herd.commands.places import data_dir as users_data_dir
@@ -181,20 +182,11 @@ class _Demo:
             await self._stay(session, watch)
             print("\nEnding: clients, nodes, router …", flush=True)
 
-    @asynccontextmanager
-    async def _router(self) -> AsyncIterator[Process]:
-        """The router, in a session of its own: Ctrl-C on this terminal is for the demo alone."""
-        command = ("-m", "herd", "--port", str(self._port), "--data-dir", str(self._home))
+    def _router(self) -> AbstractAsyncContextManager[Process]:
+        """The router, whatever settings of the user's own are in the environment."""
+        command = (sys.executable, "-m", "herd", "--port", str(self._port), "--data-dir", str(self._home))
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HERD_")}
-        with self._said.open("wb") as said:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, *command, stdin=asyncio.subprocess.DEVNULL, stdout=said, stderr=said,
-                env=environment, start_new_session=True,
-            )  # fmt: skip
-        try:
-            yield process
-        finally:
-            await _end(process)
+        return child(command, self._said, STOP_S, environment)
 
     @property
     def _said(self) -> Path:
@@ -220,8 +212,7 @@ class _Demo:
             await asyncio.gather(work, ended, return_exceptions=True)
 
     def _obituary(self, code: int) -> str:
-        lines = self._said.read_text(errors="replace").strip().splitlines()
-        last = lines[-1].removeprefix("herd: ") if lines else "it said nothing"
+        last = last_words(self._said).removeprefix("herd: ")
         return f"the router ended with code {code}: {last} (all that it said is in {self._said})"
 
     async def _is_ready(self, session: aiohttp.ClientSession) -> None:
@@ -295,18 +286,6 @@ async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def _end(process: Process) -> None:
-    """End the router in order; by force if it does not come to its end."""
-    with suppress(ProcessLookupError):
-        process.terminate()
-        try:
-            async with asyncio.timeout(STOP_S):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
 
 
 async def _status_of(session: aiohttp.ClientSession, url: str) -> int:

@@ -7,7 +7,7 @@ import asyncio
 import json
 import shutil
 import socket
-from asyncio.subprocess import DEVNULL, Process
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -17,6 +17,7 @@ import aiohttp
 
 import herd
 from herd.commands import CommandError
+from herd.commands.children import child, last_words
 
 USUAL_PORT: Final = 9090
 READY_S: Final = 20.0
@@ -67,21 +68,17 @@ def free_port(usual: int = USUAL_PORT) -> int:
 @asynccontextmanager
 async def prometheus(home: Path, target: str) -> AsyncIterator[str]:
     """Prometheus, scraping `target`; gives its address. CommandError where it does not start."""
-    command, folder, port = program(), home / "prometheus", free_port()
+    folder, port = home / "prometheus", free_port()
     folder.mkdir(exist_ok=True)
     config, said = folder / "prometheus.yml", folder / "prometheus.out"
     config.write_text(configuration(target), encoding="utf-8")
-    with said.open("wb") as out:
-        process = await asyncio.create_subprocess_exec(
-            command, f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}",
-            f"--web.listen-address=127.0.0.1:{port}", "--enable-feature=exemplar-storage", "--log.level=warn",
-            stdin=DEVNULL, stdout=out, stderr=out, start_new_session=True,
-        )  # fmt: skip
-    try:
+    command = (
+        program(), f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}", "--enable-feature=exemplar-storage", "--log.level=warn",
+    )  # fmt: skip
+    async with child(command, said, STOP_S) as process:
         await _until_ready(process, f"http://127.0.0.1:{port}", said)
         yield f"http://localhost:{port}"
-    finally:
-        await _end(process)
 
 
 async def _until_ready(process: Process, url: str, said: Path) -> None:
@@ -93,20 +90,4 @@ async def _until_ready(process: Process, url: str, said: Path) -> None:
                         if answer.status == 200:
                             return
                 await asyncio.sleep(POLL_S)
-    raise CommandError(f"Prometheus does not start: {_last_line(said)} (all that it said is in {said})")
-
-
-def _last_line(said: Path) -> str:
-    lines = said.read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
-
-
-async def _end(process: Process) -> None:
-    with suppress(ProcessLookupError):
-        process.terminate()
-        try:
-            async with asyncio.timeout(STOP_S):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+    raise CommandError(f"Prometheus does not start: {last_words(said)} (all that it said is in {said})")

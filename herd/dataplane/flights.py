@@ -52,7 +52,7 @@ class Flights:
         if await self._emptied(grace_s):
             return
         for life, client in tuple(self._under_way.values()):
-            client.end(errors.Internal(STOPPED) if life.attempts else errors.NoNode(STOPPING, STOPPING_RETRY_S))
+            client.end(stopped(life))
         await self._emptied(LAST_WORDS_S)
 
     async def _emptied(self, within_s: float) -> bool:
@@ -62,3 +62,8 @@ class Flights:
         except TimeoutError:
             return False
         return True
+
+
+def stopped(life: Life) -> errors.HerdError:
+    """How the router's stop ends a request: as a failure only where a node has had it."""
+    return errors.Internal(STOPPED) if life.attempts else errors.NoNode(STOPPING, STOPPING_RETRY_S)

@@ -43,6 +43,7 @@ class Management:
         errand = Errand(self._plane, client, endpoint, ids, request_id)
         received_at, error, status = clock.now(), None, 500
         task = asyncio.current_task()
+        assert task is not None
         self._plane.errands.add(task)
         try:
             status = await errand.run()

@@ -13,13 +13,15 @@ from herd.config import Settings
 from herd.core.admission import Place
 from herd.core.context import loaded_instead, protect
 from herd.core.events import AttemptFailed, ContextProtected, Finished, FleetChanged, Status, StreamBroken, TraceIds
+from herd.core.fleet import Fleet
+from herd.core.request import Request
 from herd.core.routing import Candidate, Decision, Policy, decide, open_to
 from herd.dataplane.answer import refusal, send_error
 from herd.dataplane.body import for_node
 from herd.dataplane.client import Client, ClientGone, Receive, Scope, Send
 from herd.dataplane.dialects import Endpoint
 from herd.dataplane.equivalents import with_equivalents
-from herd.dataplane.flights import STOPPED, STOPPING, STOPPING_RETRY_S, Flights
+from herd.dataplane.flights import STOPPING, STOPPING_RETRY_S, Flights, stopped
 from herd.dataplane.life import Life, http_status_of
 from herd.dataplane.parse import Parsed, parse
 from herd.dataplane.pulls import Pulls
@@ -50,7 +52,7 @@ class DataPlane:
         self.emit = emit
         self.new_ids = new_ids
         self.flights = Flights()
-        self.errands: set[asyncio.Task[object] | None] = set()
+        self.errands: set[asyncio.Task[object]] = set()
         self.request_ids = RequestIds()
         self.pulls = Pulls(settings, roster, upstream, emit)
         self.stopping = False
@@ -76,9 +78,8 @@ class DataPlane:
             error = failure
             status, http_status = life.status_of(error, client.started), http_status_of(error, client.started)
         except asyncio.CancelledError:
-            error = errors.Internal(STOPPED)
+            error = stopped(life)
             if not life.attempts:
-                error = errors.NoNode(STOPPING, STOPPING_RETRY_S)
                 status, http_status = Status.REJECTED, error.status
             raise
         except Exception as defect:  # a defect of ours must not cost the record of the request
@@ -112,8 +113,8 @@ class DataPlane:
         self.stopping = True
         ends = asyncio.get_running_loop().time() + grace_s
         await self.flights.drain(grace_s)
-        if errands := [errand for errand in self.errands if errand]:
-            await asyncio.wait(errands, timeout=max(0.0, ends - asyncio.get_running_loop().time()))
+        if self.errands:
+            await asyncio.wait(self.errands, timeout=max(0.0, ends - asyncio.get_running_loop().time()))
 
     def _begin(self, endpoint: Endpoint, client: Client) -> Life:
         request_id = self.request_ids.take(client.named.get("x-request-id", ""))
@@ -148,9 +149,7 @@ class DataPlane:
     def _decide(self, life: Life) -> Decision:
         assert life.request is not None
         began = life.clock.now()
-        life.fleet = self.roster.snapshot(
-            life.request, self.slots.in_flight(), self.slots.depth(life.request.model), began
-        )
+        life.fleet = self._fleet(life.request, began)
         life.decision = decide(life.request, life.fleet, life.policy)
         life.decision_s = life.clock.now() - began
         return life.decision
@@ -169,7 +168,9 @@ class DataPlane:
                 return
             except errors.AttemptError as error:
                 judged = True
-                excluded |= {candidate.node_id} | self._gone_since(life)
+                excluded |= {candidate.node_id}
+                if error.retryable:
+                    excluded |= self._gone_since(life)
                 will_retry = self._may_retry(life, client, error, excluded)
                 failed = life.attempts[-1]
                 self.emit(AttemptFailed(life.request_id, life.ids.trace_id, failed, will_retry, life.budget_spent))
@@ -185,10 +186,13 @@ class DataPlane:
         """The nodes of the plan to which a new request would not go any more: what was decided stays decided."""
         assert life.request is not None
         assert life.decision is not None
-        fleet = self.roster.snapshot(life.request, self.slots.in_flight(), 0, life.clock.now())
+        fleet = self._fleet(life.request, life.clock.now())
         open_now = {(candidate.node_id, candidate.model) for candidate in decide(life.request, fleet, life.policy).plan}
         plan = life.decision.plan
         return frozenset(each.node_id for each in plan if (each.node_id, each.model) not in open_now)
+
+    def _fleet(self, request: Request, now: float) -> Fleet:
+        return self.roster.snapshot(request, self.slots.in_flight(), self.slots.depth(request.model), now)
 
     async def _wait_for_slot(self, life: Life, excluded: frozenset[str]) -> Candidate:
         assert life.request is not None

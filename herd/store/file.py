@@ -61,12 +61,12 @@ class StoreFile:
 
     def ready(self) -> sqlite3.Connection:
         """The connection. Raises OSError, sqlite3.Error or StoreRefused where there can be none."""
-        if self._connection is not None and self._identity != _identity(self.path):
+        if self._connection is not None and self._identity != identity(self.path):
             self._leave_moved(self._connection)
         if self._connection is None:
             self._connection = schema.open_for_writing(self.path)
             retention.limit_growth(self._connection, self.keep)
-            self._identity = _identity(self.path)
+            self._identity = identity(self.path)
         schema.refuse_newer(self._connection)  # a newer herd may have migrated it while this one ran
         return self._connection
 
@@ -135,7 +135,7 @@ class StoreFile:
         with suppress(sqlite3.Error):
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self.close()
-        if _identity(self.path) is None or not _size(self._wal):
+        if identity(self.path) is None or not _size(self._wal):
             with suppress(OSError):
                 self.path.with_name(f"{self.path.name}-shm").unlink()
 
@@ -173,7 +173,8 @@ def _is_full(error: Exception) -> bool:
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def identity(path: Path) -> tuple[int, int] | None:
+    """Which file a path leads to: another one after it was replaced, None where there is none."""
     try:
         found = path.stat()
     except FileNotFoundError:

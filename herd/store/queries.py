@@ -19,6 +19,7 @@ from herd.core.finding import Episode
 from herd.health.report import History
 from herd.store import audit, health_queries, history, reports, schema, traces
 from herd.store.audit import Counts, Ended, Kept
+from herd.store.file import identity
 from herd.store.reports import Query, Report
 from herd.store.rollups import DAY_S, HOUR_S
 from herd.store.traces import Document, Page, StoredTrace, TraceFilter
@@ -196,18 +197,18 @@ class Reader:
                 self._give_back(opened, well)
 
     def _take(self) -> _Opened | None:
-        identity = _identity(self.path)
+        there = identity(self.path)
         with self._lock:
             era, idle = self._era, self._idle
-            self._idle = [each for each in idle if each.identity == identity]
+            self._idle = [each for each in idle if each.identity == there]
             found = self._idle.pop() if self._idle else None
         for each in idle:
-            if each.identity != identity:
+            if each.identity != there:
                 each.connection.close()
-        if found or identity is None:
+        if found or there is None:
             return found
         connection = schema.open_for_reading(self.path)
-        return _Opened(connection, identity, era) if connection else None
+        return _Opened(connection, there, era) if connection else None
 
     def _give_back(self, opened: _Opened, well: bool) -> None:
         with self._lock:
@@ -216,14 +217,6 @@ class Reader:
                 self._idle.append(opened)
         if not kept:
             opened.connection.close()
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _since(days: float, now: float | None) -> float:

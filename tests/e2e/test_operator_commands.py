@@ -168,7 +168,7 @@ def test_recommendations_for_each_machine(operated):
     assert {node["node_id"] for node in nodes} == {machine.node_id for machine in MACHINES}
     models = [model for node in nodes for model in node["recommended_models"]]
     assert {"model", "ram_gb", "quality_score", "reason", "priority", "already_available"} <= models[0].keys()
-    assert True in {model["already_available"] for model in models}
+    assert any(model["already_available"] is True for model in models)
 
 
 def test_usage_by_node_model_and_day(operated):

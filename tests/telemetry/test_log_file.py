@@ -1,12 +1,16 @@
 """The file itself: rotation, full disks, and files that somebody moved."""
 
+import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from herd.telemetry.log import configure_logging
 from herd.telemetry.log_file import LogFile
+from tests.store import builders
 
 YESTERDAY_S = 86_400
 
@@ -123,3 +127,24 @@ def test_on_a_disk_that_fills_up_whole_lines_stay_and_half_ones_do_not(tiny_disk
     assert file.write(line) == 1
     assert path.read_bytes() == line
     file.close()
+
+
+def test_a_folder_that_cannot_be_written_does_not_stop_the_start(tmp_path):
+    """The router's work is requests; the count and stderr tell of the rest."""
+    (tmp_path / "logs").write_text("a file where the folder should be")
+    sink = configure_logging(tmp_path / "logs")
+    sink.take(builders.finished())
+    assert sink.flush(10)
+    assert sink.stats().dropped == 1
+    assert sink.close(10)
+
+
+def test_a_line_written_by_a_dying_process_is_in_the_file(tmp_path):
+    """The last lines of a crash are those that count."""
+    script = (
+        "import logging, pathlib, sys; from herd.telemetry.log import configure_logging;"
+        "configure_logging(pathlib.Path(sys.argv[1])); logging.getLogger('herd').error('last words'); sys.exit(3)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+    assert json.loads((tmp_path / "herd.jsonl").read_text())["event"] == "last words"
