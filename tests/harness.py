@@ -122,6 +122,15 @@ class Router:
         found = [json.loads(line) for line in text.splitlines() if line.strip()]
         return [line for line in found if event is None or line["event"] == event]
 
+    def told(self, request_id: str) -> list[dict[str, Any]]:
+        """All lines of a request that is over, its last one waited for: rows and lines are written side by side."""
+
+        def found() -> list[dict[str, Any]]:
+            return [line for line in self.lines(None) if line.get("request_id") == request_id]
+
+        until(lambda: [line for line in found() if line["event"] == "request_finished"], f"a line of {request_id}")
+        return found()
+
     def row(self, request_id: str) -> dict[str, Any]:
         """The row of a request, waited for."""
         return until(lambda: self.rows("request_id = ?", request_id), f"a row of {request_id}")[0]

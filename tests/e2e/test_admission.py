@@ -143,7 +143,7 @@ def test_a_node_that_says_it_is_busy_gets_fewer_requests_and_another_answers(tmp
     fleet.nodes.script("a", Fault(FaultKind.BUSY_503))
     ((status, _, request_id),) = asyncio.run(ask_all(fleet, [{}]))
     assert (status, fleet.router.row(request_id)["node_id"]) == (200, "b")
-    told = [line for line in fleet.router.lines(None) if line["event"] == "slots_limited"]
+    told = until(lambda: fleet.router.lines("slots_limited"), "the log tells")
     assert [(line["node_id"], line["data"]["slots"]) for line in told] == [("a", 2)]
 
 

@@ -23,7 +23,8 @@ def guarded(tmp_path, request):
 
 def ask(fleet, num_ctx):
     body = {"model": "llama3.2:3b", "prompt": "Hi", "stream": False, "options": {"num_ctx": num_ctx}}
-    httpx.post(fleet.url + "/api/generate", json=body, timeout=20).raise_for_status()
+    answer = httpx.post(fleet.url + "/api/generate", json=body, timeout=20).raise_for_status()
+    return answer.headers["x-request-id"]
 
 
 def known_context(fleet):
@@ -36,8 +37,8 @@ def test_a_context_that_was_loaded_on_request_is_kept_for_requests_that_need_les
     ask(guarded, 16384)
     until(lambda: known_context(guarded) == [16384], "the router knows the larger context")
     loads = guarded.nodes.nodes["only"].state()["loads"]
-    ask(guarded, 2048)
+    request_id = ask(guarded, 2048)
     reloaded = guarded.nodes.nodes["only"].state()["loads"] != loads
     assert reloaded is (guarded.mode == "off")
-    told = [line for line in guarded.router.lines(None) if line["event"].startswith("Context protection: ")]
-    assert bool(told) is (guarded.mode == "strip")
+    told = any(line["event"].startswith("Context protection: ") for line in guarded.router.told(request_id))
+    assert told is (guarded.mode == "strip")

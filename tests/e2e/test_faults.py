@@ -87,8 +87,7 @@ def test_a_stream_that_breaks_in_its_middle_says_so_to_the_client_and_in_the_rec
         assert b'"error"' in answer.content
     row = pair.router.row(answer.headers["x-request-id"])
     assert (row["status"], row["http_status"], row["error_type"]) == ("incomplete", 200, "stream_aborted")
-    told = [line["event"] for line in pair.router.lines(None) if line.get("request_id") == row["request_id"]]
-    assert any(event.startswith("Stream error ") for event in told)
+    assert any(line["event"].startswith("Stream error ") for line in pair.router.told(row["request_id"]))
 
 
 def test_when_every_node_fails_the_client_hears_it_once_and_a_failed_row_is_written(pair):

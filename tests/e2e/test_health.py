@@ -183,6 +183,7 @@ def test_a_threshold_that_is_changed_holds_with_the_next_look(ill):
         until(lambda: {e["severity"] for e in findings(ill, "kv_cache_bloat")} == {"critical"}, "it is critical now")
     finally:
         post(ill, "settings", health_kv_critical_pct=50.0)
+    until(lambda: {e["severity"] for e in findings(ill, "kv_cache_bloat")} == {"warning"}, "it is a warning again")
 
 
 def test_an_acknowledged_finding_says_by_which_note_and_still_costs_its_points(ill):
@@ -271,7 +272,7 @@ def test_a_lost_node_is_told_to_the_webhook_and_so_is_its_return(small, hook):
     (kept,) = until(lambda: _offline(small.router.get(past)["findings"]), "the history has it")
     assert kept["first_seen"] <= kept["last_seen"] < kept["resolved_at"]
     assert small.router.get("/dashboard/api/health/findings?state=open") == {"findings": []}
-    assert len(_offline(small.router.lines("finding_resolved"))) == 1
+    assert len(until(lambda: _offline(small.router.lines("finding_resolved")), "the log tells")) == 1
 
 
 def _offline(told):

@@ -222,10 +222,8 @@ def test_context_protection_follows_its_mode(pair, change, mode, actions):
     """Whoever debugs a num_ctx turns it off for one request, not for a restart."""
     change(context_protection=mode)
     answer = chat(pair, options={"num_ctx": 2048})
-    pair.router.row(answer.headers["x-request-id"])
-    lines = [line for line in pair.router.lines(None) if line["event"].startswith("Context protection")]
-    told = [line["action"] for line in lines if line["request_id"] == answer.headers["x-request-id"]]
-    assert told == actions
+    lines = pair.router.told(answer.headers["x-request-id"])
+    assert [line["action"] for line in lines if line["event"].startswith("Context protection")] == actions
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_a_killed_node_costs_its_own_streams_each_with_a_word_and_no_other(fleet
         until(lambda: not fleet.there(node_id), "the fleet knows")
         until(lambda: {"node_lost", "engine_lost"} & {*fleet.events(node_id)}, "the log tells")
         fleet.rejoin(node_id)
-    told = [line["event"] for line in fleet.router.lines(None) if line.get("request_id") == lost[0].request_id]
+    told = [line["event"] for line in fleet.router.told(lost[0].request_id)]
     assert told == ["attempt_failed", f"Stream error from {node_id}: stream_aborted", "request_finished"]
     until(lambda: _whole(fleet, f"{node_id}:1b"), "it serves again")
 
