@@ -218,6 +218,11 @@ class Roster:
         """The slots for each model, by node; nodes that are not there have none."""
         return {name: entry.node.slots for name, entry in self._entries.items() if entry.node.status != "offline"}
 
+    def probing(self, node_id: str, model: str, now: float) -> bool:
+        """Whether a request that goes there now is the one that tells if a node and model are well again."""
+        service = self._entries[node_id].services.get(model)
+        return service is not None and service.breaker.state(now) is BreakerState.HALF_OPEN
+
     def breaker_state(self, node_id: str, now: float) -> BreakerState:
         """The worst state among the breakers of a node's models."""
         states = {service.breaker.state(now) for service in self._entries[node_id].services.values()}

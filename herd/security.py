@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from herd.dataplane.dialects import dialect_of, error_body
-from herd.errors import BodyTooLarge, Forbidden, HerdError
+from herd.errors import BadRequest, BodyTooLarge, Forbidden, HerdError
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CONTROL_BODY_LIMIT = 8 * 2**20  # heartbeats and settings; the data plane counts for itself
@@ -28,7 +28,7 @@ class ClosedDoors:
         self._uncounted = uncounted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 403 or 413, or pass on."""
+        """Answer 400, 403 or 413, or pass on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -37,7 +37,9 @@ class ClosedDoors:
         welcome = self.origin_allowed(origin, host)
         if origin and welcome:
             send = _telling(origin, send)
-        if not self.host_allowed(host):
+        if b"host" not in headers and scope["http_version"] == "1.1":
+            await _answer(scope, send, BadRequest("HTTP/1.1 asks for a Host header"))
+        elif not self.host_allowed(host):
             error = Forbidden(f"Host {host[:100]!r} is not answered here; the setting allowed_hosts adds names")
             await _answer(scope, send, error)
         elif scope["method"] not in SAFE_METHODS and not welcome:

@@ -1,8 +1,8 @@
 """The client's side of one exchange: its body, its going away, and what it is sent. It knows ASGI and no node."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, MutableMapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from herd.errors import BadRequest, BodyTooLarge, HerdError
@@ -74,11 +74,12 @@ class Client:
         """The whole body; raises BodyTooLarge over the limit, before it is all read where its length is given."""
         self._check_length(limit)
         parts, size = [], 0
-        async for part in self.chunks():
-            parts.append(part)
-            size += len(part)
-            if size > limit:
-                raise BodyTooLarge(_too_large(limit))
+        with self.endable():
+            async for part in self.chunks():
+                parts.append(part)
+                size += len(part)
+                if size > limit:
+                    raise BodyTooLarge(_too_large(limit))
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     @asynccontextmanager
@@ -87,11 +88,20 @@ class Client:
 
         What `end` was called with is raised instead, if that came first.
         """
+        with self.endable() as task:
+            watcher = asyncio.create_task(self._watch(task))
+            try:
+                yield
+            finally:
+                watcher.cancel()
+
+    @contextmanager
+    def endable(self) -> "Iterator[asyncio.Task[object]]":
+        """Let `end` reach what happens inside; its error is raised here."""
         task = self._task = asyncio.current_task()
         assert task is not None
-        watcher = asyncio.create_task(self._watch(task))
         try:
-            yield
+            yield task
         except asyncio.CancelledError:
             if self.ended_by is None and not self.gone:
                 raise
@@ -99,7 +109,6 @@ class Client:
             raise self.ended_by or ClientGone from None
         finally:
             self._task = None
-            watcher.cancel()
 
     async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Send the status and the headers."""
@@ -119,6 +128,11 @@ class Client:
         """Send the last part of the body."""
         self.finished = True
         await self._say({"type": "http.response.body", "body": chunk, "more_body": False})
+
+    @property
+    def promised(self) -> bool:
+        """Whether the answer began with its length, so that nothing may be added."""
+        return self._owed is not None
 
     def _pay(self, size: int) -> None:
         """Who has as many bytes as the answer said may leave: the answer is whole, though nobody ended it yet."""

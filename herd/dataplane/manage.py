@@ -12,7 +12,7 @@ import aiohttp
 
 from herd import errors
 from herd.clock import Clock
-from herd.core.events import Managed, TraceIds
+from herd.core.events import Attempt, Managed, TraceIds
 from herd.core.fleet import Fleet, Node
 from herd.core.placement import can_manage, place
 from herd.dataplane.answer import error_headers, no_nodes
@@ -40,11 +40,11 @@ class Management:
         client, clock = Client(scope, receive, send), Clock()
         request_id = self._plane.request_ids.take(client.named.get("x-request-id", ""))
         ids = self._plane.new_ids(client.named.get("traceparent"))
-        errand = Errand(self._plane, client, endpoint, ids, request_id)
+        errand = Errand(self._plane, client, endpoint, ids, request_id, clock)
         received_at, error, status = clock.now(), None, 500
         task = asyncio.current_task()
         assert task is not None
-        self._plane.errands.add(task)
+        self._plane.errands[task] = client
         try:
             status = await errand.run()
         except ClientGone:
@@ -52,29 +52,32 @@ class Management:
         except errors.HerdError as failure:
             error, status = failure, failure.status
         finally:
-            self._plane.errands.discard(task)
+            del self._plane.errands[task]
             self._plane.emit(
                 Managed(request_id, ids, endpoint, errand.model, errand.node_id, status, received_at, clock.now(),
-                        error.error_type if error else None, error.message if error else None)
+                        error.error_type if error else None, error.message if error else None,
+                        client.method, client.path, client.address or None, errand.attempt)
             )  # fmt: skip
-        if error and not client.started:
-            body = error_body(dialect_of(endpoint), error)
-            length = (b"content-length", str(len(body)).encode())
-            await client.start(status, [*errand.headers(), *error_headers(error), length])
-            await client.finish(body)
+        if error and not client.gone:
+            with suppress(ClientGone):
+                await _tell(client, errand, endpoint, error)
 
 
 class Errand:
     """One management request on its way to its node."""
 
-    def __init__(self, plane: DataPlane, client: Client, endpoint: str, ids: TraceIds, request_id: str) -> None:
+    def __init__(
+        self, plane: DataPlane, client: Client, endpoint: str, ids: TraceIds, request_id: str, clock: Clock
+    ) -> None:
         self._plane = plane
+        self._clock = clock
         self._client = client
         self._endpoint = endpoint
         self._ids = ids
         self._request_id = request_id
         self.model: str | None = None
         self.node_id: str | None = None
+        self.attempt: Attempt | None = None
 
     async def run(self) -> int:
         """Hand the request on and its answer back; returns the status that the node answered."""
@@ -82,7 +85,8 @@ class Errand:
             raise errors.NoNode(STOPPING, STOPPING_RETRY_S)
         if self._endpoint == "/api/blobs":
             sends = self._client.method == "POST"
-            return await self._relay(self._choose(), self._client.chunks() if sends else None)
+            with self._client.endable():
+                return await self._relay(self._choose(), self._client.chunks() if sends else None)
         body = await self._client.body(self._plane.settings.count("body_limit_mb") * 2**20)
         document = read_document(body)
         named = next((value for key in MODEL_FIELDS if (value := document.get(key))), None)
@@ -114,9 +118,10 @@ class Errand:
         return node
 
     async def _relay(self, node: Node, body: bytes | AsyncIterable[bytes] | None) -> int:
-        headers = request_headers(self._client.headers, self._ids, new_span_id())
+        url, span_id, began = node.url + self._client.raw_path, new_span_id(), self._clock.now()
+        headers = request_headers(self._client.headers, self._ids, span_id)
+        opened, error = None, None
         try:
-            url = node.url + self._client.raw_path
             opened = await self._plane.upstream.open(self._client.method, url, headers, body)
             try:
                 changed = self._endpoint in CHANGES_MODELS and opened.response.status < 400
@@ -131,7 +136,16 @@ class Errand:
             finally:
                 opened.response.close()
         except CLIENT_ERRORS as failure:
-            raise as_attempt_error(failure, self._client.started, self._client.started) from failure
+            error = as_attempt_error(failure, self._client.started, self._client.started)
+            raise error from failure
+        finally:
+            self.attempt = Attempt(
+                1, node.node_id, self.model or "", url, span_id, began, self._clock.now(),
+                http_status=opened.response.status if opened else None,
+                error_type=error.error_type if error else None,
+                error_message=error.message if error else None,
+                reconnected=opened is not None and opened.reconnected,
+            )  # fmt: skip
 
     async def _list_again(self, node: Node) -> None:
         # The next heartbeat would tell, but the client's next command may be sooner than that.
@@ -153,7 +167,19 @@ class Errand:
                 chunk = await response.content.readany()
             if not chunk:
                 break
+            self._client.broken_line = not chunk.endswith(b"\n")
             await self._client.write(chunk)
+
+
+async def _tell(client: Client, errand: Errand, endpoint: str, error: errors.HerdError) -> None:
+    """An error answer if nothing went out yet, else a last line of progress; what had a length is cut."""
+    body = error_body(dialect_of(endpoint), error)
+    if not client.started:
+        length = (b"content-length", str(len(body)).encode())
+        await client.start(error.status, [*errand.headers(), *error_headers(error), length])
+        await client.finish(body)
+    elif not client.promised:
+        await client.finish(b"\n" * client.broken_line + body + b"\n")
 
 
 def _named(fleet: Fleet, node_id: str, endpoint: str) -> Node:

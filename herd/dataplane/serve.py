@@ -21,7 +21,7 @@ from herd.dataplane.body import for_node
 from herd.dataplane.client import Client, ClientGone, Receive, Scope, Send
 from herd.dataplane.dialects import Endpoint
 from herd.dataplane.equivalents import with_equivalents
-from herd.dataplane.flights import STOPPING, STOPPING_RETRY_S, Flights, stopped
+from herd.dataplane.flights import LAST_WORDS_S, STOPPED, STOPPING, STOPPING_RETRY_S, Flights, stopped
 from herd.dataplane.life import Life, http_status_of
 from herd.dataplane.parse import Parsed, parse
 from herd.dataplane.pulls import Pulls
@@ -52,7 +52,7 @@ class DataPlane:
         self.emit = emit
         self.new_ids = new_ids
         self.flights = Flights()
-        self.errands: set[asyncio.Task[object]] = set()
+        self.errands: dict[asyncio.Task[object], Client] = {}
         self.request_ids = RequestIds()
         self.pulls = Pulls(settings, roster, upstream, emit)
         self.stopping = False
@@ -115,6 +115,8 @@ class DataPlane:
         await self.flights.drain(grace_s)
         if self.errands:
             await asyncio.wait(self.errands, timeout=max(0.0, ends - asyncio.get_running_loop().time()))
+        if told := [task for task, client in tuple(self.errands.items()) if client.end(errors.Internal(STOPPED))]:
+            await asyncio.wait(told, timeout=LAST_WORDS_S)
 
     def _begin(self, endpoint: Endpoint, client: Client) -> Life:
         request_id = self.request_ids.take(client.named.get("x-request-id", ""))
@@ -135,7 +137,9 @@ class DataPlane:
     async def _run(self, life: Life, client: Client) -> None:
         body = await client.body(self.settings.count("body_limit_mb") * 2**20)
         parsed = parse(life.endpoint, body, client.named, client.address, self.roster.spelled)
-        life.request = with_equivalents(parsed.request, self.settings.text("equivalent_models"))
+        life.request = parsed.request
+        if parsed.document.get("fallback_models") is None:  # an empty list says that no other model will do
+            life.request = with_equivalents(parsed.request, self.settings.text("equivalent_models"))
         life.dropped_tags = parsed.dropped_tags
         async with client.watched():
             if self.stopping:
@@ -162,6 +166,7 @@ class DataPlane:
             candidate = await self._wait_for_slot(life, excluded)
             place, held_from = Place(candidate.node_id, candidate.model), life.clock.now()
             judged = False  # what a client breaks off says nothing of the node
+            probe = self.roster.probing(candidate.node_id, candidate.model, held_from)
             try:
                 await self._attempt(life, client, parsed, candidate, body)
                 judged = True
@@ -171,7 +176,7 @@ class DataPlane:
                 excluded |= {candidate.node_id}
                 if error.retryable:
                     excluded |= self._gone_since(life)
-                will_retry = self._may_retry(life, client, error, excluded)
+                will_retry = self._may_retry(life, client, error, excluded, probe)
                 failed = life.attempts[-1]
                 self.emit(AttemptFailed(life.request_id, life.ids.trace_id, failed, will_retry, life.budget_spent))
                 if not will_retry:
@@ -210,11 +215,15 @@ class DataPlane:
                 life.waited(waits_from)
         return next(c for c in life.decision.plan if (c.node_id, c.model) == (place.node_id, place.model))
 
-    def _may_retry(self, life: Life, client: Client, error: errors.AttemptError, excluded: frozenset[str]) -> bool:
+    def _may_retry(
+        self, life: Life, client: Client, error: errors.AttemptError, excluded: frozenset[str], probe: bool
+    ) -> bool:
         assert life.decision is not None
         left = any(candidate.node_id not in excluded for candidate in life.decision.plan)
         few = len(life.attempts) <= self.settings.count("retries")
-        return error.retryable and not client.started and left and few and not self._budget_spent(life)
+        may = error.retryable and not client.started and left and few
+        # Whose request tried out a node for all others shall not pay for it; there is one such request at a time.
+        return may and (probe or not self._budget_spent(life))
 
     def _budget_spent(self, life: Life) -> bool:
         # When everything fails, retries would multiply the load by the number of nodes just when there is least room.

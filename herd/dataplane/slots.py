@@ -42,7 +42,7 @@ class Slots:
         """
         ticket = next(self._tickets)
         if not self.any_free(places) and self._lanes.full(lane):
-            raise QueueFull(f"{self._lanes.limit} requests wait for {lane} already", self.retry_after_s(lane))
+            raise QueueFull(f"{self._lanes.limit} requests wait for {lane} already", self._retry_after_s(lane, places))
         place = self._lanes.ask(ticket, lane, client, places)
         if place:
             return place
@@ -54,7 +54,7 @@ class Slots:
         except TimeoutError:
             self._give_up(ticket, granted)
             raise QueueTimeout(
-                f"no slot for {lane} came free within {self._timeout_s:g} s", self.retry_after_s(lane)
+                f"no slot for {lane} came free within {self._timeout_s:g} s", self._retry_after_s(lane, places)
             ) from None
         except asyncio.CancelledError:
             self._give_up(ticket, granted)
@@ -95,10 +95,10 @@ class Slots:
                 self._lanes.leave(ticket)
                 waiting.granted.set_exception(NoNode(f"the last node that could serve {waiting.lane} went away", 10))
 
-    def retry_after_s(self, lane: str) -> int:
+    def _retry_after_s(self, lane: str, places: Iterable[Place]) -> int:
         """Seconds after which a slot is likely: those who wait, times the mean time a slot is held, over the slots."""
         held_s = self._held_s.get(lane, 1.0)
-        slots = max(1, sum(self._sizes.values()))
+        slots = max(1, sum(self._sizes.get(place.node_id, 0) for place in places))
         return min(RETRY_AFTER_LIMIT_S, max(1, round((self._lanes.depth(lane) + 1) * held_s / slots)))
 
     def depth(self, lane: str) -> int:

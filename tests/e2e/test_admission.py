@@ -161,6 +161,33 @@ def test_five_failures_open_a_breaker_and_the_node_is_left_alone(tmp_path, ended
     assert fleet.nodes.nodes["a"].state()["faults_applied"] <= 6
 
 
+def test_the_request_that_tries_out_a_node_is_retried_though_the_budget_is_spent(tmp_path, ended):
+    """It was sent there for the good of all others."""
+    node = {"models": (MODEL, OTHER), "load_bytes_per_s": 0, "prefill_tokens_per_s": 0}
+    machines = [SimConfig("a", preload=("slow:1b", "other:1b"), **node), SimConfig("b", preload=("slow:1b",), **node)]
+    fleet = fleet_of(tmp_path, *machines, HERD_RETRIES="1", HERD_FIRST_BYTE_TIMEOUT_S="60")
+    ended.append(fleet)
+    fleet.nodes.script("a", Fault(FaultKind.HTTP_500, times=None))
+    fleet.nodes.script("b", Fault(FaultKind.HTTP_500, times=5, model="other:1b"))
+    fails = [asyncio.run(ask_all(fleet, [{"model": "other:1b"}]))[0][0] for _ in range(5)]
+    assert fails == [502] * 5
+    until(lambda: fleet.router.get("/fleet/status")["nodes"][0]["breaker"] == "half_open", "it is tried out", 20)
+    fleet.nodes.script("b", Fault(FaultKind.HANG_BEFORE_HEADERS, times=3, model="slow:1b", seconds=30))
+
+    async def with_a_spent_budget():
+        waiting = asyncio.create_task(ask_all(fleet, [{}] * 3))
+        await eventually(lambda: fleet.nodes.nodes["b"].state()["faults_applied"] == 8, "three are retried")
+        ((probe, _, request_id),) = await ask_all(fleet, [{"model": "other:1b"}])
+        ((usual, _, _),) = await ask_all(fleet, [{}])
+        waiting.cancel()
+        return probe, request_id, usual
+
+    probe, request_id, usual = asyncio.run(with_a_spent_budget())
+    row = fleet.router.row(request_id)
+    assert (probe, row["node_id"], row["retry_count"]) == (200, "b", 1)
+    assert usual == 502, "the budget is spent"
+
+
 @pytest.mark.parametrize("trouble", ["newer", "directory"])
 def test_a_database_that_cannot_be_written_costs_no_request(tmp_path, ended, trouble):
     """Records serve requests, not the other way round; and the loss is counted."""

@@ -144,6 +144,14 @@ def test_a_foreign_host_name_is_not_answered(fleet):
     assert httpx.get(fleet.url + "/api/tags", headers={"Host": "localhost"}).status_code == 200
 
 
+def test_a_request_of_http_1_1_without_a_host_is_refused(fleet):
+    """RFC 9112 asks for it; and what names no host cannot be on the list of those that are answered."""
+    for head, status in ((b"GET /api/version HTTP/1.1\r\n\r\n", b" 400 "), (b"GET / HTTP/1.0\r\n\r\n", b" 200 ")):
+        with socket.create_connection(("127.0.0.1", fleet.router.port), timeout=10) as client:
+            client.sendall(head)
+            assert status in client.recv(4096).split(b"\r\n")[0]
+
+
 def test_a_foreign_origin_may_not_change_anything_and_a_local_page_may(fleet):
     """A web page elsewhere once deleted a model by a text/plain POST."""
     foreign, local = {"Origin": "https://evil.example"}, {"Origin": "http://localhost:3000"}

@@ -88,6 +88,14 @@ def test_a_client_that_leaves_a_pull_ends_it_at_the_node(pair):
     assert held(pair, "left:1b") == []
 
 
+def test_a_pull_whose_node_breaks_off_ends_with_an_error_as_its_last_line(pair):
+    """Progress that just stops looks like a slow network."""
+    pair.nodes.script("small", Fault(FaultKind.CUT, after=300, path=PULL))
+    answer = httpx.post(f"{pair.url}{PULL}?node_id=small", json={"model": "cut:1b"}, timeout=20)
+    assert answer.status_code == 200
+    assert json.loads(answer.content.splitlines()[-1])["error"]
+
+
 def test_what_the_node_says_of_a_model_that_there_is_not_is_handed_on(pair):
     """Clients know Ollama's words."""
     direct = httpx.post(pair.nodes.nodes["roomy"].url + PULL, json={"model": "nonexistent:1b", "stream": False})

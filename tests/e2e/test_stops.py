@@ -90,6 +90,33 @@ def test_a_pull_under_way_is_waited_for(tmp_path):
     assert json.loads(found[0].content.splitlines()[-1]) == {"status": "success"}
 
 
+def test_a_pull_beyond_the_grace_is_told_that_it_was_ended(tmp_path):
+    """`ollama pull` would take a cut for a network error and begin again at once."""
+    config = SimConfig("only", models=(SLOW,), pull_bytes_per_s=1e6)
+    fleet = started(tmp_path / "pulls", config, HERD_SHUTDOWN_GRACE_S="0.5")
+    thread, found = in_background(lambda: httpx.post(f"{fleet.url}/api/pull", json={"model": "new:1b"}, timeout=30))
+    until(lambda: fleet.nodes.nodes["only"].state()["in_flight"].get("/api/pull"), "the node pulls")
+    assert fleet.router.stop() == 0
+    thread.join(30)
+    fleet.nodes.stop()
+    assert "router stopped" in json.loads(found[0].content.splitlines()[-1])["error"]
+    assert "Traceback" not in fleet.router.stderr() + fleet.router.log.read_text()
+
+
+def test_a_client_with_half_its_body_sent_is_told_to_come_back(tmp_path):
+    """Nothing was begun for it; and a stop in order leaves no traceback in the log."""
+    fleet = started(tmp_path / "half", SimConfig("only", models=(SLOW,)), HERD_SHUTDOWN_GRACE_S="0.5")
+    with socket.create_connection(("127.0.0.1", fleet.router.port), timeout=20) as client:
+        client.sendall(b'POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{"model":')
+        until(lambda: active(fleet) == 1, "the router reads")
+        assert fleet.router.stop() == 0
+        assert client.recv(4096).startswith(b"HTTP/1.1 503 ")
+    fleet.nodes.stop()
+    (row,) = fleet.router.rows()
+    assert (row["status"], row["error_type"]) == ("rejected", "no_node")
+    assert "Traceback" not in fleet.router.stderr() + fleet.router.log.read_text()
+
+
 def test_a_stream_beyond_the_grace_is_ended_in_its_dialect_and_recorded(tmp_path):
     """The deadline holds, and still nobody is left with half an answer that passes for a whole one."""
     config = SimConfig("only", models=(SLOW,), preload=("slow:1b",), tokens_per_s=5, **PACE)
