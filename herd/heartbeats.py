@@ -39,7 +39,17 @@ def node_from(heartbeat: wire.Heartbeat) -> Node:
             )
             for model in engine.loaded
         },
+        same_as=_other_names(engine),
     )
+
+
+def _other_names(engine: wire.Engine) -> dict[str, str]:
+    # Ollama's `cp`, or `m:3b` beside `m:latest`: one digest, one runner, listed under the name that loaded it.
+    loaded = {
+        str(digest): wire.canonical_name(each.name) for each in engine.loaded if (digest := each.entry.get("digest"))
+    }
+    named = ((wire.canonical_name(model.name), str(model.entry.get("digest"))) for model in engine.models)
+    return {name: loaded[digest] for name, digest in named if digest in loaded and loaded[digest] != name}
 
 
 def model_from(listed: dict[str, JsonValue], known: Mapping[str, wire.Model]) -> wire.Model:

@@ -85,7 +85,7 @@ class Preloads:
         """Wait for the heartbeat that names the model: until then requests would take another node, and load there."""
         entry = self._plane.roster.entries.get(load.node.node_id)
         for _ in range(HEARD_LOOKS):
-            if entry is None or load.model in entry.node.loaded:
+            if entry is None or entry.node.in_memory(load.model):
                 return
             await asyncio.sleep(LOOK_EVERY_S)
 

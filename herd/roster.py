@@ -140,7 +140,8 @@ class Roster:
         models = [model_from(item, known) for item in listed]
         engine = entry.heartbeat.engine.model_copy(update={"models": models})
         entry.heartbeat = entry.heartbeat.model_copy(update={"engine": engine})
-        before, entry.node = entry.node, replace(entry.node, models=node_from(entry.heartbeat).models)
+        fresh = node_from(entry.heartbeat)
+        before, entry.node = entry.node, replace(entry.node, models=fresh.models, same_as=fresh.same_as)
         return changes_between(before, entry.node, leaving=False, now=now)
 
     def expire(self, now: float) -> list[FleetChanged]:

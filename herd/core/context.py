@@ -15,7 +15,7 @@ def protect(request: Request, node: Node, model: str, mode: str, others: Iterabl
     one stays, because the answer may need it, and is warned about. Source: Ollama reloads a model whose load options
     differ from the loaded ones, also where they are smaller.
     """
-    loaded = node.loaded.get(model)
+    loaded = node.in_memory(model)
     if mode == "off" or request.num_ctx is None or loaded is None or loaded.context_length is None:
         return None
     fits = request.num_ctx <= loaded.context_length
@@ -36,5 +36,5 @@ def loaded_instead(action: ContextAction | None, mode: str) -> int | None:
 
 
 def _too_narrow(node: Node, model: str, num_ctx: int) -> bool:
-    loaded = node.loaded.get(model)
+    loaded = node.in_memory(model)
     return loaded is not None and loaded.context_length is not None and loaded.context_length < num_ctx

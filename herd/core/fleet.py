@@ -57,7 +57,7 @@ class Node:
 
     Memory in bytes; `vram_total` is 0 without a GPU of its own memory. `uptime` is the share of the last day that it
     was there, `losses` how often it went silent in the last hour, `busy_usually` its usual use of slots at this hour
-    of the week.
+    of the week. `same_as` leads from a model on disk to the loaded one of which it is another name.
     """
 
     node_id: str
@@ -77,6 +77,7 @@ class Node:
     disk_free: int = 0
     models: Mapping[str, Model] = field(default_factory=dict)
     loaded: Mapping[str, Loaded] = field(default_factory=dict)
+    same_as: Mapping[str, str] = field(default_factory=dict)
     uptime: float = 1.0
     losses: int = 0
     busy_usually: float = 0.0
@@ -84,6 +85,18 @@ class Node:
     def holds(self, model: str) -> bool:
         """Whether the model is on disk or in memory here."""
         return model in self.models or model in self.loaded
+
+    def about(self, models: tuple[str, ...]) -> "Node":
+        """The same node without what its listings say of other models."""
+        return replace(
+            self,
+            models={name: self.models[name] for name in models if name in self.models},
+            same_as={name: self.same_as[name] for name in models if name in self.same_as},
+        )
+
+    def in_memory(self, model: str) -> Loaded | None:
+        """The loaded model that would answer for this one without a load, under whichever of its names it is there."""
+        return self.loaded.get(model) or self.loaded.get(self.same_as.get(model, ""))
 
     def size_of(self, model: str) -> int:
         """Bytes that the model's weights take, 0 if unknown."""
@@ -122,10 +135,4 @@ class Fleet:
 
     def about(self, models: tuple[str, ...]) -> "Fleet":
         """The same fleet without the listings of other models: what a stored decision needs, and no more."""
-        return replace(
-            self,
-            nodes=tuple(
-                replace(node, models={name: node.models[name] for name in models if name in node.models})
-                for node in self.nodes
-            ),
-        )
+        return replace(self, nodes=tuple(node.about(models) for node in self.nodes))

@@ -61,7 +61,7 @@ def to_keep(fleet: Fleet, demand: Mapping[str, float], within_s: float) -> tuple
     """
     kept = []
     for model, weight in _wanted(demand):
-        holders = [node for node in fleet.nodes if _serves(node) and model in node.loaded]
+        holders = [node for node in fleet.nodes if _serves(node) and node.in_memory(model)]
         last = max(holders, key=lambda node: (_expires(node, model), node.node_id), default=None)
         if last and last.pressure == "normal" and _expires(last, model) < fleet.at + within_s:
             kept.append(Load(last, model, weight))
@@ -86,7 +86,7 @@ def may_load(case: Case) -> bool:
 def _is_loading(case: Case) -> bool:
     """Whether a load is under way: what it will take is not in the node's figures yet."""
     seen = case.fleet.traffic.get(case.node.node_id, {})
-    return any(traffic.in_flight and model not in case.node.loaded for model, traffic in seen.items())
+    return any(traffic.in_flight and not case.node.in_memory(model) for model, traffic in seen.items())
 
 
 def _serves(node: Node) -> bool:
@@ -94,8 +94,8 @@ def _serves(node: Node) -> bool:
 
 
 def _expires(node: Node, model: str) -> float:
-    expires_at = node.loaded[model].expires_at
-    return inf if expires_at is None else expires_at
+    loaded = node.in_memory(model)
+    return inf if loaded is None or loaded.expires_at is None else loaded.expires_at
 
 
 def _wanted(demand: Mapping[str, float]) -> list[tuple[str, float]]:

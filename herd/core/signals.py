@@ -32,7 +32,7 @@ class Case:
     @property
     def loaded(self) -> Loaded | None:
         """The model in this node's memory, or None."""
-        return self.node.loaded.get(self.model)
+        return self.node.in_memory(self.model)
 
     @property
     def traffic(self) -> Traffic:
@@ -52,7 +52,7 @@ class Case:
     @property
     def reclaimable(self) -> int:
         """Bytes that the engine could free by unloading other models."""
-        return sum(other.size_bytes for name, other in self.node.loaded.items() if name != self.model)
+        return sum(other.size_bytes for other in self.node.loaded.values() if other is not self.loaded)
 
     @property
     def predicted_ttft_s(self) -> float:

@@ -18,7 +18,8 @@ class SimModel:
 
     `context_length` is the model's own limit, `loaded_context` what it is loaded with unless a request asks otherwise.
     `capabilities` are Ollama's words: completion, tools, thinking, vision, embedding. `tokens_per_s` and
-    `prefill_tokens_per_s` take the node's place where given.
+    `prefill_tokens_per_s` take the node's place where given. `manifest` and `weights` name the models of which it is
+    another name or another make; its own where empty.
     """
 
     name: str
@@ -32,6 +33,8 @@ class SimModel:
     embedding_length: int = 768
     tokens_per_s: float | None = None
     prefill_tokens_per_s: float | None = None
+    manifest: str = ""
+    weights: str = ""
 
     @property
     def key(self) -> str:
@@ -45,13 +48,13 @@ class SimModel:
 
     @property
     def digest(self) -> str:
-        """64 hexadecimal digits, the same for the same name."""
-        return hashlib.sha256(self.key.encode()).hexdigest()
+        """64 hexadecimal digits, the same for the same manifest."""
+        return hashlib.sha256((self.manifest or self.key).encode()).hexdigest()
 
     @property
     def layer(self) -> str:
         """The digest of its one layer of weights."""
-        return hashlib.sha256(f"weights {self.key}".encode()).hexdigest()
+        return hashlib.sha256(f"weights {self.weights or self.key}".encode()).hexdigest()
 
     def can(self, capability: str) -> bool:
         """Whether it has the capability."""

@@ -2,7 +2,8 @@
 
 As in Ollama: loads happen one after another; a request for a loaded model passes by those that wait for a load, and
 waits only for one of that model's slots; a model whose load options differ from the asked ones is unloaded when its
-last request is over, and loaded anew; idle models make room for others.
+last request is over, and loaded anew; idle models make room for others. Models of the same weights and options share
+what is loaded, which keeps the name that it was loaded under.
 """
 
 import asyncio
@@ -151,7 +152,7 @@ class Engine:
     async def hold(self, model: SimModel, ask: Ask) -> Loaded:
         """Have the model loaded as asked, and kept until `release`; Refusal if too many wait or it cannot fit."""
         wanted = self.wanted(model, ask)
-        loaded = self.loaded.get(model.key)
+        loaded = self.loaded.get(model.layer)
         if loaded is None or loaded.loading or loaded.wanted != wanted:
             loaded = await self._queue(model, wanted)
         loaded.users += 1
@@ -169,7 +170,7 @@ class Engine:
         if loaded.users:
             return
         loaded.idle.set()
-        if self.loaded.get(loaded.model.key) is not loaded:
+        if self.loaded.get(loaded.model.layer) is not loaded:
             return
         if loaded.keep_alive_s <= 0:
             self._drop(loaded)
@@ -178,7 +179,7 @@ class Engine:
 
     def unload(self, model: SimModel) -> None:
         """What `keep_alive: 0` without a prompt does: away as soon as it is idle."""
-        loaded = self.loaded.get(model.key)
+        loaded = self.loaded.get(model.layer)
         if loaded is None:
             return
         loaded.keep_alive_s = 0.0
@@ -210,7 +211,7 @@ class Engine:
             self.pending -= 1
 
     async def _make_ready(self, model: SimModel, wanted: Wanted) -> Loaded:
-        while (loaded := self.loaded.get(model.key)) and loaded.wanted != wanted:
+        while (loaded := self.loaded.get(model.layer)) and loaded.wanted != wanted:
             await self._drop_when_idle(loaded)
         if loaded:
             return loaded
@@ -227,7 +228,7 @@ class Engine:
         size = model.loaded_bytes(context, slots)
         vram = size if self.config.unified else min(size, max(0, int(self.config.vram_gb * GIB) - self.vram_used))
         loaded = Loaded(model, wanted, context, size, vram, asyncio.Semaphore(slots), self.config.keep_alive_s)
-        self.loaded[model.key] = loaded
+        self.loaded[model.layer] = loaded
         self.changed.set()
         return loaded
 
@@ -263,13 +264,13 @@ class Engine:
     async def _drop_when_idle(self, loaded: Loaded) -> None:
         while loaded.users:
             await loaded.idle.wait()
-        if self.loaded.get(loaded.model.key) is loaded:
+        if self.loaded.get(loaded.model.layer) is loaded:
             self._drop(loaded)
 
     def _drop(self, loaded: Loaded) -> None:
         if loaded.timer:
             loaded.timer.cancel()
-        del self.loaded[loaded.model.key]
+        del self.loaded[loaded.model.layer]
         self.changed.set()
 
     def _start_timer(self, loaded: Loaded) -> None:
@@ -312,7 +313,7 @@ class PinnedEngine(Engine):
 
     async def hold(self, model: SimModel, ask: Ask) -> Loaded:
         """The loaded model, or a Refusal while it loads."""
-        loaded = self.loaded.get(model.key)
+        loaded = self.loaded.get(model.layer)
         if loaded is None or loaded.loading:
             raise Refusal(503, "Loading model")
         if ask.prompt_tokens >= loaded.context:

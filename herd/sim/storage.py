@@ -107,7 +107,11 @@ class Storage:
             return
         if base is None:
             yield {"status": "parsing GGUF"}
-        model = replace(base, name=name) if base else SimModel(name, size_gb=0.7, parameter_size="1.1B")
+        model = (
+            replace(base, name=name, manifest="", weights=base.weights or base.key)
+            if base
+            else SimModel(name, size_gb=0.7, parameter_size="1.1B")
+        )
         context = (value.get("parameters") or {}).get("num_ctx")
         model = replace(model, loaded_context=context) if isinstance(context, int) else model
         verb = "using existing" if base else "creating new"
@@ -125,7 +129,8 @@ class Storage:
         model = self._engine.find(value["source"])
         if model is None:
             raise Refusal(404, f"model {quote(value['source'])} not found")
-        self._engine.add(replace(model, name=value["destination"]))
+        manifest, weights = model.manifest or model.key, model.weights or model.key
+        self._engine.add(replace(model, name=value["destination"], manifest=manifest, weights=weights))
         await reply.whole(200, (), b"")
 
     async def delete(self, body: bytes, reply: Reply) -> None:

@@ -35,7 +35,7 @@ _UNSAID: Final[Mapping[type, Mapping[str, Any]]] = {
     Node: {
         "status": "online", "engine": "ollama", "engine_reachable": True, "draining": False, "throttled": False,
         "pressure": "normal", "vram_total": 0, "vram_free": 0, "disk_free": 0, "models": {}, "loaded": {},
-        "uptime": 1.0, "losses": 0, "busy_usually": 0.0,
+        "same_as": {}, "uptime": 1.0, "losses": 0, "busy_usually": 0.0,
     },
     Model: {"context_length": None},
     Loaded: {"vram_bytes": 0, "context_length": None, "expires_at": None},

@@ -95,7 +95,7 @@ def served(tmp_path_factory):
     router.start()
     fleet = Served(router, Nodes(), Herd(home, router.port))
     for name, models, loaded in (("big", (LLAMA, QWEN), ("llama3.2:3b",)), ("small", (LLAMA,), ())):
-        fleet.nodes.start(SimConfig(name, models=models, preload=loaded, router_url=fleet.url))
+        fleet.nodes.start(SimConfig(name, models=models, preload=loaded, keep_alive_s=1e9, router_url=fleet.url))
     until(lambda: router.online() == 2, "both nodes are online")
     make_history(fleet)
     yield fleet

@@ -31,6 +31,12 @@ def test_nothing_is_done_where_the_model_is_not_loaded():
     assert protect(request(num_ctx=2048), node("cold"), M, "strip") is None
 
 
+def test_a_context_that_was_loaded_under_another_name_is_protected_too():
+    """The engine reloads it all the same, whatever it is called."""
+    warm = node("warm", {M: 5.0, "llama:latest": 5.0}, loaded={"llama:latest": 8192}, same_as={M: "llama:latest"})
+    assert protect(request(num_ctx=2048), warm, M, "strip").action == "stripped"
+
+
 def test_a_request_that_came_here_because_another_context_was_too_small_is_called_moved():
     """The operator sees that the larger context saved a reload."""
     found = protect(request(num_ctx=6000), WARM, M, "strip", [WARM, node("narrow", loaded={M: 4096})])

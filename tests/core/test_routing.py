@@ -24,6 +24,15 @@ def test_a_node_with_the_model_loaded_beats_an_idle_cold_one():
     assert decision.reason is Reason.MODEL_LOADED
 
 
+def test_a_model_that_is_loaded_under_another_of_its_names_is_warm():
+    """`m:latest` and `m:3b` are one model and one runner; a second load elsewhere would hold it twice."""
+    holds = {M: 5.0, "llama:latest": 5.0}
+    warm = node("warm", holds, loaded={"llama:latest": 8192}, same_as={M: "llama:latest"})
+    decision = decide(request(), fleet(node("cold"), warm))
+    assert order(decision) == ["warm", "cold"]
+    assert decision.reason is Reason.MODEL_LOADED
+
+
 def test_a_busy_warm_node_beats_an_idle_cold_one():
     """A full set of slots ends sooner than a load."""
     busy = {"warm": {M: Traffic(in_flight=4, in_flight_node=4, ttft_s=0.3)}}

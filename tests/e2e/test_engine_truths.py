@@ -1,9 +1,12 @@
 """What real engines do and is easily mistaken; each was seen with a real one, see docs/real-engines.md."""
 
+import json
+
 import httpx
 import pytest
 
 from herd.sim import SimConfig, SimModel
+from tests.e2e.conftest import started
 
 TALK = [{"role": "user", "content": "Hello"}]
 SMALL = SimModel("small:1b", size_gb=1.0)
@@ -91,3 +94,21 @@ def test_a_name_in_other_letters_is_the_same_model_as_it_is_for_ollama(lonely):
     lonely.join(OLLAMA)
     answer = post(lonely.url, "/api/chat", model="SMALL:1b", messages=TALK, stream=False)
     assert (answer.status_code, answer.json().get("model")) == (200, "SMALL:1b")
+
+
+def test_a_model_that_is_loaded_under_another_of_its_names_costs_no_second_load(tmp_path):
+    """`m:latest` and `m:3b` are one model; on a node where neither is loaded it would take its memory twice."""
+    machines = [
+        SimConfig(name, models=(SMALL,), preload=("small:1b",) if name == "warm" else ()) for name in ("a", "warm")
+    ]
+    fleet = started(tmp_path / "names", *machines)
+    for node_id in ("a", "warm"):
+        body = {"source": "small:1b", "destination": "small"}
+        httpx.post(f"{fleet.url}/api/copy?node_id={node_id}", json=body).raise_for_status()
+    answer = httpx.post(fleet.url + "/api/chat", json={"model": "small", "messages": TALK, "stream": False}, timeout=20)
+    fleet.nodes.stop()
+    fleet.router.stop()
+    (row,) = fleet.router.rows()
+    assert (answer.json()["model"], row["node_id"], row["model"]) == ("small", "warm", "small:latest")
+    assert json.loads(row["scores_breakdown"])["thermal"] == 50
+    assert sum(node.state()["loads"] for node in fleet.nodes.nodes.values()) == 0

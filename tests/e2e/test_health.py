@@ -348,7 +348,7 @@ def test_a_node_that_is_lost_stays_lost_over_a_restart_of_the_router_until_it_re
     """The pager must not say that it is over because the router was restarted."""
     post(small, "settings", webhook_url=f"http://127.0.0.1:{hook.server_address[1]}/hook")
     small.nodes.call(small.nodes.nodes["ada"].kill())
-    before = until(lambda: findings(small, "node_offline"), "the node is missed")[0]
+    before = until(lambda: hook.got and findings(small, "node_offline"), "the node is missed, and the pager knows")[0]
     restart(small)
     assert (nodes(small)["ada"]["status"], small.router.metric("herd_node_up", node="ada")) == ("offline", 0)
     assert small.router.metric("herd_node_last_seen_timestamp_seconds", node="ada") > time.time() - 60

@@ -75,3 +75,14 @@ def test_a_num_ctx_that_fits_a_context_loaded_on_request_does_not_reload_the_mod
     runners = fleet.ollama.runners()
     ask(fleet, guarded, 1024)
     assert fleet.ollama.runners() == runners
+
+
+def test_a_model_that_is_loaded_under_another_of_its_names_is_warm_and_costs_no_load(fleet, guarded):
+    """`ollama cp` makes a second name, not a second model."""
+    post(fleet.url, "/api/copy", guarded, source=guarded, destination=f"{guarded}-copy")
+    runners = fleet.ollama.runners()
+    answer = ask(fleet, f"{guarded}-copy", 512)
+    assert fleet.ollama.runners() == runners
+    row = fleet.router.row(answer.headers["x-request-id"])
+    assert json.loads(row["scores_breakdown"])["thermal"] == 50
+    assert actions(fleet, f"{guarded}-copy") == ["stripped"]

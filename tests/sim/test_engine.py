@@ -287,3 +287,15 @@ async def test_a_conversation_that_goes_on_is_read_faster(http, start):
     second = json.loads((await post(http, node, "/api/chat", messages=told, stream=False))[2])
     assert second["prompt_eval_count"] > first["prompt_eval_count"]
     assert second["prompt_eval_duration"] < first["prompt_eval_duration"]
+
+
+async def test_names_of_the_same_weights_share_what_is_loaded_under_the_name_that_came_first(http, start):
+    """As in Ollama: `cp` costs neither disk nor memory."""
+    node = await start()
+    await chat(http, node)
+    await post(http, node, "/api/copy", source=LLAMA.name, destination="copied:1b")
+    await post(http, node, "/api/create", model="derived:1b", **{"from": LLAMA.name})
+    for name in ("copied:1b", "derived:1b"):
+        _, answer = await chat(http, node, model=name)
+        assert answer["model"] == name
+    assert (node.engine.loads, list(loaded(node))) == (1, [LLAMA.key])

@@ -56,6 +56,7 @@ def nodes(draw, names):
             loaded=st.fixed_dictionaries(
                 {name: st.builds(Loaded, st.just(name), BYTES, BYTES, MAYBE_TOKENS, MAYBE_SECONDS) for name in loaded}
             ),
+            same_as=st.dictionaries(st.sampled_from(names), st.sampled_from(loaded)) if loaded else st.just({}),
             uptime=st.floats(0, 1),
             losses=COUNT,
             busy_usually=st.floats(0, 1),
@@ -143,7 +144,7 @@ def test_values_that_are_left_out_are_those_that_fields_have_when_nothing_is_sai
 def test_every_field_of_a_node_reaches_the_text():
     """A field that decides and is not stored would make replays lie."""
     loud = Node("a", "u", "offline", "llamacpp", False, frozenset({"/api/chat"}), 9, True, True, "warn", 1, 2, 3, 4, 5,
-                {"m": Model("m", 1, 2)}, {"m": Loaded("m", 1, 2, 3, 4.0)}, 0.5, 6, 0.25)  # fmt: skip
+                {"m": Model("m", 1, 2)}, {"m": Loaded("m", 1, 2, 3, 4.0)}, {"m": "n"}, 0.5, 6, 0.25)  # fmt: skip
     event = builders.finished(model="m", seen=Fleet(1.0, (loud,)), asked=builders.request("m"))
     assert set(json.loads(encode(event))["fleet"]["nodes"][0]) == {field.name for field in fields(Node)}
 
