@@ -3,6 +3,8 @@
 import sys
 
 import hypothesis
+import ollama
+import openai
 import pytest
 
 from tests.harness import Router, free_port
@@ -25,3 +27,18 @@ def router(tmp_path):
     started.start()
     yield started
     started.stop()
+
+
+@pytest.fixture
+def native(fleet):
+    """Ollama's own client, at the router of whichever fleet the test has."""
+    client = ollama.Client(host=fleet.url)
+    yield client
+    client._client.close()
+
+
+@pytest.fixture
+def compatible(fleet):
+    """OpenAI's own client there."""
+    with openai.OpenAI(base_url=fleet.url + "/v1", api_key="any", max_retries=0) as client:
+        yield client

@@ -23,19 +23,6 @@ PIXEL = base64.b64decode(
 )
 
 
-@pytest.fixture
-def native(fleet):
-    client = ollama.Client(host=fleet.url)
-    yield client
-    client._client.close()
-
-
-@pytest.fixture
-def compatible(fleet):
-    with openai.OpenAI(base_url=fleet.url + "/v1", api_key="any", max_retries=0) as client:
-        yield client
-
-
 def test_ollama_chat_and_generate_answer_whole_and_streamed(native):
     """The two ways in which most people ask."""
     whole = native.chat("llama3.2:3b", PROMPT)

@@ -16,19 +16,6 @@ BRIEFLY = {"max_tokens": 8, "extra_body": {"temperature": 0}}  # else an answer 
 ENGINES = ["solo", "cpp"]
 
 
-@pytest.fixture
-def native(fleet):
-    client = ollama.Client(host=fleet.url)
-    yield client
-    client._client.close()
-
-
-@pytest.fixture
-def compatible(fleet):
-    with openai.OpenAI(base_url=fleet.url + "/v1", api_key="any", max_retries=0) as client:
-        yield client
-
-
 def test_ollamas_client_chats_and_generates_whole_and_streamed(native):
     """The same words both ways, and the numbers that Ollama measured."""
     whole = native.chat("solo", PROMPT, options=BRIEF)
