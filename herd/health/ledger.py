@@ -37,6 +37,7 @@ class Ledger:
         self._open: dict[Subject, Episode] = {}
         self._kept_at: dict[str, float] = {}
         self._silences: dict[Subject, float] = {}
+        self._being_told: set[str] = set()
         self._since = 0.0
 
     @property
@@ -64,10 +65,15 @@ class Ledger:
                 changes.append(self._resolve(episode, now))
         return self._alerted(changes, now) if alerting else Taken(tuple(changes))
 
+    def told(self, episode_id: str, now: float) -> FindingChanged | None:
+        """The webhook has the alert of an episode; before that a restart has it told again. None where that is over."""
+        episode = next((episode for episode in self._open.values() if episode.id == episode_id), None)
+        return self._keep(replace(episode, alerted=True), "seen", now) if episode else None
+
     def acknowledge(self, episode_id: str, note: str, now: float) -> FindingChanged:
-        """The operator knows of it. KeyError where no open episode has the id."""
-        episode = replace(self._of(episode_id), acknowledged_at=now, note=note or None)
-        return self._keep(episode, "acknowledged", now)
+        """The operator knows of it; an empty note leaves the one before. KeyError where no open episode has the id."""
+        before = self._of(episode_id)
+        return self._keep(replace(before, acknowledged_at=now, note=note or before.note), "acknowledged", now)
 
     def silence(self, episode_id: str, until: float, now: float) -> FindingChanged:
         """The operator wants to hear nothing of its subject until then, new episodes included. KeyError as above."""
@@ -103,26 +109,21 @@ class Ledger:
     def _resolve(self, episode: Episode, now: float) -> FindingChanged:
         del self._open[episode.finding.subject]
         self._kept_at.pop(episode.id, None)
+        episode = replace(episode, alerted=episode.alerted or episode.id in self._being_told)
+        self._being_told.discard(episode.id)
         return FindingChanged(now, "resolved", replace(episode, resolved_at=now))
 
     def _alerted(self, changes: list[FindingChanged], now: float) -> Taken:
         """The same with what the webhook is to be told: once when critical and not silenced, once when that is over."""
         alerts = [Alert("resolved", change.episode) for change in changes if _ends_an_alert(change)]
-        for episode in tuple(self._open.values()):
+        for episode in self._open.values():
             critical = episode.finding.severity is Severity.CRITICAL and episode.last_seen == now
-            if critical and not episode.alerted and not episode.silenced(now):
-                alerted = replace(episode, alerted=True)
-                changes = [change for change in changes if change.episode.id != episode.id] + [
-                    self._keep(alerted, _told(changes, episode), now)
-                ]
-                alerts.append(Alert("firing", alerted))
+            known = episode.alerted or episode.id in self._being_told or episode.silenced(now)
+            if critical and not known:
+                self._being_told.add(episode.id)
+                alerts.append(Alert("firing", episode))
         return Taken(tuple(changes), tuple(alerts))
 
 
 def _ends_an_alert(change: FindingChanged) -> bool:
     return change.change == "resolved" and change.episode.alerted
-
-
-def _told(changes: Iterable[FindingChanged], episode: Episode) -> str:
-    """The word for a change that now also says that the webhook was told."""
-    return next((change.change for change in changes if change.episode.id == episode.id), "seen")

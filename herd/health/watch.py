@@ -21,7 +21,7 @@ from herd.core.finding import Episode, Finding
 from herd.dataplane.serve import DataPlane
 from herd.health.checks import evaluate, score
 from herd.health.facts import Losses, Lost, node_facts
-from herd.health.ledger import Ledger
+from herd.health.ledger import Alert, Ledger
 from herd.health.report import DEFAULTS, HealthReport, History, NodeFacts, Telemetry
 from herd.health.webhook import Webhook
 from herd.store.queries import Reader, StoreUnreadable
@@ -72,7 +72,7 @@ class HealthWatch:
         self._reader = reader
         self._settings = settings
         self._records = records
-        self.webhook = Webhook(settings)
+        self.webhook = Webhook(settings, self._alert_told)
         self.picture: Picture | None = None
         self._ledger = Ledger(lambda: uuid.uuid4().hex[:8])
         self._losses = Losses()
@@ -150,6 +150,10 @@ class HealthWatch:
 
     def _episode(self, finding: Finding, now: float) -> Episode:
         return self._ledger.open.get(finding.subject) or Episode("", finding, now, now)
+
+    def _alert_told(self, alert: Alert) -> None:
+        if alert.status == "firing" and (change := self._ledger.told(alert.episode.id, time.time())):
+            self._plane.emit(change)
 
     def _told(self, change: FindingChanged) -> Episode:
         self._plane.emit(change)

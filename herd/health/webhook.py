@@ -1,11 +1,12 @@
 """Tells a webhook what became critical and what is over: generic JSON with a `text`, tried again, never waited for.
 
-Whoever has an alert puts it in and goes on; a queue and a task of its own do the rest.
+Whoever has an alert puts it in and goes on; a queue and a task of its own do the rest, and say when it was taken.
 """
 
 import asyncio
 import json
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 import httpx
@@ -23,8 +24,11 @@ SETTING: Final = "webhook_url"
 class Webhook:
     """The queue and its task; the address is the setting's of the moment at which an alert is sent."""
 
-    def __init__(self, settings: Settings, pauses_s: tuple[float, ...] = PAUSES_S) -> None:
+    def __init__(
+        self, settings: Settings, on_told: Callable[[Alert], None], pauses_s: tuple[float, ...] = PAUSES_S
+    ) -> None:
         self._settings = settings
+        self._on_told = on_told
         self._pauses_s = pauses_s
         self._queue: asyncio.Queue[Alert] = asyncio.Queue(CAPACITY)
 
@@ -57,6 +61,7 @@ class Webhook:
                 return
             problem, again = await _post(client, url, body)
             if problem is None:
+                self._on_told(alert)
                 return
             shown = BY_NAME[SETTING].shown(url)
             if not again or pause_s is None:

@@ -225,7 +225,7 @@ def hook():
     class Receiver(BaseHTTPRequestHandler):
         def do_POST(self):
             got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
+            self.send_response(self.server.status)
             self.end_headers()
 
         def log_message(self, *_):
@@ -235,7 +235,7 @@ def hook():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
-    server.got = got
+    server.got, server.status = got, 204
     yield server
     server.shutdown()
     server.server_close()
@@ -348,7 +348,8 @@ def test_a_node_that_is_lost_stays_lost_over_a_restart_of_the_router_until_it_re
     """The pager must not say that it is over because the router was restarted."""
     post(small, "settings", webhook_url=f"http://127.0.0.1:{hook.server_address[1]}/hook")
     small.nodes.call(small.nodes.nodes["ada"].kill())
-    before = until(lambda: hook.got and findings(small, "node_offline"), "the node is missed, and the pager knows")[0]
+    until(lambda: _kept(small) == [("node_offline", 1)], "the pager knows, and that is kept")
+    (before,) = findings(small, "node_offline")
     restart(small)
     assert (nodes(small)["ada"]["status"], small.router.metric("herd_node_up", node="ada")) == ("offline", 0)
     assert small.router.metric("herd_node_last_seen_timestamp_seconds", node="ada") > time.time() - 60
@@ -359,6 +360,29 @@ def test_a_node_that_is_lost_stays_lost_over_a_restart_of_the_router_until_it_re
     small.join(machine("ada"))
     until(lambda: not findings(small, "node_offline") and len(hook.got) > 1, "its return is told")
     assert [told["status"] for told in hook.got] == ["firing", "resolved"]
+
+
+def _kept(fleet):
+    """The findings of lost nodes in the store after a look at health, each with whether the webhook was told."""
+    health(fleet)
+    with closing(sqlite3.connect(f"file:{fleet.router.database}?mode=ro", uri=True)) as database:
+        return database.execute(
+            "SELECT check_id, alerted FROM health_findings WHERE check_id = 'node_offline'"
+        ).fetchall()
+
+
+def test_an_alert_that_the_webhook_did_not_take_goes_out_after_a_restart(small, hook):
+    """A pager that was away for a minute must not miss the night's one alarm."""
+    hook.status = 500
+    post(small, "settings", webhook_url=f"http://127.0.0.1:{hook.server_address[1]}/hook")
+    small.nodes.call(small.nodes.nodes["ada"].kill())
+    until(lambda: _kept(small) == [("node_offline", 0)] and hook.got, "it was tried")
+    assert small.router.stop() == 0
+    hook.got.clear()
+    hook.status = 204
+    small.router.start()
+    until(lambda: _kept(small) == [("node_offline", 1)], "the pager knows")
+    assert [told["status"] for told in hook.got] == ["firing"]
 
 
 def test_a_node_that_stays_away_after_a_restart_is_missed_and_one_that_left_before_it_is_not(small):

@@ -84,6 +84,15 @@ def test_an_acknowledgement_keeps_its_note_while_the_finding_goes_on(book):
     assert book.ledger.open[down().subject].note == "on my way"
 
 
+def test_an_acknowledgement_without_a_note_leaves_the_note_of_the_one_before(book):
+    """Whoever says that he knows too must not wipe out what somebody wrote for him."""
+    book.at(0.0, down())
+    book.ledger.acknowledge("id1", "on my way", 1.0)
+    again = book.ledger.acknowledge("id1", "", 2.0).episode
+    assert (again.acknowledged_at, again.note) == (2.0, "on my way")
+    assert book.ledger.acknowledge("id1", "there now", 3.0).episode.note == "there now"
+
+
 @pytest.mark.parametrize(
     "act", [lambda book: book.acknowledge("id9", "", 0.0), lambda book: book.silence("id9", 1.0, 0.0)]
 )
@@ -149,14 +158,32 @@ def test_without_a_webhook_nothing_is_alerted_and_with_a_new_one_what_is_open_is
 
 
 def test_an_alert_is_remembered_in_what_is_kept(book):
-    """A restart must not tell the same thing again."""
+    """A restart must not tell the same thing again, and must tell what was still on its way."""
     (change,) = book.at(0.0, down()).changes
-    assert (change.change, change.episode.alerted) == ("opened", True)
+    assert (change.change, change.episode.alerted) == ("opened", False)
+    change = book.ledger.told("id1", 1.0)
+    assert (change.change, change.episode.alerted) == ("seen", True)
+
+
+def test_an_alert_that_was_not_taken_before_a_restart_is_told_after_it(book):
+    """The webhook may be away for just those minutes."""
+    (change,) = book.at(0.0, down()).changes
+    again = Book()
+    again.ledger.restore([change.episode], 1000.0)
+    assert alerts(again.at(1001.0, down())) == [("firing", "a")]
+
+
+def test_the_end_of_what_is_being_told_is_told_too(book):
+    """Both go out in order; the first may have been taken without an answer."""
+    book.at(0.0, down())
+    assert alerts(book.at(70.0)) == [("resolved", "a")]
+    assert book.ledger.told("id1", 71.0) is None
 
 
 def test_after_a_restart_an_episode_goes_on_with_its_note_and_without_a_second_alert(book):
     """The router's restart is not the fleet's recovery."""
     book.at(0.0, down())
+    book.ledger.told("id1", 0.5)
     kept = book.ledger.acknowledge("id1", "known", 1.0).episode
     again = Book()
     again.ledger.restore([kept], 1000.0)
@@ -167,9 +194,10 @@ def test_after_a_restart_an_episode_goes_on_with_its_note_and_without_a_second_a
 
 def test_after_a_restart_nodes_get_their_time_to_be_heard_of_again():
     """Nothing is over only because the router has not looked yet."""
-    kept = Book().at(0.0, down()).changes[0].episode
+    before = Book()
+    before.at(0.0, down())
     again = Book()
-    again.ledger.restore([kept], 1000.0)
+    again.ledger.restore([before.ledger.told("id1", 1.0).episode], 1000.0)
     assert told(again.at(1060.0)) == []
     taken = again.at(1061.0)
     assert (told(taken), alerts(taken)) == ([("resolved", "id1")], [("resolved", "a")])

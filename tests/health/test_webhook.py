@@ -62,7 +62,7 @@ async def receiver():
 async def webhook(tmp_path, receiver):
     """A webhook at work that tries again at once, and twice at most."""
     settings = load({}, {"HERD_DATA_DIR": str(tmp_path), "HERD_WEBHOOK_URL": receiver.url})
-    made = Webhook(settings, pauses_s=(0.0, 0.0))
+    made = Webhook(settings, lambda _: None, pauses_s=(0.0, 0.0))
     made.settings = settings
     task = asyncio.create_task(made.run())
     yield made
@@ -109,7 +109,7 @@ async def test_a_webhook_that_refuses_for_good_is_given_up_and_the_next_alert_go
 async def test_a_webhook_that_is_away_is_given_up_without_showing_its_address(tmp_path, caplog):
     """The address is a credential, and the log is read by many."""
     settings = load({}, {"HERD_DATA_DIR": str(tmp_path), "HERD_WEBHOOK_URL": f"http://127.0.0.1:{free_port()}/secret"})
-    made = Webhook(settings, pauses_s=(0.0,))
+    made = Webhook(settings, lambda _: None, pauses_s=(0.0,))
     made.put(alert())
     task = asyncio.create_task(made.run())
     await eventually(lambda: "Alert given up" in caplog.text, "the alert is given up")
@@ -131,7 +131,8 @@ async def test_the_address_is_that_of_the_moment(webhook, receiver):
 
 async def test_too_many_alerts_are_dropped_not_waited_for(tmp_path, caplog):
     """A webhook that hangs must not fill the memory."""
-    made = Webhook(load({}, {"HERD_DATA_DIR": str(tmp_path), "HERD_WEBHOOK_URL": "http://127.0.0.1:1/"}))
+    settings = load({}, {"HERD_DATA_DIR": str(tmp_path), "HERD_WEBHOOK_URL": "http://127.0.0.1:1/"})
+    made = Webhook(settings, lambda _: None)
     for _ in range(CAPACITY + 1):
         made.put(alert())
     assert caplog.text.count("Alert dropped") == 1
