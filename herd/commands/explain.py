@@ -13,9 +13,7 @@ from rich.console import RenderableType
 from herd.commands.moments import duration, milliseconds
 from herd.commands.output import cell, show, show_json, table
 from herd.commands.records import first_that_knows
-from herd.core.routing import RejectionReason
 from herd.core.signals import SIGNALS
-from herd.dataplane.answer import REASON_WORDS
 
 Document = Mapping[str, Any]
 POINTS: Final = (*(name.upper().replace("_", "\n") for name in SIGNALS), "TOTAL")
@@ -122,7 +120,7 @@ def _plan(found: Document) -> Iterator[tuple[object, ...]]:
 
 def _left_out(rejected: Sequence[Document]) -> Iterator[tuple[object, ...]]:
     for entry in rejected:
-        yield entry["node_id"], entry["model"], REASON_WORDS[RejectionReason(entry["reason"])]
+        yield entry["node_id"], entry["model"], entry["why"]
 
 
 def _replay(decision: Document) -> Iterator[str]:

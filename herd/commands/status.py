@@ -61,7 +61,7 @@ def _row(node: Document) -> tuple[object, ...]:
         _status(node),
         f"{engine['requests_active']}/{engine['slots']}",
         f"{node['cpu']['utilization_pct']:.0f} %",
-        f"{memory['used_gb']:.1f}/{memory['total_gb']:.1f} GB",
+        f"{memory['used_gb']:.1f}/{memory['total_gb']:.1f} GiB",
         memory["pressure"],
         ", ".join(map(_gpu, node["gpus"])) or None,
         duration(node["last_seen_s"]),
@@ -77,7 +77,7 @@ def _status(node: Document) -> Text:
 
 def _gpu(gpu: Document) -> str:
     used = "" if gpu["utilization_pct"] is None else f" {gpu['utilization_pct']:.0f} %"
-    return f"{gpu['memory_used_gb']:.1f}/{gpu['memory_total_gb']:.1f} GB{used}"
+    return f"{gpu['memory_used_gb']:.1f}/{gpu['memory_total_gb']:.1f} GiB{used}"
 
 
 def _pull(pull: Document) -> str:

@@ -1,4 +1,4 @@
-"""Why the node that answered was taken, as a sentence: the one place where a decision is put into words.
+"""Why the node that answered was taken, and others were not: the one place where a decision is put into words.
 
 From the decision and from how the request ended, and nothing else; the page and `herd explain` show it as it is.
 """
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from herd.core.routing import Decision, Reason
+from herd.core.routing import Decision, Reason, RejectionReason
 
 SENTENCES: Final[Mapping[Reason, str]] = {
     Reason.MODEL_LOADED: "{node} had {model} in memory, and no other candidate had.",
@@ -25,6 +25,17 @@ FALLBACKS: Final[Mapping[str | None, str]] = {
     "loaded_alternative": "{asked} was in no memory, and {model}, which the client named as a fallback, was.",
     "model_unavailable": "No node could serve {asked}; {model} is the first fallback of the client's that one could.",
     "retry": "The nodes for {asked} failed or had no slot; {model} is what the client named next.",
+}
+LEFT_OUT: Final[Mapping[RejectionReason, str]] = {
+    RejectionReason.OFFLINE: "offline",
+    RejectionReason.ENGINE_DOWN: "its engine does not answer",
+    RejectionReason.ENDPOINT_UNSUPPORTED: "its engine does not speak this endpoint",
+    RejectionReason.MODEL_ABSENT: "does not have the model",
+    RejectionReason.DRAINING: "draining",
+    RejectionReason.BREAKER_OPEN: "its breaker is open",
+    RejectionReason.CRITICAL_PRESSURE: "its memory pressure is critical",
+    RejectionReason.DOES_NOT_FIT: "the model does not fit into its memory",
+    RejectionReason.EXCLUDED: "failed this request already",
 }
 NOBODY: Final = "No node could take the request."
 NO_SLOT: Final = "The plan was made, and the request ended before a slot of it came free."

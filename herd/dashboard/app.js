@@ -3,6 +3,7 @@
 import { forgetAnswers } from "./api.js";
 import { remember } from "./changes.js";
 import { el, patch } from "./dom.js";
+import { menuButton, openMenu, themeButton } from "./frame.js";
 import { listenToKeys, showKeys } from "./keys.js";
 import { listen } from "./live.js";
 import { link } from "./route.js";
@@ -19,14 +20,11 @@ import { usage } from "./sections/usage.js";
 import { Shell } from "./shell.js";
 
 const SECTIONS = [fleet, trends, latency, usage, models, apps, traces, health, recommendations, settings];
-const THEMES = ["system", "light", "dark"];
 const WORDS = {
   live: ["Live", "The router tells this page what changes."],
   polling: ["Every 5 s", "There is no live stream; this page asks the router every five seconds."],
 };
 
-const menu = document.getElementById("menu");
-const side = document.querySelector(".side");
 const shell = new Shell(document.getElementById("main"), SECTIONS);
 let edition = null;
 
@@ -52,11 +50,6 @@ function navigation(active) {
       ),
     ),
   ]);
-}
-
-function openMenu(open) {
-  menu.setAttribute("aria-expanded", String(open));
-  side.classList.toggle("open", open);
 }
 
 function connection(state) {
@@ -89,24 +82,11 @@ function greeted({ version, edition: now }) {
   edition ??= now;
 }
 
-function themeButton() {
-  const button = document.getElementById("theme");
-  const write = () => (button.textContent = `Theme: ${window.herdTheme.current()}`);
-  button.onclick = () => {
-    window.herdTheme.set(THEMES[(THEMES.indexOf(window.herdTheme.current()) + 1) % THEMES.length]);
-    write();
-  };
-  write();
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () =>
-    window.dispatchEvent(new Event("herd-theme")),
-  );
-}
-
 window.addEventListener("herd-section", (event) => {
   navigation(event.detail);
   openMenu(false);
 });
-menu.onclick = () => openMenu(menu.getAttribute("aria-expanded") !== "true");
+menuButton();
 document.getElementById("keys").onclick = () => showKeys(SECTIONS);
 document.querySelector(".skip").onclick = (event) => {
   event.preventDefault(); // the address is the view's

@@ -56,10 +56,18 @@ export function span(seconds) {
 const joined = (first, unit, second, smaller) =>
   second ? `${first} ${unit} ${second} ${smaller}` : `${first} ${unit}`;
 
-export const gigabytes = (gb) => (known(gb) ? `${gb >= 100 ? gb.toFixed(0) : gb.toFixed(1)} GB` : NONE);
+const size = (value) => (value >= 100 ? value.toFixed(0) : value.toFixed(1));
 
-export const used = (some, all) =>
-  known(some) && known(all) ? `${some >= 100 ? some.toFixed(0) : some.toFixed(1)} of ${gigabytes(all)}` : NONE;
+/** Memory: the router's fields in `_gb` are 2^30 bytes, and so is what findings say. */
+export const gibibytes = (gib) => (known(gib) ? `${size(gib)} GiB` : NONE);
+
+/** A download: 10^9 bytes, as Ollama's library and its own progress tell it. */
+export const gigabytes = (bytes) => (known(bytes) ? `${size(bytes / 1e9)} GB` : NONE);
+
+export const used = (some, all) => (known(some) && known(all) ? `${size(some)} of ${gibibytes(all)}` : NONE);
+
+/** Tokens of a context as its makers count them, 131,072 as 128k; what is no whole number of those is told exactly. */
+export const context = (tokens) => (tokens % 1024 ? plain.format(tokens) : `${plain.format(tokens / 1024)}k`);
 
 export const rate = (perSecond) =>
   known(perSecond) ? `${perSecond >= 100 ? perSecond.toFixed(0) : perSecond.toFixed(1)} /s` : NONE;

@@ -23,6 +23,9 @@ export function stay(section, params = {}, id = null) {
   window.dispatchEvent(new HashChangeEvent("hashchange"));
 }
 
+/** The section of the served runbook that `docs/runbook.md#…`, as the router names it, stands for. */
+export const runbook = (named) => `/dashboard/runbook#${named.split("#")[1] ?? ""}`;
+
 function decoded(part) {
   try {
     return decodeURIComponent(part);

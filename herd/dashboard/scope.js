@@ -1,29 +1,77 @@
-// The filters that trends, latency and usage share: node, model and tag, each in the address.
+// What a section's numbers are about: a window of time, a node, a model, a tag. One bar for all sections, kept in the
+// address, passed on to the router and to the files that it offers.
 
+import { lately, query } from "./api.js";
 import { el } from "./dom.js";
-import { picker } from "./parts.js";
-import { go } from "./route.js";
+import { many } from "./format.js";
+import { empty, heading, picker } from "./parts.js";
+import { current, go, link } from "./route.js";
 
-const NAMES = ["node_id", "model", "tag"];
+const NAMES = { node_id: "Node", model: "Model", tag: "Tag" };
+const NAMES_AGE_MS = 60_000;
+const NAMES_DAYS = 30;
+const MOST_NAMES = 200; // of a fleet where each user is a tag, the busiest; any other can stand in the address
 
 /** What of the address goes to the router as a filter. */
 export const scopeOf = (params) =>
-  Object.fromEntries(NAMES.filter((name) => params[name]).map((name) => [name, params[name]]));
+  Object.fromEntries(Object.keys(NAMES).flatMap((name) => (params[name] ? [[name, params[name]]] : [])));
 
-/** `known`: {node_id: [...], model: [...], tag: [...]}, each optional; what the address names is always among them. */
-export function scopePickers(section, params, known) {
-  const options = (name) => {
-    const all = new Set([...(known[name] ?? []), params[name]].filter(Boolean));
-    return { "": "all", ...Object.fromEntries([...all].sort().map((each) => [each, each])) };
-  };
-  const pick = (label, name) =>
-    known[name] && picker(label, options(name), params[name], (value) => go(section, { ...params, [name]: value }));
-  return el("div", { class: "filters" }, pick("Node", "node_id"), pick("Model", "model"), pick("Tag", "tag"));
-}
-
-export function namesIn(status) {
+/** What there is to choose: every node, and the models and tags of the last 30 days. */
+export async function namesOf(signal) {
+  const asked = (path) => lately(path, { days: NAMES_DAYS }, NAMES_AGE_MS, signal);
+  const [status, models, apps] = await Promise.all([
+    lately("/fleet/status", {}, NAMES_AGE_MS, signal),
+    asked("/dashboard/api/models"),
+    asked("/dashboard/api/apps"),
+  ]);
+  const held = status.nodes.flatMap((node) => node.ollama.models_available);
   return {
     node_id: status.nodes.map((node) => node.node_id),
-    model: [...new Set(status.nodes.flatMap((node) => node.ollama.models_available))],
+    model: [...(models?.data ?? []).map((row) => row.model), ...held],
+    tag: (apps?.data ?? []).map((row) => row.tag),
   };
+}
+
+/** The head of a section: title, choice of the window (`asked` names it to the router), files, and the filters. */
+export function scoped({ section, title, params, names, window, asked }) {
+  return [
+    heading(title, window, files(section, { ...asked, ...scopeOf(params) })),
+    el(
+      "div",
+      { class: "filters", role: "group", "aria-label": "Filters" },
+      Object.entries(NAMES).map(([name, label]) =>
+        picker(label, options(names[name], params[name]), params[name], (value) =>
+          go(section, { ...current().params, [name]: value }), // the address may be ahead of what is shown
+        ),
+      ),
+      isScoped(params) && el("a", { class: "clear", href: link(section, unscoped(params)) }, "Clear filters"),
+    ),
+  ];
+}
+
+export const isScoped = (params) => Object.keys(scopeOf(params)).length > 0;
+
+const unscoped = (params) => ({ ...params, ...Object.fromEntries(Object.keys(NAMES).map((name) => [name, ""])) });
+
+/** Nothing passes the filters: which they are, and what to do. */
+export function nothingPasses(params) {
+  const on = Object.entries(scopeOf(params)).map(([name, value]) => `${NAMES[name].toLowerCase()} ${value}`);
+  return empty(
+    "No such request in this window",
+    `${many(on.length, "filter is", "filters are")} on: ${on.join(", ")}. Choose a longer window, or clear them.`,
+  );
+}
+
+function options(names, chosen) {
+  const all = new Set([...names.filter(Boolean).slice(0, MOST_NAMES), chosen].filter(Boolean));
+  return { "": "all", ...Object.fromEntries([...all].sort().map((each) => [each, each])) };
+}
+
+/** Links to the same numbers as files: for a spreadsheet, and for a program. */
+function files(section, params) {
+  const file = (format) => {
+    const href = `/dashboard/api/${section}${query({ ...params, format })}`;
+    return el("a", { class: "quiet", download: `herd-${section}.${format}`, href }, format.toUpperCase());
+  };
+  return el("span", { class: "files" }, file("csv"), file("json"));
 }

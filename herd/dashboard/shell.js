@@ -8,6 +8,7 @@ import { current, link } from "./route.js";
 
 const SLOWLY_MS = 30_000; // how old a view may be while nobody says that something changed
 const RENDER_MS = 500;
+const NOWHERE = { id: "nowhere", title: "No such page", load: async () => null };
 const LOADING_MS = 200; // a load that is faster than this shows no sign of itself
 
 export class Shell {
@@ -46,7 +47,7 @@ export class Shell {
 
   #navigate() {
     const route = current();
-    const section = this.#sections.find((each) => each.id === route.section) ?? this.#sections[0];
+    const section = this.#sectionOf(route.section);
     const same = section === this.#section && route.id === this.#route?.id;
     const first = !this.#section; // the browser puts the focus at the page's beginning by itself
     this.#under?.abort();
@@ -58,6 +59,24 @@ export class Shell {
     this.#section = section;
     if (!same) this.#enter();
     this.#load(!same && !first);
+  }
+
+  #sectionOf(name) {
+    if (!name) return this.#sections[0];
+    return this.#sections.find((each) => each.id === name) ?? { ...NOWHERE, view: () => this.#nowhere(name) };
+  }
+
+  /** An address with a slip in it, or of an older page. */
+  #nowhere(name) {
+    return [
+      heading(NOWHERE.title),
+      el("p", {}, "This page has no section ", el("code", {}, name), ". It has these:"),
+      el(
+        "ul",
+        { class: "plain" },
+        this.#sections.map(({ id, title }) => el("li", {}, el("a", { href: link(id) }, title))),
+      ),
+    ];
   }
 
   #enter() {

@@ -2,6 +2,7 @@
 // The roles are said aloud, since a table that is laid out as blocks loses them in some browsers.
 
 import { el } from "./dom.js";
+import { picker } from "./parts.js";
 import { go } from "./route.js";
 
 /**
@@ -26,6 +27,7 @@ export function table({
     columns.length > 8
       ? { class: "table dense", tabindex: "0", role: "region", "aria-label": caption }
       : { class: "table" },
+    view && el("div", { class: "narrow" }, sorter(columns, view)),
     el(
       "table",
       { role: "table" },
@@ -45,6 +47,15 @@ export function table({
         sorted.map((row) => line(row, columns, key, href, rowClass)),
       ),
     ),
+  );
+}
+
+/** On a phone there are no heads to sort by. */
+function sorter(columns, view) {
+  const ways = columns.filter((column) => column.sort).map((column) => [nameOf(column), column]);
+  const options = ways.map(([name, { head, first }]) => [`${name}.${first ? "up" : "down"}`, head]);
+  return picker("Sort by", { "": "as it comes", ...Object.fromEntries(options) }, view.params.sort, (sort) =>
+    go(view.section, { ...view.params, sort }),
   );
 }
 
@@ -118,13 +129,4 @@ function comparing(column, down) {
     if (b === null || b === undefined) return -1;
     return (a < b ? -1 : 1) * (down ? -1 : 1);
   };
-}
-
-/** A link to the same numbers as a file for a spreadsheet. */
-export function download(path, params) {
-  return el(
-    "a",
-    { class: "quiet", download: "", href: `${path}?${new URLSearchParams({ ...params, format: "csv" })}` },
-    "CSV",
-  );
 }

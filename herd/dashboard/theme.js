@@ -2,28 +2,33 @@
 "use strict";
 (function () {
   const KEY = "herd-theme";
-  const root = document.documentElement;
+  const systemsDark = matchMedia("(prefers-color-scheme: dark)");
+  let choice = "system";
 
-  function stored() {
-    try {
-      return localStorage.getItem(KEY);
-    } catch {
-      return null; // storage may be switched off; the system's choice holds then
-    }
-  }
-
-  function set(choice) {
-    if (choice === "light" || choice === "dark") root.dataset.theme = choice;
-    else delete root.dataset.theme;
-    try {
-      localStorage.setItem(KEY, choice);
-    } catch {
-      // as above
-    }
+  /** The sheet goes by one attribute, whoever made the choice. */
+  function apply() {
+    const dark = choice === "dark" || (choice === "system" && systemsDark.matches);
+    document.documentElement.dataset.theme = dark ? "dark" : "light";
     window.dispatchEvent(new Event("herd-theme"));
   }
 
-  const before = stored();
-  if (before === "light" || before === "dark") root.dataset.theme = before;
-  window.herdTheme = { current: () => root.dataset.theme ?? "system", set };
+  function set(next) {
+    choice = next;
+    try {
+      localStorage.setItem(KEY, choice);
+    } catch {
+      // storage may be switched off; the choice holds until the page is closed
+    }
+    apply();
+  }
+
+  try {
+    const stored = localStorage.getItem(KEY);
+    if (stored === "light" || stored === "dark") choice = stored;
+  } catch {
+    // as above
+  }
+  systemsDark.addEventListener("change", apply);
+  apply();
+  window.herdTheme = { current: () => choice, set };
 })();

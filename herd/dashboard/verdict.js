@@ -5,6 +5,9 @@ import { many } from "./format.js";
 /** Whether the operator has seen a finding already, or wants to hear nothing of it for now. */
 export const isQuiet = (found) => Boolean(found.acknowledged || found.silenced_until);
 
+/** What the line above counts, and so what every number beside it counts. */
+export const wantsALook = (found) => found.severity !== "info" && !isQuiet(found);
+
 export function verdict(status, health) {
   const { nodes_online: up, nodes_total: all } = status.fleet;
   const of = (severity) => health?.recommendations.filter((each) => each.severity === severity && !isQuiet(each)) ?? [];
@@ -35,6 +38,6 @@ export function verdict(status, health) {
 
 function named(findings) {
   if (!findings.length) return null;
-  const titles = findings.slice(0, 2).map((each) => each.title);
-  return `${titles.join("; ")}${findings.length > 2 ? `; and ${findings.length - 2} more` : ""}.`;
+  const titles = findings.slice(0, 2).map((each) => `${each.title}.`);
+  return [...titles, findings.length > 2 && `And ${findings.length - 2} more.`].filter(Boolean).join(" ");
 }

@@ -1,11 +1,19 @@
 // What the router's own words mean, in sentences. A test holds the lists equal to the router's.
 
 export const STATUS = {
-  completed: { text: "completed", tone: "good", means: "The answer reached the client with its proper end." },
-  failed: { text: "failed", tone: "bad", means: "No node could answer; the client got an error." },
-  incomplete: { text: "incomplete", tone: "bad", means: "The answer had begun and did not reach its proper end." },
+  completed: {
+    text: "completed",
+    tone: "good",
+    means: "The answer reached the client with the proper end of its dialect.",
+  },
+  failed: { text: "failed", tone: "bad", means: "No node could answer; the client got an error before any content." },
+  incomplete: {
+    text: "incomplete",
+    tone: "bad",
+    means: "The answer had begun and did not reach its proper end; the client was told within it.",
+  },
   client_disconnected: { text: "client left", tone: "plain", means: "The client left before its answer was whole." },
-  rejected: { text: "rejected", tone: "warn", means: "Herd did not take the request; no node saw it." },
+  rejected: { text: "rejected", tone: "warn", means: "Herd itself did not take the request; no node saw it." },
 };
 
 export const ERRORS =
@@ -39,18 +47,6 @@ export const SIGNALS = {
     high: 15,
     asks: "Does the loaded context hold the request without a reload?",
   },
-};
-
-export const LEFT_OUT = {
-  offline: "It was offline.",
-  engine_down: "Its engine did not answer.",
-  endpoint_unsupported: "Its engine does not speak this endpoint.",
-  model_absent: "It does not have the model.",
-  draining: "It was draining.",
-  breaker_open: "Its breaker for the model was open, after failures.",
-  critical_pressure: "Its memory pressure was critical.",
-  does_not_fit: "The model does not fit into its memory.",
-  excluded: "It had failed this request already.",
 };
 
 export const SEVERITY = {

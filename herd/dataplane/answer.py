@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from herd import errors
 from herd.core.routing import Rejection, RejectionReason
+from herd.core.why import LEFT_OUT
 from herd.dataplane.client import Client, RawHeaders
 from herd.dataplane.dialects import error_body, error_frame
 from herd.dataplane.life import Life
@@ -13,17 +14,6 @@ from herd.telemetry.trace_ids import traceresponse
 NOT_FOR_HEADERS = re.compile(r"[^\x21-\x7e]")
 BUSY_RETRY_S = 5
 NO_NODE_RETRY_S = 10  # two heartbeats: by then a node that comes back has said so
-REASON_WORDS = {
-    RejectionReason.OFFLINE: "offline",
-    RejectionReason.ENGINE_DOWN: "its engine does not answer",
-    RejectionReason.ENDPOINT_UNSUPPORTED: "its engine does not speak this endpoint",
-    RejectionReason.MODEL_ABSENT: "does not have the model",
-    RejectionReason.DRAINING: "draining",
-    RejectionReason.BREAKER_OPEN: "its breaker is open",
-    RejectionReason.CRITICAL_PRESSURE: "its memory pressure is critical",
-    RejectionReason.DOES_NOT_FIT: "the model does not fit into its memory",
-    RejectionReason.EXCLUDED: "failed this request already",
-}
 
 
 def decision_headers(life: Life) -> RawHeaders:
@@ -71,7 +61,7 @@ def no_nodes() -> errors.NoNode:
 
 def _states(told: Sequence[Rejection]) -> str:
     """The reasons of some nodes, each once."""
-    reasons = dict.fromkeys(f"{entry.node_id}: {REASON_WORDS[entry.reason]}" for entry in told)
+    reasons = dict.fromkeys(f"{entry.node_id}: {LEFT_OUT[entry.reason]}" for entry in told)
     return "; ".join(list(reasons)[:8])
 
 

@@ -269,7 +269,7 @@ class Advice:
             if used or model in recommended or (asked and not elsewhere):
                 continue
             why = f"other nodes answered the {_times(asked)} that it was asked for" if asked else "nobody asked for it"
-            freed = f"; its removal would free {_gb(size)} GB of disk" if size else ""
+            freed = f"; its removal would free {_gb(size)} GiB of disk" if size else ""
             reason = f"Not used here in {self.traffic.days} days: {why}{freed}."
             yield {"model": model, "size_gb": _gb(size) if size else None, "reason": reason}
 
@@ -300,8 +300,8 @@ class Advice:
             return "no node takes requests"
         roomiest = max(machine.usable for machine in self._open)
         if needed(size) > roomiest:
-            return f"it needs {_gb(needed(size))} GB, and the largest node has {_gb(roomiest)} GB for models"
-        return f"it needs {_gb(needed(size))} GB, and models with more requests for each GB take the room"
+            return f"it needs {_gb(needed(size))} GiB, and the largest node has {_gb(roomiest)} GiB for models"
+        return f"it needs {_gb(needed(size))} GiB, and models with more requests for each GiB take the room"
 
 
 def recommend(

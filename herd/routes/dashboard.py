@@ -53,12 +53,12 @@ class File:
 def read_files(home: Path) -> dict[str, File]:
     """The files of a page by their path below `home`, those of the known types."""
     found = sorted(path for path in home.rglob("*") if path.suffix in TYPES)
-    return {path.relative_to(home).as_posix(): _file(path) for path in found}
+    return {path.relative_to(home).as_posix(): made(path.read_bytes(), path.suffix) for path in found}
 
 
-def _file(path: Path) -> File:
-    body = path.read_bytes()
-    return File(body, TYPES[path.suffix], f'"{hashlib.sha256(body).hexdigest()[:20]}"')
+def made(body: bytes, suffix: str) -> File:
+    """A file of a type that its name's ending says."""
+    return File(body, TYPES[suffix], f'"{hashlib.sha256(body).hexdigest()[:20]}"')
 
 
 FILES: Final = read_files(HOME)
@@ -68,7 +68,7 @@ EDITION: Final = hashlib.sha256("".join(file.etag for file in FILES.values()).en
 @router.api_route("", methods=["GET", "HEAD"])
 async def page(request: Request) -> Response:
     """The web page: fleet, trends, latency, usage, models, apps, traces, health, recommendations, settings."""
-    return _sent(request, FILES["index.html"])
+    return sent(request, FILES["index.html"])
 
 
 @router.api_route("/static/{path:path}", methods=["GET", "HEAD"])
@@ -76,7 +76,7 @@ async def static(request: Request, path: str) -> Response:
     """A file of the page; revalidated by its ETag."""
     if path not in FILES:
         raise HTTPException(404, "Not Found")
-    return _sent(request, FILES[path])
+    return sent(request, FILES[path])
 
 
 @router.get("/events")
@@ -119,7 +119,8 @@ async def _frames(listener: Listener, stopping: Callable[[], bool]) -> AsyncIter
         yield found or b": alive\n\n"
 
 
-def _sent(request: Request, file: File) -> Response:
+def sent(request: Request, file: File) -> Response:
+    """The file under the page's policy; 304 to whoever has it already."""
     headers = {**GUARDS, "etag": file.etag}
     known = request.headers.get("if-none-match", "")
     if file.etag in {each.strip().removeprefix("W/") for each in known.split(",")}:

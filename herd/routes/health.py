@@ -13,10 +13,11 @@ from herd.health.amounts import share
 from herd.health.checks import BY_ID, CHECKS, Check
 from herd.health.report import HealthReport
 from herd.health.watch import HealthWatch, Picture
+from herd.routes.parameters import only_known
 from herd.routes.tables import AsciiJSON
 from herd.store.queries import StoreUnreadable
 
-router = APIRouter(prefix="/dashboard/api/health")
+router = APIRouter(prefix="/dashboard/api/health", dependencies=[only_known])
 Document = dict[str, Any]
 LONGEST_NOTE: Final = 1000
 MOST_HOURS: Final = 24.0 * 365
@@ -54,7 +55,7 @@ async def findings(
 
 @router.post("/findings/{finding_id}/acknowledge")
 async def acknowledge(request: Request, finding_id: str) -> Response:
-    """Say that a finding is known: `{"note": "…"}`. It still costs its points."""
+    """Say that a finding is known: `{"note": "…"}`; an empty note leaves the one before. It still costs its points."""
     note = _field(await request.body(), "note", "")
     if not isinstance(note, str) or len(note) > LONGEST_NOTE:
         return _wrong("note", f"a text of at most {LONGEST_NOTE} characters")

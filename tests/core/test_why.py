@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from herd.core.routing import Candidate, Decision, Reason
-from herd.core.why import FALLBACKS, NO_SLOT, NOBODY, SENTENCES, Outcome, why
+from herd.core.routing import Candidate, Decision, Reason, RejectionReason
+from herd.core.why import FALLBACKS, LEFT_OUT, NO_SLOT, NOBODY, SENTENCES, Outcome, why
 from herd.telemetry.catalog import FALLBACK_REASON
 
 HERD = Path(__file__).parents[2] / "herd"
@@ -18,6 +18,7 @@ def plan(*node_ids, reason=Reason.MODEL_LOADED):
 def test_every_reason_and_every_fallback_has_its_sentence():
     """A new reason would be a page that breaks."""
     assert set(SENTENCES) == set(Reason)
+    assert set(LEFT_OUT) == set(RejectionReason)
     assert set(FALLBACKS) == set(FALLBACK_REASON.values)
 
 
@@ -53,5 +54,8 @@ def test_a_name_with_braces_is_only_a_name():
 def test_no_other_file_puts_a_decision_into_words():
     """Two lists of the same sentences would drift apart."""
     files = [*HERD.rglob("*.py"), *HERD.rglob("*.js")]
-    assert [file.name for file in files if "the next of the plan" in file.read_text(encoding="utf-8")] == ["why.py"]
-    assert "trace.decision.why" in (HERD / "dashboard/sections/trace.js").read_text(encoding="utf-8")
+    for words in ("the next of the plan", "not speak this endpoint"):
+        assert [file.name for file in files if words in file.read_text(encoding="utf-8")] == ["why.py"]
+    page = (HERD / "dashboard/sections/trace.js").read_text(encoding="utf-8")
+    assert "trace.decision.why" in page
+    assert "entry.why" in page

@@ -28,6 +28,10 @@ EVIL = SimConfig("evil", memory_gb=16, models=(SimModel(MARKUP, size_gb=1.0),), 
 SHAPES = {"wide": (1280, 900), "narrow": (380, 800)}
 
 
+def _section(view: str) -> str:
+    return view.removeprefix("#/").split("?")[0].split("/")[0]
+
+
 @dataclass
 class Visit:
     """One tab. `problems` are what no visit may leave behind: errors on the console, requests to another host."""
@@ -39,13 +43,14 @@ class Visit:
     def go(self, view: str) -> Page:
         """Open a view by its address, and wait until it is read."""
         self.page.goto(f"{self.url}/dashboard{view}")
-        self.settled()
+        section = _section(view)
+        self.settled(section if section in SECTIONS else "")
         return self.page
 
     def turn_to(self, view: str) -> Page:
         """Follow a link within the page."""
         self.page.evaluate("view => { location.hash = view; }", view)
-        self.settled(view.removeprefix("#/").split("?")[0].split("/")[0])
+        self.settled(_section(view))
         return self.page
 
     def settled(self, section: str = "") -> None:
@@ -57,10 +62,10 @@ class Visit:
         """Wait for a text in the content."""
         expect(self.page.locator("main")).to_contain_text(text)
 
-    def shot(self, name: str) -> None:
-        """Keep a picture of the whole page among the run's files."""
+    def shot(self, name: str, whole: bool = True) -> None:
+        """Keep a picture of the page, or of what is seen of it, among the run's files."""
         ARTIFACTS.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=True, animations="disabled")
+        self.page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=whole, animations="disabled")
 
     def too_wide(self) -> bool:
         """Whether the page must be scrolled sideways."""

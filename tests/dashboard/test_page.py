@@ -70,7 +70,7 @@ def test_a_link_to_a_request_shows_its_life_and_its_decision(visit, busy):
     """It is sent to a colleague, who has nothing but the link."""
     tab = visit(busy)
     page = tab.go("#/traces/told-1")
-    for text in ("Prefill", "Decode", "Left out", "It does not have the model.", "Decided again now", "review"):
+    for text in ("Prefill", "Decode", "Left out", "does not have the model", "Decided again now", "review"):
         tab.sees(text)
     stored = busy.router.get("/dashboard/api/traces/told-1")
     row = page.get_by_role("row").filter(has_text="answered")
@@ -116,6 +116,17 @@ def test_the_filters_stand_in_the_address_and_survive_a_reload(visit, busy):
     page.reload()
     expect(page.get_by_label("Status")).to_have_value("completed")
     expect(page.locator("main tbody tr").first).to_contain_text("completed")
+
+
+def test_a_search_that_was_begun_does_not_bring_back_whoever_has_gone_on(visit, busy):
+    """What is typed is searched a moment later; by then another section may be shown."""
+    tab = visit(busy)
+    tab.page.clock.install()
+    page = tab.go("#/traces")
+    page.get_by_role("searchbox").fill("told-1")
+    tab.turn_to("#/usage")
+    page.clock.run_for(1000)
+    assert page.url.endswith("#/usage")
 
 
 def test_older_requests_are_a_page_away_and_the_way_back_is_the_browsers(visit, busy):
@@ -170,16 +181,88 @@ def test_a_finding_is_acknowledged_with_a_note_then_silenced_and_told_of_again(v
     page.get_by_role("dialog").get_by_role("textbox").fill("known <b>since</b> noon")
     page.get_by_role("dialog").get_by_role("button", name="Acknowledge").click()
     expect(page.get_by_role("region", name="Acknowledged")).to_contain_text("known <b>since</b> noon")
+    tab.turn_to("#/fleet")
+    heard = [each for each in busy.router.get("/dashboard/api/health")["recommendations"] if wants_a_look(each)]
+    expect(page.get_by_role("link", name=re.compile(rf"^{len(heard)} findings?$"))).to_be_visible()
+    tab.turn_to("#/health")
     card.get_by_role("button", name="Silence").click()
     page.get_by_role("dialog").get_by_label("For").select_option("a day")
     page.get_by_role("dialog").get_by_role("button", name="Silence").click()
     expect(card).to_contain_text("Silenced until")
     stored = finding(busy, found["id"])
     assert stored["acknowledged"]["note"] == "known <b>since</b> noon"
+    for note, kept in (("", "known <b>since</b> noon"), ("until Monday", "until Monday")):
+        card.get_by_role("button", name="Change the note").click()
+        field = page.get_by_role("dialog").get_by_role("textbox")
+        expect(field).to_have_value("known <b>since</b> noon")
+        field.fill(note)
+        page.get_by_role("dialog").get_by_role("button", name="Keep the note").click()
+        until(lambda kept=kept: finding(busy, found["id"])["acknowledged"]["note"] == kept, "the note is there")
+        expect(card).to_contain_text(kept)
     assert stored["silenced_until"] > stored["last_seen"] + 80_000
     card.get_by_role("button", name="End the silence").click()
     expect(card.get_by_role("button", name="Silence", exact=True)).to_be_visible()
     assert finding(busy, found["id"])["silenced_until"] is None
+
+
+def test_a_nodes_card_says_that_there_is_a_finding_about_it_and_leads_there(visit, busy):
+    """The line above says that something is wrong; which of forty machines it is must not be a search."""
+    settings = f"{busy.url}/dashboard/api/settings"
+    httpx.post(settings, json={"health_memory_warning_pct": 1}).raise_for_status()
+    until(lambda: tight(busy), "the finding is there")
+    tab = visit(busy)
+    page = tab.go("#/fleet")
+    said = page.get_by_role("article", name="Node mini").get_by_title("mini has nearly used up its memory")
+    expect(said).to_have_text(re.compile(r"^\d findings?$"))
+    said.click()
+    tab.sees("mini has nearly used up its memory")
+    httpx.post(settings, json={"health_memory_warning_pct": 85, "health_resolve_after_s": 0}).raise_for_status()
+    until(lambda: not tight(busy), "the finding is over")
+    httpx.post(settings, json={"health_resolve_after_s": 60}).raise_for_status()
+    tab.go("#/fleet")
+    page.reload()
+    tab.settled()
+    assert said.count() == 0
+
+
+def tight(fleet):
+    """The findings of memory that is nearly used up."""
+    found = fleet.router.get("/dashboard/api/health")["recommendations"]
+    return [each for each in found if each["check_id"] == "memory_pressure"]
+
+
+def test_a_findings_runbook_is_one_click_away_and_so_is_the_way_back(visit, busy):
+    """What to do about it stood in a repository that the operator may not have."""
+    found = busy.router.get("/dashboard/api/health")["recommendations"][0]
+    tab = visit(busy, "narrow")
+    page = tab.go("#/health")
+    page.get_by_role("article", name=found["title"]).first.get_by_role("link", name="Runbook").click()
+    section = page.get_by_role("heading", name=found["check_id"], exact=True)
+    expect(section).to_be_in_viewport()
+    assert page.url.endswith(f"/dashboard/runbook#{found['check_id']}")
+    assert not tab.too_wide()
+    tab.shot("runbook-narrow", whole=False)
+    page.get_by_role("button", name="Menu").click()
+    page.get_by_role("navigation").get_by_role("link", name="NodeDown", exact=True).click()
+    expect(page.get_by_role("heading", name="NodeDown", exact=True)).to_be_in_viewport()
+    expect(page.get_by_role("navigation")).to_be_hidden()
+    page.get_by_role("link", name="All findings").click()
+    tab.settled("health")
+
+
+def test_an_address_that_names_no_section_says_so_and_offers_those_that_there_are(visit, busy):
+    """Another section under a mistyped address would be taken for the answer."""
+    tab = visit(busy)
+    page = tab.go("#/<b>nonsense")
+    tab.sees("This page has no section <b>nonsense.")
+    assert page.title() == "No such page · Herd"
+    assert page.get_by_role("navigation").locator("[aria-current]").count() == 0
+    page.locator("main").get_by_role("link", name="Health").click()
+    tab.settled("health")
+
+
+def wants_a_look(found):
+    return found["severity"] != "info" and not found["acknowledged"] and not found["silenced_until"]
 
 
 def finding(fleet, number):
@@ -251,6 +334,7 @@ def test_the_keyboard_reaches_everything(visit, busy):
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
     tab.go("#/traces/told-1")
+    expect(page.locator("main a[rel=up]")).to_be_visible()
     page.keyboard.press("Escape")
     page.wait_for_url("**/dashboard#/traces")
 
@@ -281,6 +365,22 @@ def test_a_theme_that_was_chosen_is_there_after_a_reload(visit, busy):
     page.reload()
     expect(page.get_by_role("button", name="Theme")).to_have_text("Theme: dark")
     assert page.evaluate(ground) != light
+    page.goto(f"{busy.url}/dashboard/runbook")
+    expect(page.get_by_role("button", name="Theme")).to_have_text("Theme: dark")
+    assert page.evaluate(ground) != light
+
+
+def test_until_a_theme_is_chosen_the_page_follows_the_system_also_while_it_is_open(visit, busy):
+    """A page that is left open on a screen sees the evening come."""
+    tab = visit(busy)
+    page = tab.go("#/fleet")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(ground)
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(f"() => {ground} !== '{light}'")
+    page.get_by_role("button", name="Theme").click()
+    expect(page.get_by_role("button", name="Theme")).to_have_text("Theme: light")
+    assert page.evaluate(ground) == light
 
 
 def test_on_a_narrow_screen_the_sections_are_behind_a_menu(visit, busy):
@@ -333,7 +433,7 @@ def test_a_pull_under_way_is_shown_with_its_progress_and_with_who_waits_and_goes
         answer = pool.submit(chat, pulling, "pulled-1", model="wanted:8b")
         tab.sees("Being pulled")
         line = page.get_by_role("listitem").filter(has_text="wanted:8b to box")
-        expect(line).to_have_text(re.compile(r"wanted:8b to box: [1-9]\d? % of 4\.6 GB, 1 request waiting"))
+        expect(line).to_have_text(re.compile(r"wanted:8b to box: [1-9]\d? % of 5\.0 GB, 1 request waiting"))
         tab.sees("box has pulled wanted:8b")
         assert answer.result().status_code == 200
     expect(page.get_by_text("Being pulled")).to_have_count(0)

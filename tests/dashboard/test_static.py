@@ -5,10 +5,12 @@ import re
 import httpx
 import pytest
 
+from herd.commands.pages import ENDINGS
 from herd.core.events import FLEET_EVENTS, Status
-from herd.core.routing import RejectionReason
 from herd.core.signals import SIGNALS
+from herd.health.checks import CHECKS
 from herd.routes.dashboard import FILES, HOME, POLICY
+from otel.alerts import alerts
 from tests.harness import Router, free_port
 
 OWN = {name: file.body.decode() for name, file in FILES.items() if not name.startswith("vendor/")}
@@ -107,12 +109,45 @@ def test_the_chart_library_comes_with_its_licence_and_version():
 
 @pytest.mark.parametrize(
     ("table", "words"),
-    [("STATUS", Status), ("LEFT_OUT", RejectionReason), ("SIGNALS", SIGNALS)],
+    [("STATUS", Status), ("SIGNALS", SIGNALS)],
 )
 def test_every_word_of_the_router_has_its_sentence_on_the_page(table, words):
     """A new reason would be shown as a bare word that nobody understands."""
     body = re.search(rf"const {table} = {{\n(.*?)\n}};", SCRIPTS["words.js"], re.DOTALL)[1]
     assert re.findall(r"^  ([a-z_]+): ", body, re.MULTILINE) == [str(word) for word in words]
+
+
+def test_what_an_ending_means_is_told_in_the_same_words_as_in_the_reference():
+    """Two wordings of one thing are two things to a reader."""
+    body = re.search(r"const STATUS = {\n(.*?)\n};", SCRIPTS["words.js"], re.DOTALL)[1]
+    assert re.findall(r'means:\s+"([^"]+)"', body) == [ENDINGS[status] for status in Status]
+
+
+def test_each_colour_of_either_theme_is_written_down_once():
+    """A colour that is changed in one of two places is wrong for whoever chose his theme the other way."""
+    light, dark = re.findall(r"^:root.*?{\n(.*?)^}", OWN["style.css"], re.MULTILINE | re.DOTALL)
+    names = [re.findall(r"--([a-z0-9-]+): #", block) for block in (light, dark)]
+    assert names[0] == names[1]
+    assert len(set(names[0])) == len(names[0]) > 10
+    assert "prefers-color-scheme" not in "".join(text for name, text in OWN.items() if name.endswith(".css"))
+
+
+def test_the_runbook_is_served_as_a_page_with_a_section_for_every_finding_and_every_alert(router):
+    """At three in the morning, on a machine without internet, a path in a repository is no help."""
+    answer = httpx.get(f"{router.url}/dashboard/runbook")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/html")
+    assert answer.headers["content-security-policy"] == POLICY
+    sections = re.findall(r'<h3 id="(\w+)">', answer.text)
+    assert sorted(sections) == sorted(
+        {*(check.check_id for check in CHECKS), *(alert.name.lower() for alert in alerts())}
+    )
+    links = {*re.findall(r'href="#([^"]+)"', answer.text)}
+    assert links - {"main"} == set(re.findall(r'<h[23] id="([^"]+)">', answer.text))
+    assert "<!--" not in answer.text
+    assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=", answer.text)
+    known = {"if-none-match": answer.headers["etag"]}
+    assert httpx.get(f"{router.url}/dashboard/runbook", headers=known).status_code == 304
 
 
 def test_the_signals_ranges_on_the_page_are_those_of_the_core():

@@ -121,7 +121,7 @@ def test_a_model_of_ones_own_has_the_size_that_its_node_tells():
 def test_what_no_node_has_room_for_says_how_much_is_missing():
     """The number decides whether to buy memory or another model."""
     (missing,) = told([pc()], Traffic(asked={"llama3.3:70b": 5}))["fleet"]["missing"]
-    assert "it needs 44.55 GB, and the largest node has 11.4 GB for models" in missing["reason"]
+    assert "it needs 44.55 GiB, and the largest node has 11.4 GiB for models" in missing["reason"]
     (without,) = told([], Traffic(asked={"llama3.3:70b": 5}))["fleet"]["missing"]
     assert "no node takes requests" in without["reason"]
 
@@ -131,7 +131,7 @@ def test_what_was_not_used_for_a_week_may_go():
     traffic = Traffic(asked={"qwen3:8b": 5}, served={("mac", "qwen3:8b"): 5}, complete=True)
     (drop,) = node(told([mac("qwen3:8b", "llama3.3:70b", gib=16)], traffic), "mac")["drop"]
     assert (drop["model"], drop["size_gb"]) == ("llama3.3:70b", 40.05)
-    assert drop["reason"] == "Not used here in 7 days: nobody asked for it; its removal would free 40.05 GB of disk."
+    assert drop["reason"] == "Not used here in 7 days: nobody asked for it; its removal would free 40.05 GiB of disk."
 
 
 def test_nothing_is_dropped_that_was_asked_for_and_is_nowhere_else():

@@ -4,32 +4,38 @@ import { get } from "../api.js";
 import { chart } from "../charts.js";
 import { el } from "../dom.js";
 import { brief, count, duration, percent } from "../format.js";
-import { copyable, empty, heading, part } from "../parts.js";
+import { copyable, empty, part } from "../parts.js";
 import { link } from "../route.js";
-import { download, table } from "../tables.js";
+import { isScoped, namesOf, nothingPasses, scoped, scopeOf } from "../scope.js";
+import { byDay } from "../series.js";
+import { table } from "../tables.js";
 import { ago } from "../when.js";
 import { daysChoice, daysOf } from "../windows.js";
 import { ERRORS } from "../words.js";
-import { byDay } from "../series.js";
 
 const CHARTED = 5;
 
 async function load(route, signal) {
-  const days = daysOf(route.params);
-  const [sums, daily] = await Promise.all([
-    get("/dashboard/api/apps", { days }, signal),
-    get("/dashboard/api/apps/daily", { days }, signal),
+  const asked = { days: daysOf(route.params), ...scopeOf(route.params) };
+  const [sums, daily, names] = await Promise.all([
+    get("/dashboard/api/apps", asked, signal),
+    get("/dashboard/api/apps/daily", asked, signal),
+    namesOf(signal),
   ]);
-  return { rows: sums.data, daily: daily.data };
+  return { rows: sums.data, daily: daily.data, names };
 }
 
-function view({ rows, daily }, route) {
-  const head = heading(
-    "Apps",
-    daysChoice("apps", route.params),
-    download("/dashboard/api/apps", { days: daysOf(route.params) }),
-  );
-  if (!rows.length) return [head, untagged()];
+function view({ rows, daily, names }, route) {
+  const { params } = route;
+  const head = scoped({
+    section: "apps",
+    title: "Apps",
+    params,
+    names,
+    window: daysChoice("apps", params),
+    asked: { days: daysOf(params) },
+  });
+  if (!rows.length) return [head, isScoped(params) ? nothingPasses(params) : untagged()];
   const shown = rows.slice(0, CHARTED).map((row) => row.tag);
   return [
     head,
@@ -40,7 +46,7 @@ function view({ rows, daily }, route) {
         title: "Requests by tag",
         show: brief,
         daily: true,
-        ...byDay(daily, "tag", "request_count", shown, daysOf(route.params)),
+        ...byDay(daily, "tag", "request_count", shown, daysOf(params)),
       }),
     ),
     part(
@@ -49,19 +55,19 @@ function view({ rows, daily }, route) {
         caption: "Tags in this window",
         rows,
         key: (row) => `tag-${row.tag}`,
-        view: { section: "apps", params: route.params },
-        columns: COLUMNS,
+        view: { section: "apps", params },
+        columns: columns(scopeOf(params)),
       }),
     ),
   ];
 }
 
-const COLUMNS = [
+const columns = (scope) => [
   {
     head: "Tag",
     first: true,
     sort: (row) => row.tag,
-    cell: (row) => el("a", { class: "tag", href: link("traces", { tag: row.tag }) }, row.tag),
+    cell: (row) => el("a", { class: "tag", href: link("traces", { ...scope, tag: row.tag }) }, row.tag),
   },
   { head: "Requests", number: true, sort: (row) => row.request_count, cell: (row) => count(row.request_count) },
   {

@@ -2,6 +2,7 @@
 
 import { el } from "../dom.js";
 import { chip, model, node, prose } from "../parts.js";
+import { runbook } from "../route.js";
 import { ago, when } from "../when.js";
 import { SEVERITY } from "../words.js";
 import { actions } from "./finding_actions.js";
@@ -16,8 +17,7 @@ export function finding(found, context) {
     el("p", {}, el("b", {}, "What to do: "), prose(found.fix)),
     found.acknowledged && el("p", {}, el("b", {}, "Acknowledged "), when(found.acknowledged.at), note(found)),
     found.silenced_until && el("p", {}, el("b", {}, "Silenced until "), when(found.silenced_until)),
-    el("p", { class: "muted" }, about(found)),
-    el("footer", {}, actions(found, context)),
+    el("footer", {}, el("p", { class: "muted" }, about(found)), actions(found, context)),
   );
 }
 
@@ -28,7 +28,7 @@ function about(found) {
     found.node_id && node(found.node_id),
     found.model && model(found.model),
     ["first seen ", ago(found.first_seen)],
-    found.runbook && ["runbook: ", el("code", { title: "`herd docs runbook` prints it" }, found.runbook)],
+    found.runbook && el("a", { href: runbook(found.runbook) }, "Runbook"),
   ].filter(Boolean);
   return parts.flatMap((part, index) => (index ? [" · ", part] : [part]));
 }

@@ -14,7 +14,7 @@ export function actions(found, context) {
     el(
       "div",
       { class: "actions" },
-      !found.acknowledged && button("Acknowledge", () => acknowledge(found, context)),
+      button(found.acknowledged ? "Change the note" : "Acknowledge", () => acknowledge(found, context)),
       found.silenced_until
         ? button("End the silence", () => tell(found, "silence", { hours: 0 }, "is told of again", context))
         : button("Silence", () => silence(found, context)),
@@ -25,10 +25,14 @@ export function actions(found, context) {
 const button = (text, click) => el("button", { type: "button", on: { click } }, text);
 
 async function acknowledge(found, context) {
-  const note = el("input", { type: "text", maxlength: "1000", autocomplete: "off" });
+  const before = found.acknowledged?.note ?? "";
+  const note = el("input", { type: "text", maxlength: "1000", autocomplete: "off", value: before });
   const field = el("label", { class: "field" }, el("span", {}, "Note, for whoever looks next"), note);
   const text = `${found.title}. It stays on the list, and costs its points, until it is over.`;
-  if (await ask("Acknowledge the finding?", text, "Acknowledge", [field])) {
+  const [title, action] = found.acknowledged
+    ? ["Change the note?", "Keep the note"]
+    : ["Acknowledge the finding?", "Acknowledge"];
+  if (await ask(title, text, action, [field])) {
     await tell(found, "acknowledge", { note: note.value.trim() }, "is acknowledged", context);
   }
 }

@@ -6,7 +6,7 @@ import { el } from "../dom.js";
 import { brief, count, gigabytes, many, percent } from "../format.js";
 import { empty, figure, heading, part } from "../parts.js";
 import { link } from "../route.js";
-import { verdict } from "../verdict.js";
+import { verdict, wantsALook } from "../verdict.js";
 import { nodeCard } from "./node_card.js";
 import { requestTable } from "./request_table.js";
 
@@ -38,15 +38,15 @@ function view({ status, health, recent, hour }, _route, context) {
         said.line,
       ),
       said.more &&
-        el("p", { class: "verdict-more" }, said.more, " ", el("a", { href: link("health") }, "Look at the findings")),
-      el("div", { class: "figures" }, figures(status, health, lastHour(hour))),
+        el("p", { class: "verdict-more" }, said.more, " ", el("a", { href: link("health") }, "See the findings")),
+      el("div", { class: "figures" }, figures(status, health, lastHour(hour), said.tone)),
     ),
     part(
       "Nodes",
       el(
         "div",
         { class: "cards" },
-        status.nodes.map((node) => nodeCard(node, context)),
+        status.nodes.map((node) => nodeCard(node, findingsOf(node, health), context)),
       ),
     ),
     pulled(status.pulls),
@@ -59,12 +59,15 @@ function view({ status, health, recent, hour }, _route, context) {
   ];
 }
 
-function figures(status, health, hour) {
+const findingsOf = ({ node_id: name }, health) =>
+  (health?.recommendations ?? []).filter((each) => each.node_id === name && wantsALook(each));
+
+function figures(status, health, hour, tone) {
   const { nodes_online: up, nodes_total: all, requests_active: active, models_loaded: models } = status.fleet;
   const missing = status.nodes.filter((node) => node.status === "offline" && !node.left).length;
-  const findings = health?.recommendations.filter((each) => each.severity !== "info") ?? null;
+  const findings = health?.recommendations.filter(wantsALook) ?? null;
   return [
-    health && figure(String(health.health_score), "health, of 100", link("health"), toneOfScore(health.health_score)),
+    health && figure(String(health.health_score), "health, of 100", link("health"), tone),
     findings &&
       figure(
         count(findings.length),
@@ -88,8 +91,6 @@ function figures(status, health, hour) {
     hour && figure(brief(hour.requests), "requests, last hour", link("trends", { hours: 24 })),
   ];
 }
-
-const toneOfScore = (score) => (score >= 90 ? "good" : score >= 60 ? "warn" : "bad");
 
 function lastHour(trends) {
   const rows = trends?.data ?? null;
@@ -120,7 +121,7 @@ function pulled(pulls) {
 }
 
 function pulling({ model, node_id: node, completed, total, status, waiting }) {
-  const far = total ? `${Math.floor((100 * completed) / total)} % of ${gigabytes(total / 2 ** 30)}` : status;
+  const far = total ? `${Math.floor((100 * completed) / total)} % of ${gigabytes(total)}` : status;
   return [`${model} to ${node}: ${far}`, waiting && `${many(waiting, "request")} waiting`].filter(Boolean).join(", ");
 }
 
@@ -150,7 +151,7 @@ function noNode(status) {
         el("span", { class: "mark", "aria-hidden": "true" }),
         "The router runs, and no node has joined yet.",
       ),
-      el("div", { class: "figures" }, figures(status, null, null)),
+      el("div", { class: "figures" }, figures(status, null, null, "")),
     ),
     empty(
       "Add the first node",
@@ -165,9 +166,9 @@ function noNode(status) {
   ];
 }
 
-export function noTraffic() {
+export function noTraffic(title = "No request yet") {
   return empty(
-    "No request yet",
+    title,
     "Point a client at this address, or send a request by hand; put one of your models in place of the name.",
     `curl -s ${location.origin}/api/chat -d '{"model":"llama3.2:3b","messages":[{"role":"user","content":"Hello"}]}'`,
   );

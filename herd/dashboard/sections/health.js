@@ -4,7 +4,7 @@ import { get } from "../api.js";
 import { el } from "../dom.js";
 import { many, span } from "../format.js";
 import { chip, empty, figure, heading, part, prose } from "../parts.js";
-import { link } from "../route.js";
+import { link, runbook } from "../route.js";
 import { table } from "../tables.js";
 import { isQuiet } from "../verdict.js";
 import { ago, when } from "../when.js";
@@ -40,18 +40,19 @@ function view({ health, past }, _route, context) {
       { class: "findings" },
       findings.map((each) => finding(each, context)),
     );
+  const tone = TONES[open[0]?.severity] ?? "good";
   return [
     heading("Health"),
     el(
       "section",
-      { class: `verdict ${TONES[open[0]?.severity] ?? "good"}`, "aria-label": "Is the fleet well?" },
+      { class: `verdict ${tone}`, "aria-label": "Is the fleet well?" },
       el(
         "p",
         { class: "verdict-line", role: "status" },
         el("span", { class: "mark", "aria-hidden": "true" }),
         sentence(serious.length, found),
       ),
-      el("div", { class: "figures" }, figures(health, found)),
+      el("div", { class: "figures" }, figures(health, found, tone)),
     ),
     !health.vitals.nodes_total &&
       empty(
@@ -67,11 +68,11 @@ function view({ health, past }, _route, context) {
   ];
 }
 
-function figures({ health_score: score, checked_at: at }, found) {
+function figures({ health_score: score, checked_at: at }, found, tone) {
   const of = (severity) => found.filter((each) => each.severity === severity).length;
   const title = "100, less 20 for each critical finding and 10 for each warning that is not silenced";
   return [
-    figure(String(score), "of 100", null, score >= 90 ? "good" : score >= 60 ? "warn" : "bad", title),
+    figure(String(score), "of 100", null, tone, title),
     figure(String(of("critical")), "critical", null, of("critical") ? "bad" : ""),
     figure(String(of("warning")), of("warning") === 1 ? "warning" : "warnings", null, of("warning") ? "warn" : ""),
     figure(String(of("info")), "to know"),
@@ -90,7 +91,7 @@ function checks(rows) {
     rows,
     key: (row) => `check-${row.check_id}`,
     columns: [
-      { head: "Check", first: true, cell: (row) => el("code", {}, row.check_id) },
+      { head: "Check", first: true, cell: (row) => el("a", { href: runbook(row.runbook) }, el("code", {}, row.check_id)) },
       { head: "Now", class: "beside", cell: (row) => (CHECK[row.status] ?? (() => row.status))(row) },
       { head: "Finds", wide: true, cell: (row) => prose(row.finds) },
       { head: "Thresholds", wide: true, cell: thresholds },

@@ -1,18 +1,17 @@
 // How long things take: percentiles of each part of a request, over time, by model and by node.
 
-import { get, lately } from "../api.js";
+import { get } from "../api.js";
 import { chart } from "../charts.js";
 import { el } from "../dom.js";
 import { count, duration } from "../format.js";
-import { choice, heading, part } from "../parts.js";
+import { choice, part } from "../parts.js";
 import { link } from "../route.js";
-import { namesIn, scopeOf, scopePickers } from "../scope.js";
-import { download, table } from "../tables.js";
+import { isScoped, namesOf, nothingPasses, scoped, scopeOf } from "../scope.js";
+import { table } from "../tables.js";
 import { HOURS, hoursChoice, hoursOf } from "../windows.js";
 import { noTraffic } from "./fleet.js";
 import { percentiles } from "./trends.js";
 
-const NAMES_AGE_MS = 60_000;
 const HOUR_S = 3600;
 const MEASURES = {
   latency: ["Duration", "Completed requests, from receipt to end"],
@@ -25,31 +24,26 @@ const PERCENTS = [50, 75, 95, 99];
 
 async function load(route, signal) {
   const asked = { hours: hoursOf(route.params), ...scopeOf(route.params) };
-  const [found, trend, status] = await Promise.all([
+  const [found, trend, names] = await Promise.all([
     get("/dashboard/api/latency", asked, signal),
     get("/dashboard/api/trends", asked, signal),
-    lately("/fleet/status", {}, NAMES_AGE_MS, signal),
+    namesOf(signal),
   ]);
-  return { found, trend: trend.data, names: namesIn(status) };
+  return { found, trend: trend.data, names };
 }
 
 function view({ found, trend, names }, route) {
   const { params } = route;
-  const head = [
-    heading(
-      "Latency",
-      hoursChoice("latency", params, HOURS),
-      download("/dashboard/api/latency", { hours: hoursOf(params), ...scopeOf(params) }),
-    ),
-    scopePickers("latency", params, names),
-  ];
+  const head = scoped({
+    section: "latency",
+    title: "Latency",
+    params,
+    names,
+    window: hoursChoice("latency", params, HOURS),
+    asked: { hours: hoursOf(params) },
+  });
   if (!found.total.request_count)
-    return [
-      head,
-      Object.keys(scopeOf(params)).length
-        ? el("p", {}, "No request in this window passes these filters.")
-        : noTraffic(),
-    ];
+    return [head, isScoped(params) ? nothingPasses(params) : noTraffic("No request in this window")];
   return [
     head,
     part("Percentiles", overall(found.total), error(found.relative_error)),
@@ -57,6 +51,7 @@ function view({ found, trend, names }, route) {
     part(
       "By model and node",
       measures(params),
+      spreadLegend(),
       byGroup(found.by_model, "model", "Model", params),
       byGroup(found.by_node, "node_id", "Node", params),
     ),
@@ -154,6 +149,17 @@ function spread(row, measure, most) {
     [99, 95, 50].map((percent) => el("span", { class: `fill p${percent}`, style: length(percent) })),
   );
 }
+
+const SPREAD = { p50: "half of the requests", p95: "95 of 100", p99: "99 of 100" };
+
+const spreadLegend = () =>
+  el(
+    "p",
+    { class: "legend" },
+    Object.entries(SPREAD).map(([name, words]) =>
+      el("span", {}, el("span", { class: "swatch", style: { "--swatch": `var(--${name})` } }), `${name}: ${words}`),
+    ),
+  );
 
 function measures(params) {
   const options = Object.fromEntries(Object.entries(MEASURES).map(([name, [text]]) => [name, text]));

@@ -3,9 +3,9 @@
 import { get, lately } from "../api.js";
 import { el } from "../dom.js";
 import { brief, count, duration, percent, points } from "../format.js";
-import { heading } from "../parts.js";
 import { link } from "../route.js";
-import { download, table } from "../tables.js";
+import { isScoped, namesOf, nothingPasses, scoped, scopeOf } from "../scope.js";
+import { table } from "../tables.js";
 import { daysChoice, daysOf } from "../windows.js";
 import { ERRORS } from "../words.js";
 import { noTraffic } from "./fleet.js";
@@ -13,20 +13,26 @@ import { noTraffic } from "./fleet.js";
 const STATUS_AGE_MS = 5000;
 
 async function load(route, signal) {
-  const [found, status] = await Promise.all([
-    get("/dashboard/api/models", { days: daysOf(route.params) }, signal),
+  const asked = { days: daysOf(route.params), ...scopeOf(route.params) };
+  const [found, status, names] = await Promise.all([
+    get("/dashboard/api/models", asked, signal),
     lately("/fleet/status", {}, STATUS_AGE_MS, signal),
+    namesOf(signal),
   ]);
-  return { rows: found.data, nodes: status.nodes };
+  return { rows: found.data, nodes: status.nodes, names };
 }
 
-function view({ rows, nodes }, route) {
-  const head = heading(
-    "Models",
-    daysChoice("models", route.params),
-    download("/dashboard/api/models", { days: daysOf(route.params) }),
-  );
-  if (!rows.length) return [head, noTraffic()];
+function view({ rows, nodes, names }, route) {
+  const { params } = route;
+  const head = scoped({
+    section: "models",
+    title: "Models",
+    params,
+    names,
+    window: daysChoice("models", params),
+    asked: { days: daysOf(params) },
+  });
+  if (!rows.length) return [head, isScoped(params) ? nothingPasses(params) : noTraffic("No request in this window")];
   const all = rows.reduce((sum, row) => sum + row.request_count, 0);
   return [
     head,
@@ -34,8 +40,8 @@ function view({ rows, nodes }, route) {
       caption: "Models that were asked for in this window",
       rows,
       key: (row) => `model-${row.model}`,
-      view: { section: "models", params: route.params },
-      columns: columns(all, nodes),
+      view: { section: "models", params },
+      columns: columns(all, nodes, params),
     }),
     el(
       "p",
@@ -45,7 +51,8 @@ function view({ rows, nodes }, route) {
   ];
 }
 
-function columns(all, nodes) {
+function columns(all, nodes, params) {
+  const kept = { ...scopeOf(params), hours: 24 * daysOf(params) };
   const plain = (head, name, show, title = null) => ({
     head,
     name,
@@ -61,7 +68,7 @@ function columns(all, nodes) {
       sort: (row) => row.model,
       cell: (row) =>
         row.model
-          ? el("a", { class: "name", href: link("latency", { model: row.model, hours: 168 }) }, row.model)
+          ? el("a", { class: "name", href: link("latency", { ...kept, model: row.model }) }, row.model)
           : "none",
     },
     {
@@ -71,7 +78,7 @@ function columns(all, nodes) {
       sort: (row) => row.request_count,
       cell: (row) => [
         count(row.request_count),
-        el("div", { class: "muted" }, percent((100 * row.request_count) / all)),
+        el("div", { class: "muted" }, percent((100 * row.request_count) / all), narrow(" of all")),
       ],
     },
     plain("Error rate", "error_rate_pct", percent, ERRORS),
@@ -81,7 +88,7 @@ function columns(all, nodes) {
       number: true,
       title: "Completed requests: p50, p95 below",
       sort: (row) => row.p95_latency_ms,
-      cell: (row) => two(row.p50_latency_ms, row.p95_latency_ms),
+      cell: (row) => percentiles(row, "latency"),
     },
     {
       head: "First token",
@@ -89,7 +96,7 @@ function columns(all, nodes) {
       number: true,
       title: "Streams: p50, p95 below",
       sort: (row) => row.p95_ttft_ms,
-      cell: (row) => two(row.p50_ttft_ms, row.p95_ttft_ms),
+      cell: (row) => percentiles(row, "ttft"),
     },
     {
       head: "Speed",
@@ -105,10 +112,7 @@ function columns(all, nodes) {
       number: true,
       title: "Prompts, answers below",
       sort: (row) => row.total_completion_tokens,
-      cell: (row) => [
-        brief(row.total_prompt_tokens),
-        el("div", { class: "muted" }, brief(row.total_completion_tokens)),
-      ],
+      cell: (row) => two("in", brief(row.total_prompt_tokens), "out", brief(row.total_completion_tokens)),
     },
     plain("Cold loads", "cold_load_count", count),
     plain("Fallbacks", "fallback_count", count, "Answered in another model's place"),
@@ -116,7 +120,14 @@ function columns(all, nodes) {
   ];
 }
 
-const two = (p50, p95) => [duration(p50), el("div", { class: "muted" }, duration(p95))];
+// The columns' heads name both; on a phone there are none, so each value says what it is.
+const narrow = (text) => el("span", { class: "narrow muted" }, text);
+const two = (first, one, second, other) => [
+  narrow(`${first} `),
+  one,
+  el("div", { class: "muted" }, narrow(`${second} `), other),
+];
+const percentiles = (row, of) => two("p50", duration(row[`p50_${of}_ms`]), "p95", duration(row[`p95_${of}_ms`]));
 const speed = (row) => (row.p50_time_per_output_token_ms ? 1000 / row.p50_time_per_output_token_ms : null);
 
 function where(model, nodes) {

@@ -3,14 +3,15 @@
 import { ApiError, forgetAnswers, post, remove } from "../api.js";
 import { ask } from "../dialogs.js";
 import { announce, el } from "../dom.js";
-import { brief, count, gigabytes, many, percent, span, used } from "../format.js";
+import { context as contextOf, count, gibibytes, many, percent, span, used } from "../format.js";
 import { chip, facts, meter } from "../parts.js";
 import { link } from "../route.js";
 
 const STATUS_TONE = { online: "good", degraded: "warn", offline: "bad" };
 const PRESSURE_TONE = { normal: "", warn: "warn", critical: "bad" };
 
-export function nodeCard(node, context) {
+/** `findings` are those that are open and about this node. */
+export function nodeCard(node, findings, context) {
   const engine = node.ollama;
   return el(
     "article",
@@ -23,7 +24,14 @@ export function nodeCard(node, context) {
       "header",
       {},
       el("h3", {}, el("a", { href: link("traces", { node_id: node.node_id }), class: "name" }, node.node_id)),
-      el("span", { class: "chips" }, statusOf(node), node.draining && chip("draining", "warn"), breakerOf(node)),
+      el(
+        "span",
+        { class: "chips" },
+        foundOn(findings),
+        statusOf(node),
+        node.draining && chip("draining", "warn"),
+        breakerOf(node),
+      ),
     ),
     !engine.reachable &&
       node.status !== "offline" &&
@@ -51,6 +59,13 @@ export function nodeCard(node, context) {
   );
 }
 
+function foundOn(findings) {
+  const critical = findings.some((each) => each.severity === "critical");
+  const titles = findings.map((each) => each.title).join("; ");
+  const words = chip(many(findings.length, "finding"), critical ? "bad" : "warn", titles);
+  return findings.length > 0 && el("a", { class: "name", href: link("health") }, words);
+}
+
 function statusOf(node) {
   if (node.status === "offline" && node.left) return chip("left", "plain", "It said goodbye.");
   return chip(node.status, STATUS_TONE[node.status]);
@@ -76,7 +91,7 @@ function meters(node) {
       .filter((gpu) => gpu.kind !== "apple")
       .map((gpu) =>
         meter(
-          gpus.length > 1 ? `GPU ${gpu.index}` : "GPU",
+          gpus.length > 1 ? `VRAM ${gpu.index}` : "VRAM",
           gpu.memory_used_gb / gpu.memory_total_gb,
           used(gpu.memory_used_gb, gpu.memory_total_gb),
           toneOf(gpu.memory_used_gb / gpu.memory_total_gb),
@@ -116,7 +131,7 @@ function models(engine) {
               "li",
               {},
               el("a", { class: "name", href: link("traces", { model: model.name }) }, model.name),
-              el("span", { class: "muted", title: "Memory that it takes, and tokens of context" }, sizeOf(model)),
+              el("span", { class: "muted", title: sizeInWords(model) }, sizeOf(model)),
             ),
           ),
         )
@@ -136,9 +151,14 @@ function models(engine) {
 }
 
 const sizeOf = (model) =>
-  [gigabytes(model.vram_gb || model.size_gb), model.context_length && `${brief(model.context_length)} ctx`]
+  [gibibytes(model.vram_gb || model.size_gb), model.context_length && `${contextOf(model.context_length)} ctx`]
     .filter(Boolean)
     .join(" · ");
+
+const sizeInWords = (model) =>
+  ["The memory that it takes", model.context_length && `a context of ${count(model.context_length)} tokens`]
+    .filter(Boolean)
+    .join(", and ");
 
 function actions(node, context) {
   const { node_id: name } = node;

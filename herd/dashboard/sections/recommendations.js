@@ -2,7 +2,7 @@
 
 import { get } from "../api.js";
 import { el } from "../dom.js";
-import { brief, count, gigabytes, many, percent, points } from "../format.js";
+import { brief, count, gibibytes, many, percent, points } from "../format.js";
 import { chip, copyButton, empty, facts, heading, meter, part, prose } from "../parts.js";
 import { table } from "../tables.js";
 import { when } from "../when.js";
@@ -39,18 +39,18 @@ function mix({ mix: placements, usable_memory_gb: usable }) {
   const taken = placements.reduce((sum, each) => sum + each.ram_gb, 0);
   if (!placements.length) return el("p", {}, "Nothing was asked for yet that could be placed.");
   return [
-    el("div", { class: "meters" }, meter("Memory", taken / usable, `${gigabytes(taken)} of ${gigabytes(usable)}`)),
+    el("div", { class: "meters" }, meter("Memory", taken / usable, `${gibibytes(taken)} of ${gibibytes(usable)}`)),
     table({
       caption: "Which model should be in memory on which node",
       rows: placements,
       key: (row) => `mix-${row.node_id}-${row.model}`,
       columns: [
-        { head: "Model", first: true, cell: named },
+        { head: "Model", first: true, class: "named", cell: named },
         { head: "Node", class: "kept", cell: (row) => row.node_id },
         { head: "Requests", number: true, cell: (row) => count(row.requests) },
-        { head: "Memory", number: true, cell: (row) => gigabytes(row.ram_gb) },
+        { head: "Memory", number: true, cell: (row) => gibibytes(row.ram_gb) },
         { head: "Speed", number: true, cell: speed },
-        { head: "There", cell: there },
+        { head: "Pulled", cell: there },
         { head: "Why", wide: true, cell: (row) => prose(row.reason) },
       ],
     }),
@@ -65,7 +65,7 @@ function missing(rows) {
     columns: [
       { head: "Model", first: true, cell: (row) => row.model },
       { head: "Requests", number: true, cell: (row) => brief(row.requests) },
-      { head: "Memory", number: true, cell: (row) => (row.ram_gb === null ? "unknown" : gigabytes(row.ram_gb)) },
+      { head: "Memory", number: true, cell: (row) => (row.ram_gb === null ? "unknown" : gibibytes(row.ram_gb)) },
       { head: "Why", wide: true, cell: (row) => prose(row.reason) },
     ],
   });
@@ -89,9 +89,9 @@ function coverage(categories) {
 function nodeAdvice(node) {
   return [
     facts([
-      ["Memory for models", gigabytes(node.usable_memory_gb)],
-      ["Total", gigabytes(node.total_memory_gb)],
-      ["Left by the mix", gigabytes(node.headroom_gb)],
+      ["Memory for models", gibibytes(node.usable_memory_gb)],
+      ["Total", gibibytes(node.total_memory_gb)],
+      ["Left by the mix", gibibytes(node.headroom_gb)],
       ["Hardware", hardware(node.hardware)],
       [
         "On disk",
@@ -117,13 +117,13 @@ function recommended(node) {
     rows: node.recommended_models,
     key: (row) => `advice-${row.model}`,
     columns: [
-      { head: "Model", first: true, cell: named },
+      { head: "Model", first: true, class: "named", cell: named },
       { head: "For", cell: (row) => row.category ?? "–" },
       { head: "Priority", cell: (row) => chip(row.priority, row.already_available ? "good" : PRIORITY[row.priority]) },
-      { head: "Memory", number: true, cell: (row) => gigabytes(row.ram_gb) },
+      { head: "Memory", number: true, cell: (row) => gibibytes(row.ram_gb) },
       { head: "Quality", number: true, cell: quality },
       { head: "Speed", number: true, cell: speed },
-      { head: "There", cell: (row) => (row.already_available ? there(row) : pull(row.model)) },
+      { head: "Pulled", cell: (row) => (row.already_available ? there(row) : pull(row.model)) },
       { head: "Why", wide: true, cell: (row) => prose(row.reason) },
     ],
   });

@@ -25,6 +25,7 @@ const COLUMNS = [
   {
     head: "Time",
     first: true,
+    class: "moment",
     cell: (trace, params = {}) =>
       el(
         "a",

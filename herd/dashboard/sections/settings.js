@@ -63,9 +63,10 @@ function settingsTable(title, rows, context) {
         ],
       },
       { head: "Value", class: "value", cell: (row) => [value(row, context), said(row, context)] },
-      { head: "Default", cell: (row) => el("code", {}, written(row.default)) },
+      { head: "Default", class: "before", cell: (row) => el("code", {}, written(row.default)) },
       {
         head: "From",
+        class: "from",
         cell: (row) =>
           row.source === "default"
             ? el("span", { class: "muted" }, "default")

@@ -7,7 +7,7 @@ import { chip, copyButton, facts, heading, model, node, note, part, tags } from 
 import { link } from "../route.js";
 import { table } from "../tables.js";
 import { exactly } from "../when.js";
-import { LEFT_OUT, SIGNALS, STATUS } from "../words.js";
+import { SIGNALS, STATUS } from "../words.js";
 import { timeline } from "./timeline.js";
 
 const SETTINGS_AGE_MS = 60_000;
@@ -81,11 +81,7 @@ function decision(trace) {
         columns: [
           { head: "Node", first: true, cell: (entry) => entry.node_id },
           { head: "Model", cell: (entry) => entry.model },
-          {
-            head: "Why",
-            wide: true,
-            cell: (entry) => el("span", { title: entry.reason }, LEFT_OUT[entry.reason] ?? entry.reason),
-          },
+          { head: "Why", wide: true, cell: (entry) => el("span", { title: entry.reason }, entry.why) },
         ],
       }),
     ],

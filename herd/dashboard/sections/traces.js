@@ -4,7 +4,8 @@ import { get } from "../api.js";
 import { el } from "../dom.js";
 import { many } from "../format.js";
 import { empty, heading } from "../parts.js";
-import { go, link, stay } from "../route.js";
+import { current, go, link, stay } from "../route.js";
+import { when } from "../when.js";
 import { STATUS } from "../words.js";
 import { noTraffic } from "./fleet.js";
 import { requestTable } from "./request_table.js";
@@ -20,13 +21,15 @@ const PERIODS = {
   "7d": "last 7 days",
 };
 const UNITS_S = { m: 60, h: 3600, d: 86_400 };
+const ASKED = ["q", "status", "model", "node_id", "tag", "min_latency_ms", "since", "until", "cursor"];
 const FILTERS = ["q", "status", "model", "node_id", "tag", "min_latency_ms", "period"];
 
 async function load(route, signal) {
   if (route.id) return detail.load(route, signal);
-  const { period, follow, focus, ...asked } = route.params;
+  const asked = Object.fromEntries(ASKED.map((name) => [name, route.params[name]]));
+  asked.since ??= since(route.params.period);
   const [page, status] = await Promise.all([
-    get("/dashboard/api/traces", { ...asked, since: asked.since ?? since(period), limit: PAGE }, signal),
+    get("/dashboard/api/traces", { ...asked, limit: PAGE }, signal),
     get("/fleet/status", {}, signal),
   ]);
   return { page, status };
@@ -48,14 +51,22 @@ function view(data, route, context) {
     filters(params, status),
     page.traces.length
       ? requestTable(page.traces, { caption: "Requests, newest first", params: without(params, "cursor", "focus") })
-      : filtered || params.cursor
-        ? nothing()
-        : noTraffic(),
+      : page.searched_until
+        ? empty("Nothing so far", "The search is long, and has not come to its end.")
+        : filtered || params.cursor
+          ? nothing()
+          : noTraffic(),
     el(
       "nav",
       { class: "pages", "aria-label": "Pages" },
       params.cursor && el("a", { href: link("traces", without(params, "cursor")) }, "Newest"),
-      page.next_cursor && el("a", { href: link("traces", { ...params, cursor: page.next_cursor }) }, "Older"),
+      page.searched_until && el("span", {}, "Searched back to ", when(page.searched_until)),
+      page.next_cursor &&
+        el(
+          "a",
+          { href: link("traces", { ...params, cursor: page.next_cursor }) },
+          page.searched_until ? "Go on" : "Older",
+        ),
     ),
   ];
 }
@@ -99,7 +110,11 @@ function newer(params, context) {
 let typing = null;
 
 function filters(params, status) {
-  const set = (name, value) => stay("traces", { ...without(params, "cursor", "focus"), [name]: value });
+  const set = (name, value) => {
+    const now = current(); // the address may be ahead of what is shown, or have left this list
+    if (now.section === "traces" && !now.id)
+      stay("traces", { ...without(now.params, "cursor", "focus"), [name]: value });
+  };
   const typed = (name) => (event) => {
     const { value } = event.currentTarget;
     clearTimeout(typing);
@@ -142,7 +157,7 @@ function filters(params, status) {
       "aria-label": "Filter the requests",
       on: { submit: (event) => event.preventDefault() },
     },
-    field("Search", "q", { type: "search", placeholder: "id, model, node, error, tag", class: "search" }),
+    field("Search", "q", { type: "search", placeholder: "id, trace id, model, node, error, tag", class: "search" }),
     select("Status", "status", {
       "": "any",
       ...Object.fromEntries(Object.entries(STATUS).map(([key, { text }]) => [key, text])),
@@ -153,7 +168,7 @@ function filters(params, status) {
     field("Tag", "tag", { placeholder: "any" }),
     field("Slower than (ms)", "min_latency_ms", { type: "number", min: "0", placeholder: "any" }),
     select("Received", "period", PERIODS),
-    FILTERS.some((name) => params[name]) && el("a", { class: "clear", href: link("traces") }, "Clear"),
+    FILTERS.some((name) => params[name]) && el("a", { class: "clear", href: link("traces") }, "Clear filters"),
   );
 }
 

@@ -1,47 +1,36 @@
 // How the fleet did hour by hour: requests by their end, errors, speed, tokens, and what got in the way.
 
-import { get, lately } from "../api.js";
+import { get } from "../api.js";
 import { chart } from "../charts.js";
 import { el } from "../dom.js";
 import { brief, count, duration, percent } from "../format.js";
-import { empty, heading } from "../parts.js";
-import { namesIn, scopeOf, scopePickers } from "../scope.js";
-import { download } from "../tables.js";
+import { isScoped, namesOf, nothingPasses, scoped, scopeOf } from "../scope.js";
 import { hoursChoice, hoursOf } from "../windows.js";
-import { ERRORS } from "../words.js";
 import { noTraffic } from "./fleet.js";
 
 const WINDOWS = { 24: "24 h", 72: "3 days", 168: "7 days", 720: "30 days" };
 const HOUR_S = 3600;
-const NAMES_AGE_MS = 60_000;
 
 async function load(route, signal) {
-  const scope = scopeOf(route.params);
-  const [trend, status, apps] = await Promise.all([
-    get("/dashboard/api/trends", { hours: hoursOf(route.params), ...scope }, signal),
-    lately("/fleet/status", {}, NAMES_AGE_MS, signal),
-    lately("/dashboard/api/apps", { days: 7 }, NAMES_AGE_MS, signal),
-  ]);
-  return { rows: trend.data, names: { ...namesIn(status), tag: apps.data.map((row) => row.tag) } };
+  const asked = { hours: hoursOf(route.params), ...scopeOf(route.params) };
+  const [trend, names] = await Promise.all([get("/dashboard/api/trends", asked, signal), namesOf(signal)]);
+  return { rows: trend.data, names };
 }
 
 function view({ rows, names }, route) {
   const { params } = route;
-  const filtered = Object.keys(scopeOf(params)).length > 0;
+  const head = scoped({
+    section: "trends",
+    title: "Trends",
+    params,
+    names,
+    window: hoursChoice("trends", params, WINDOWS),
+    asked: { hours: hoursOf(params) },
+  });
   const busy = rows.some((row) => row.request_count);
-  return [
-    heading(
-      "Trends",
-      hoursChoice("trends", params, WINDOWS),
-      download("/dashboard/api/trends", { hours: hoursOf(params), ...scopeOf(params) }),
-    ),
-    scopePickers("trends", params, names),
-    busy ? el("div", { class: "charts" }, charts(rows)) : filtered ? noMatch() : noTraffic(),
-  ];
+  if (!busy) return [head, isScoped(params) ? nothingPasses(params) : noTraffic("No request in this window")];
+  return [head, el("div", { class: "charts" }, charts(rows))];
 }
-
-const noMatch = () =>
-  empty("No such request in this window", "Choose a longer window, or take back one of the filters.");
 
 function charts(rows) {
   const x = rows.map((row) => row.hour);
@@ -58,6 +47,7 @@ function charts(rows) {
     chart({
       ...hourly,
       title: "Requests per hour",
+      about: "By how they ended",
       show: brief,
       stacked: true,
       series: [
@@ -70,7 +60,7 @@ function charts(rows) {
     chart({
       ...hourly,
       title: "Errors",
-      about: ERRORS,
+      about: "Failed or broken off; rejections and clients that left do not count",
       show: percent,
       series: [
         {

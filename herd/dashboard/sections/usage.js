@@ -4,10 +4,11 @@ import { get } from "../api.js";
 import { chart } from "../charts.js";
 import { el } from "../dom.js";
 import { brief, count, duration, percent, utcDay } from "../format.js";
-import { choice, heading, model, node, part, picker } from "../parts.js";
-import { go, link } from "../route.js";
+import { choice, model, node, part } from "../parts.js";
+import { link } from "../route.js";
+import { isScoped, namesOf, nothingPasses, scoped, scopeOf } from "../scope.js";
 import { byDay, largest } from "../series.js";
-import { download, table } from "../tables.js";
+import { table } from "../tables.js";
 import { daysChoice, daysOf } from "../windows.js";
 import { noTraffic } from "./fleet.js";
 
@@ -28,27 +29,28 @@ const SUMS = [
 ];
 
 async function load(route, signal) {
-  return (await get("/dashboard/api/usage", { days: daysOf(route.params) }, signal)).data;
+  const asked = { days: daysOf(route.params), ...scopeOf(route.params) };
+  const [found, names] = await Promise.all([get("/dashboard/api/usage", asked, signal), namesOf(signal)]);
+  return { rows: found.data, names };
 }
 
-function view(data, route) {
+function view({ rows, names }, route) {
   const { params } = route;
   const by = BY[params.by] ? params.by : "model";
-  const head = heading(
-    "Usage",
-    daysChoice("usage", params),
-    download("/dashboard/api/usage", { days: daysOf(params) }),
-  );
-  if (!data.length) return [head, noTraffic()];
-  const rows = data.filter(
-    (row) => (!params.model || row.model === params.model) && (!params.node_id || row.node_id === params.node_id),
-  );
-  const column = by === "node" ? "node_id" : "model";
-  const names = largest(rows, column, "request_count", CHARTED);
   const days = daysOf(params);
+  const head = scoped({
+    section: "usage",
+    title: "Usage",
+    params,
+    names,
+    window: daysChoice("usage", params),
+    asked: { days },
+  });
+  if (!rows.length) return [head, isScoped(params) ? nothingPasses(params) : noTraffic("No request in this window")];
+  const column = by === "node" ? "node_id" : "model";
+  const charted = largest(rows, column, "request_count", CHARTED);
   return [
     head,
-    selection(data, params),
     part(
       "By day",
       el(
@@ -58,7 +60,7 @@ function view(data, route) {
           title: `Requests by ${column === "node_id" ? "node" : "model"}`,
           show: brief,
           daily: true,
-          ...byDay(rows, column, "request_count", names, days),
+          ...byDay(rows, column, "request_count", charted, days),
         }),
         chart({ title: "Tokens in and out", show: brief, daily: true, ...tokens(rows, days) }),
       ),
@@ -75,17 +77,6 @@ function view(data, route) {
       }),
     ),
   ];
-}
-
-function selection(data, params) {
-  const names = (column) => [...new Set(data.map((row) => row[column]))].filter(Boolean).sort();
-  const options = (column) => ({ "": "all", ...Object.fromEntries(names(column).map((name) => [name, name])) });
-  return el(
-    "div",
-    { class: "filters" },
-    picker("Node", options("node_id"), params.node_id, (node_id) => go("usage", { ...params, node_id })),
-    picker("Model", options("model"), params.model, (name) => go("usage", { ...params, model: name })),
-  );
 }
 
 function tokens(rows, days) {
