@@ -23,12 +23,13 @@ from herd.health.facts import Lost
 from herd.health.watch import HealthWatch, Records
 from herd.preloads import Preloads
 from herd.roster import Roster
-from herd.routes import dashboard, dashboard_api, fleet, health, inference, merged, operations, recommendations
+from herd.routes import dashboard, dashboard_api, fleet, health, inference, merged, operations, recommendations, runbook
 from herd.routes import settings as settings_routes
 from herd.security import ClosedDoors
 from herd.store.queries import Reader
 from herd.store.writer import Writer
 from herd.switchboard import Switchboard
+from herd.targets import TargetsFile
 from herd.telemetry.canary import EventLoopCanary
 from herd.telemetry.emit import Emitter
 from herd.telemetry.feed import Feed
@@ -48,7 +49,10 @@ class Parts:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.log = configure_logging(settings.log_dir, settings.text("log_level"), settings.count("log_files_kept"))
-        self.metrics = MetricsSink(__version__, max_tags=settings.count("metric_tags"))
+        self.spans = SpanSink(settings.text("otlp_endpoint"))
+        self.metrics = MetricsSink(
+            __version__, max_tags=settings.count("metric_tags"), spans_exported=self.spans.provider is not None
+        )
         self.reader = Reader(settings.database)
         self.writer = Writer(
             settings.database,
@@ -57,7 +61,6 @@ class Parts:
             on_commit=self.metrics.observe_commit,
             on_close=self.reader.let_go,
         )
-        self.spans = SpanSink(settings.text("otlp_endpoint"))
         self.feed = Feed()
         self.emit = Emitter((self.metrics, self.spans, self.log, self.writer, self.feed))
         self.roster = Roster(settings.number("heartbeat_degraded_s"), settings.number("heartbeat_offline_s"))
@@ -67,6 +70,7 @@ class Parts:
         self.health = HealthWatch(self.plane, self.reader, settings, Records(self.writer.stats, self._lost))
         self.upkeep = Upkeep(self.plane, self.reader, self.metrics, self._with_sinks)
         self.preloads = Preloads(self.plane, self.reader)
+        self.targets = TargetsFile(self.roster, settings.data_dir / "prometheus" / "agents.json")
         self.switchboard = Switchboard(settings, self.emit, self._follow)
 
     @asynccontextmanager
@@ -79,9 +83,8 @@ class Parts:
         await self.upkeep.restore()
         await self.plane.upstream.start()
         canary.start()
-        keepers = [
-            asyncio.create_task(each.run()) for each in (self.upkeep, self.preloads, self.health, self.health.webhook)
-        ]
+        keeping = (self.upkeep, self.preloads, self.health, self.health.webhook, self.targets)
+        keepers = [asyncio.create_task(each.run()) for each in keeping]
         await advertisement.start()
         gc.collect()
         gc.freeze()  # what is loaded by now stays: looking through all of it again would halt every stream for 50 ms
@@ -135,7 +138,8 @@ def build(settings: Settings) -> FastAPI:
     app.state.upkeep, app.state.metrics, app.state.settings = parts.upkeep, parts.metrics, settings
     app.state.switchboard, app.state.feed, app.state.health = parts.switchboard, parts.feed, parts.health
     app.router.routes.extend(inference.routes(parts.plane))
-    for module in (merged, fleet, operations, dashboard_api, health, recommendations, settings_routes, dashboard):
+    asked = (merged, fleet, operations, dashboard_api, health, recommendations, settings_routes, dashboard, runbook)
+    for module in asked:
         app.include_router(module.router)
     app.add_exception_handler(HTTPException, _in_dialect)
     app.add_exception_handler(RequestValidationError, _naming_the_field)

@@ -105,7 +105,7 @@ class Heartbeat(WireModel):
     """One node's word about itself, sent every `interval_s` and at once when something changes.
 
     `sent_at` is the node's clock in unix seconds; `leaving` says that no further heartbeat will come;
-    `draining` that no new request should.
+    `draining` that no new request should. `metrics_address` is where the agent's own metrics are, as `host:port`.
     """
 
     v: Annotated[int, Field(ge=1)] = VERSION
@@ -120,6 +120,7 @@ class Heartbeat(WireModel):
     disk: Disk | None = None
     gpus: Annotated[list[Gpu], Field(max_length=64)] = []
     engine: Engine
+    metrics_address: Annotated[str, Field(pattern=r"^[^\s/@]+:[0-9]{1,5}$", max_length=256)] | None = None
 
 
 class HeartbeatReply(WireModel):

@@ -30,6 +30,15 @@ def server_url(text: str, default_port: int) -> str:
     return f"{scheme}://{bracketed(EVERYWHERE.get(host, host))}:{port}"
 
 
+def bind_address(text: str, default_port: int) -> tuple[str, int]:
+    """Host and port to listen on, of `127.0.0.1:9000`, `box`, `[::1]:9000` or `:9000` (every address of this machine).
+
+    ValueError says what is wrong.
+    """
+    host, port = _host_and_port(text, text.strip(), default_port)
+    return host or "0.0.0.0", port
+
+
 def _host_and_port(text: str, rest: str, default_port: int) -> tuple[str, int]:
     rest = f"[{rest}]" if _is_ipv6(rest) else rest
     parts = urlsplit(f"//{rest}")

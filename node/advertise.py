@@ -1,4 +1,4 @@
-"""The address under which the router is told to reach the engine.
+"""The addresses that the router is told: the engine's, where it sends requests, and the agent's own metrics'.
 
 An engine on loopback means this machine to the agent, and the router's own machine to a router elsewhere, which would
 then send requests to the wrong engine without an error; so loopback is told to a router on this machine only.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from herd import wire
 
-from .addresses import host_of, is_loopback, port_of, with_host
+from .addresses import EVERYWHERE, bracketed, host_of, is_loopback, port_of, with_host
 from .engines import EngineProbe
 from .logs import fields
 
@@ -51,6 +51,18 @@ def advertised_url(engine_url: str, router_url: str, facing: str | None) -> str:
     if keep or facing is None or is_loopback(facing):
         return engine_url
     return with_host(engine_url, facing)
+
+
+def metrics_address(bound: tuple[str, int], router_url: str, facing: str | None) -> str | None:
+    """Where the agent's metrics are, seen from the router's machine: `host:port`; None where they are not, from there.
+
+    What is bound to every address is at the one that faces the router.
+    """
+    host: str | None = facing if bound[0] in EVERYWHERE else bound[0]
+    is_near = is_loopback(host_of(router_url)) or (facing is not None and is_loopback(facing))
+    if host is None or (is_loopback(host) and not is_near):
+        return None
+    return f"{bracketed(host)}:{bound[1]}"
 
 
 async def tried(engine: EngineProbe, url: str) -> Advertised:

@@ -8,11 +8,12 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
 
-from .addresses import server_url
+from .addresses import bind_address, is_loopback, server_url
 from .agent import Agent
 from .discovery import find_router
 from .engines import EngineProbe
@@ -21,10 +22,18 @@ from .engines.ollama import OllamaProbe
 from .logs import fields, start_logging
 from .probe import Machine
 from .router import RouterLink
-from .settings import DEFAULT_PORTS, INTERVAL_S, ROUTER_PORT, Settings, sanitised_node_id
+from .settings import DEFAULT_PORTS, INTERVAL_S, METRICS_PORT, ROUTER_PORT, Settings, sanitised_node_id
+from .telemetry import Telemetry
+from .telemetry.metrics import AgentMetrics
+from .telemetry.server import MetricsServer
+from .telemetry.spans import make_spans
 
 EXIT_S = 3.0  # how long a measurement that hangs in a driver may hold up the end of the process
 LEVELS = ("debug", "info", "warning", "error")
+NEEDS_TOKEN = (
+    "--metrics-bind {} is reached from other machines, so it needs a credential: set HERD_METRICS_TOKEN "
+    "to a long random text, the same on all machines, and give it to Prometheus; or bind 127.0.0.1"
+)
 
 DESCRIPTION = """\
 Tells a herd router about the inference server on this machine: what it holds, what it has loaded, how busy and how
@@ -41,6 +50,9 @@ examples:
 The router is taken from --router-url, else HERD_ROUTER_URL, else http://localhost:11435 if herd answers there, else
 multicast DNS (_herd._tcp.local.). Ctrl-C or SIGTERM leaves the fleet in order; a second one ends the process at once.
 Two agents on one machine need different --node-id and --data-dir.
+
+--metrics-bind serves the agent's own metrics to Prometheus; on more than loopback to those alone who have the token of
+HERD_METRICS_TOKEN. OTEL_EXPORTER_OTLP_ENDPOINT has spans of its heartbeats and its looks at the engine sent there.
 """
 
 logger = logging.getLogger(__name__)
@@ -119,6 +131,13 @@ def _agent_options(group: argparse._ArgumentGroup) -> None:
         help="logs/herd-node.jsonl is written there (env HERD_DATA_DIR; default: ~/.fleet-manager)",
     )
     group.add_argument(
+        "--metrics-bind",
+        metavar="HOST:PORT",
+        type=_bind,
+        default=os.environ.get("HERD_METRICS_BIND") or None,
+        help=f"serve /metrics there (env HERD_METRICS_BIND; default: nowhere; port {METRICS_PORT} where none is given)",
+    )
+    group.add_argument(
         "--log-level", type=str.lower, choices=LEVELS, default="info", help="least level to log (default: info)"
     )
 
@@ -131,6 +150,13 @@ def _address(default_port: int) -> Callable[[str], str]:
             raise argparse.ArgumentTypeError(str(error)) from error
 
     return address
+
+
+def _bind(text: str) -> tuple[str, int]:
+    try:
+        return bind_address(text, METRICS_PORT)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _number(kind: type[int] | type[float], least: float, most: float) -> Callable[[str], int | float]:
@@ -155,6 +181,10 @@ def settings_from(arguments: Sequence[str] | None = None) -> Settings:
         advertise_url = server_url(given.advertise_url, DEFAULT_PORTS[given.engine]) if given.advertise_url else None
     except ValueError as error:
         options.error(str(error))
+    token = os.environ.get("HERD_METRICS_TOKEN", "").strip() or None
+    is_open = given.metrics_bind is not None and not is_loopback(given.metrics_bind[0])
+    if is_open and token is None:
+        options.error(NEEDS_TOKEN.format(given.metrics_bind[0]))
     return Settings(
         node_id=sanitised_node_id(given.node_id or socket.gethostname()),
         engine=given.engine,
@@ -165,6 +195,8 @@ def settings_from(arguments: Sequence[str] | None = None) -> Settings:
         interval_s=given.interval,
         advertise_url=advertise_url,
         log_level=given.log_level.upper(),
+        metrics_bind=given.metrics_bind,
+        metrics_token=token if is_open else None,
     )
 
 
@@ -178,11 +210,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the agent until a signal; returns the exit status."""
     settings = settings_from(arguments)
     start_logging(settings.log_level, settings.data_dir)
-    asyncio.run(_run(settings))
+    telemetry = Telemetry(AgentMetrics(_version()), make_spans(settings.node_id, _version()))
+    try:
+        settings = _serving(settings, telemetry)
+    except OSError as error:
+        logger.error("Metrics cannot be served", extra=fields(bind=settings.metrics_bind, error=error))
+        return 1
+    asyncio.run(_run(settings, telemetry))
     return 0
 
 
-async def _run(settings: Settings) -> None:
+def _serving(settings: Settings, telemetry: Telemetry) -> Settings:
+    """Serve the metrics where that is asked for; the settings with the port that it came to be. OSError if not."""
+    if settings.metrics_bind is None:
+        return settings
+    server = MetricsServer(*settings.metrics_bind, telemetry.metrics, settings.metrics_token)
+    server.start()
+    return replace(settings, metrics_bind=(server.host, server.port))
+
+
+async def _run(settings: Settings, telemetry: Telemetry) -> None:
     stop = asyncio.Event()
     _stop_on_signals(stop)
     version = _version()
@@ -191,15 +238,16 @@ async def _run(settings: Settings) -> None:
         if settings.engine == "ollama"
         else LlamaCppProbe(settings.engine_url, settings.slots)
     )
-    router = RouterLink(settings.router_url, find_router, version)
+    router = RouterLink(settings.router_url, find_router, version, telemetry)
     logger.info(
         "Agent starts", extra=fields(node_id=settings.node_id, engine=settings.engine_url, agent_version=version)
     )
     try:
-        await Agent(settings, engine, Machine(), router, version).run(stop)
+        await Agent(settings, engine, Machine(), router, version, telemetry).run(stop)
     finally:
         await engine.close()
         await router.close()
+        await asyncio.to_thread(telemetry.spans.close)
     _end_within(EXIT_S)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 FILES_KEPT = 30
-CHATTY = ("httpx", "httpcore", "zeroconf", "asyncio")  # they log every request and packet
+CHATTY = ("httpx", "httpcore", "urllib3", "zeroconf", "asyncio")  # they log every request and packet
 PLAIN = re.compile(r"[^\s\"=\x00-\x1f\x7f-\x9f]+")
 
 logger = logging.getLogger(__name__)

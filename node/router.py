@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from herd import wire
 
 from .logs import fields
+from .telemetry import Telemetry
 
 SEND_S = 5.0
 FAREWELL_S = 2.0
@@ -34,12 +35,17 @@ class RouterLink:
     """Delivers heartbeats to the router at `given`, or to the one that `find` finds."""
 
     def __init__(
-        self, given: str | None, find: Callable[[], Awaitable[str | None]], agent_version: str | None = None
+        self,
+        given: str | None,
+        find: Callable[[], Awaitable[str | None]],
+        agent_version: str | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._given = given
         self._find = find
         self._url = given
         self._agent_version = agent_version
+        self._telemetry = telemetry or Telemetry()
         self._failures = 0
         self._refusal: str | None = None
         self._noted: set[str] = set()
@@ -53,7 +59,7 @@ class RouterLink:
         if self._url is None:
             self._url = await self._find()
             if self._url is None:
-                self._failed("no router found; start `herd` on this machine or name one with --router-url")
+                self._failed("no router found; start `herd` on this machine or name one with --router-url", "no_router")
             else:
                 logger.info("Router found", extra=fields(url=self._url))
         return self._url
@@ -94,23 +100,33 @@ class RouterLink:
 
     async def _post(self, heartbeat: wire.Heartbeat) -> httpx.Response:
         body = heartbeat.model_dump_json().encode()
-        return await self._http.post(
-            f"{self._url}/heartbeat", content=body, headers={"content-type": "application/json"}
-        )
+        span = self._telemetry.spans.heartbeat(str(self._url))
+        headers = {"content-type": "application/json", **span.headers}
+        try:
+            answer = await self._http.post(f"{self._url}/heartbeat", content=body, headers=headers)
+        except (httpx.HTTPError, asyncio.CancelledError) as error:  # cancelled: given up, the agent leaves
+            span.end(type(error).__name__, str(error))
+            raise
+        error_type = None if _reply(answer) else "not_herd" if answer.is_success else str(answer.status_code)
+        span.end(error_type, status=answer.status_code)
+        return answer
 
-    def _failed(self, reason: str) -> None:
+    def _failed(self, reason: str, outcome: str = "failed") -> None:
         self._failures += 1
+        self._telemetry.metrics.beat(outcome)
         level = logging.WARNING if self._failures == 1 else logging.DEBUG
         logger.log(level, "Router is away", extra=fields(url=self._url, error=reason))
         if self._given is None and self._failures >= LOST_AFTER:
             self._url = None
 
     def _refused(self, named: str) -> None:
+        self._telemetry.metrics.beat("refused")
         if named != self._refusal:
             logger.error("The router refuses the heartbeat", extra=fields(field=named))
         self._refusal, self._failures = named, 0
 
     def _taken(self, reply: wire.HeartbeatReply) -> None:
+        self._telemetry.metrics.beat("accepted")
         if self._failures or self._refusal or "taken" not in self._noted:
             logger.info("Router takes heartbeats", extra=fields(url=self._url, router_version=reply.router_version))
         self._refusal, self._failures = None, 0

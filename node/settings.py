@@ -1,7 +1,7 @@
 """What the agent was told at its start, as one frozen value; knows nothing of how it was told."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -10,12 +10,16 @@ from herd import wire
 EngineKind = Literal["ollama", "llamacpp"]
 DEFAULT_PORTS: dict[EngineKind, int] = {"ollama": 11434, "llamacpp": 8080}
 ROUTER_PORT = 11435
+METRICS_PORT = 11436
 INTERVAL_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The agent's settings; URLs are `scheme://host:port`, None where the agent finds out by itself."""
+    """The agent's settings; URLs are `scheme://host:port`, None where the agent finds out by itself.
+
+    `metrics_bind` is where the metrics are served, None for nowhere; `metrics_token` who asks for them must have.
+    """
 
     node_id: str
     engine_url: str
@@ -26,6 +30,8 @@ class Settings:
     interval_s: float = INTERVAL_S
     advertise_url: str | None = None
     log_level: str = "INFO"
+    metrics_bind: tuple[str, int] | None = None
+    metrics_token: str | None = field(default=None, repr=False)
 
 
 def sanitised_node_id(name: str) -> str:

@@ -10,6 +10,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from herd import wire
+from tests.harness import free_port
 
 DEADLINE_S = 30.0
 
@@ -26,7 +27,7 @@ class Server:
     """An aiohttp application on a loopback port that stays the same over stop and start."""
 
     def __init__(self) -> None:
-        self.port = 0
+        self.port = free_port()
         self._runner: web.AppRunner | None = None
 
     def routes(self) -> list[web.RouteDef]:
@@ -43,7 +44,6 @@ class Server:
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
         await site.start()
-        self.port = site._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         if self._runner:
@@ -58,6 +58,7 @@ class Router(Server):
         super().__init__()
         self.heartbeats: list[wire.Heartbeat] = []
         self.malformed: list[str] = []
+        self.traceparents: list[str] = []
         self.refuse: dict[str, Any] | None = None
         self.hang_on_leaving = False
         self.service = "herd"
@@ -76,6 +77,7 @@ class Router(Server):
             self.malformed.append(str(error))
             return web.json_response({"error": str(error)}, status=422)
         self.heartbeats.append(heartbeat)
+        self.traceparents.append(request.headers.get("traceparent", ""))
         if self.hang_on_leaving and heartbeat.leaving:
             await asyncio.Event().wait()
         if self.refuse is not None:

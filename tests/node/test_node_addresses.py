@@ -5,7 +5,7 @@ import re
 import pytest
 
 from herd import wire
-from node.addresses import host_of, is_loopback, is_this_machine, port_of, server_url, with_host
+from node.addresses import bind_address, host_of, is_loopback, is_this_machine, port_of, server_url, with_host
 from node.cli import settings_from
 from node.settings import sanitised_node_id
 
@@ -70,6 +70,23 @@ def test_a_url_is_taken_apart_and_moved_to_another_host():
     assert with_host("http://[::1]:1234", "10.0.0.5") == "http://10.0.0.5:1234"
 
 
+@pytest.mark.parametrize(
+    ("text", "bound"),
+    [
+        ("127.0.0.1:9000", ("127.0.0.1", 9000)),
+        ("127.0.0.1", ("127.0.0.1", 11436)),
+        ("0.0.0.0:9000", ("0.0.0.0", 9000)),
+        (":9000", ("0.0.0.0", 9000)),
+        ("[::1]:9000", ("::1", 9000)),
+        ("::", ("::", 11436)),
+        ("box.lan:9000", ("box.lan", 9000)),
+    ],
+)
+def test_an_address_to_listen_on_is_taken_as_it_is_meant(text, bound):
+    """What is bound to all addresses must not shrink to loopback, nor the other way round."""
+    assert bind_address(text, 11436) == bound
+
+
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.9.1", "::1", "x.localhost"])
 def test_loopback_is_known_by_name_and_number(host):
     """An address that means another machine to the router must not be told to it."""
@@ -123,6 +140,7 @@ def test_each_engine_has_its_own_default_port(monkeypatch):
 
 @pytest.mark.parametrize(
     "wrong", [["--slots", "0"], ["--slots", "x"], ["--interval", "0"], ["--interval", "301"], ["--interval", "nan"],
+              ["--metrics-bind", "http://a"], ["--metrics-bind", "a:b"],
               ["--engine", "vllm"], ["--engine-url", "http://a/b"], ["--router-url", "x y"], ["--rout", "http://a"]],
 )  # fmt: skip
 def test_wrong_options_end_with_usage(wrong, capsys):

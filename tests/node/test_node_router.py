@@ -6,7 +6,7 @@ import pytest
 
 from herd import wire
 from node.addresses import with_host
-from node.advertise import Advertised, advertised_url, as_advertised, facing_address, tried
+from node.advertise import Advertised, advertised_url, as_advertised, facing_address, metrics_address, tried
 from node.engines.ollama import OllamaProbe
 from node.router import BACKOFF_CAP_S, LOST_AFTER, RouterLink, backoff_s
 from tests.node.servers import Router
@@ -131,6 +131,27 @@ async def test_the_same_version_is_not_mentioned(link_to, router, caplog):
 def test_loopback_is_told_only_to_a_router_on_this_machine(engine, router_url, facing, url):
     """Elsewhere it means the router's own machine: requests would go to the wrong engine without an error."""
     assert advertised_url(engine, router_url, facing) == url
+
+
+@pytest.mark.parametrize(
+    ("host", "router_url", "facing", "address"),
+    [
+        ("127.0.0.1", "http://localhost:11435", "127.0.0.1", "127.0.0.1:9"),
+        ("127.0.0.1", "http://me.lan:11435", "127.0.0.1", "127.0.0.1:9"),
+        ("127.0.0.1", "http://10.0.0.1:11435", "10.0.0.5", None),
+        ("0.0.0.0", "http://10.0.0.1:11435", "10.0.0.5", "10.0.0.5:9"),
+        ("0.0.0.0", "http://localhost:11435", "127.0.0.1", "127.0.0.1:9"),
+        ("0.0.0.0", "http://10.0.0.1:11435", None, None),
+        ("::", "http://[fd00::1]:11435", "fd00::5", "[fd00::5]:9"),
+        ("10.0.0.6", "http://10.0.0.1:11435", "10.0.0.5", "10.0.0.6:9"),
+        ("box.lan", "http://10.0.0.1:11435", None, "box.lan:9"),
+    ],
+)
+def test_the_metrics_are_told_where_the_router_s_machine_finds_them(host, router_url, facing, address):
+    """Prometheus would ask its own machine for another's metrics, or an address that is none."""
+    assert metrics_address((host, 9), router_url, facing) == address
+    beat = BEAT.model_dump() | {"metrics_address": address}
+    assert wire.Heartbeat.model_validate(beat).metrics_address == address
 
 
 async def test_the_facing_address_of_a_router_here_is_loopback(router):
