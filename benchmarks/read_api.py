@@ -47,9 +47,6 @@ def main() -> None:
         slow = 0
         print(f"{'endpoint':<78} {'p50 ms':>8} {'p95 ms':>8} {'CPU ms':>8} {'KiB':>8}")
         for path in endpoints(client):
-            if client.get(path).status_code == 404:
-                print(f"{path:<78} is not there")
-                continue
             used = _used(router)
             seconds, size = timed(client, path, asked.calls)
             cpu = (_used(router) - used) / (asked.calls + 1) * 1000
@@ -77,10 +74,16 @@ def endpoints(client: httpx.Client) -> list[str]:
     tables = ("apps?days=30", "apps/daily?days=30", "usage?days=30", "models?days=30", "trends?hours=720",
               "trends?hours=24", "latency?hours=720", "latency?hours=24")  # fmt: skip
     pages = ("", "&status=failed", f"&model={row['model']}", f"&node_id={row['node_id']}", f"&tag={tag}",
-             "&min_latency_ms=60000", "&q=refused")  # fmt: skip
+             "&min_latency_ms=60000", "&q=refused", f"&q={row['model']}", f"&q={request_id[:12]}",
+             # what nothing, or little, is like: there a list would have to be looked through to its end
+             "&q=nothing-is-like-this", "&q=nothing-is-like-this&status=failed", "&q=node&status=rejected",
+             "&model=nothing", "&tag=nothing", "&min_latency_ms=1000000000")  # fmt: skip
     return [
         *(f"{API}/{table}{which}" for table in tables for which in filters),
         *(f"{API}/traces?limit=50{which}" for which in pages),
+        f"{API}/traces?limit=1000",
+        f"{API}/traces?limit=1000&format=csv",
+        f"{API}/traces/{request_id[:12]}",
         f"{API}/traces/{request_id}",
         f"{API}/recommendations",
         f"{API}/health",
@@ -91,13 +94,19 @@ def endpoints(client: httpx.Client) -> list[str]:
 
 def timed(client: httpx.Client, path: str, calls: int) -> tuple[list[float], int]:
     """Seconds of each call, and the bytes of an answer; one call before them warms nothing but the file cache."""
-    size = len(client.get(path).raise_for_status().content)
+    size = len(_answered(client, path).content)
     seconds = []
     for _ in range(calls):
         begun = time.perf_counter()
-        client.get(path).raise_for_status()
+        _answered(client, path)
         seconds.append(time.perf_counter() - begun)
     return seconds, size
+
+
+def _answered(client: httpx.Client, path: str) -> httpx.Response:
+    """An answer; that nothing is there is one as well."""
+    answer = client.get(path)
+    return answer if answer.status_code == 404 else answer.raise_for_status()
 
 
 def stalls(client: httpx.Client, beside: str | None = None) -> float:

@@ -12,10 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from io import TextIOWrapper
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from herd import __version__
-from herd.commands import CommandError
+from herd.commands import CommandError, WrongUse
 from herd.commands.moments import moment
 from herd.config import TABLE, Setting, SettingError, Value, load
 
@@ -38,6 +38,7 @@ A router option is also an environment variable: --log-level is HERD_LOG_LEVEL.
 """
 STATUSES: Final = ("completed", "failed", "incomplete", "client_disconnected", "rejected")
 BROKEN_PIPE: Final = 141  # what a shell reports of a program that a closed pipe ended
+USAGE: Final = 64  # EX_USAGE of sysexits.h; argparse's own 2 is what `herd health` says of something critical
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +51,12 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command: the module whose `run` does it, a line about it, its options."""
+    """One command: the module whose `run` does it, a line about it, its options, and what else its help says."""
 
     module: str
     help: str
     options: tuple[Option, ...] = ()
+    more: str = ""
 
 
 def count(least: int, most: int) -> Any:
@@ -90,6 +92,15 @@ JSON = Option("--json", {"action": "store_true", "help": "for programs: JSON wit
 SINCE = Option("--since", {"metavar": "WHEN", "type": moment, "help": "only from then on: 10m, 2h, 3d or ISO 8601"})
 LIMIT = Option("--limit", {"metavar": "N", "type": count(1, 1000), "default": 20, "help": "how many (default: 20)"})
 EITHER = Option("--data-dir", {"metavar": "DIR", "help": "read the database of DIR instead of asking a router"})
+HEALTH_ENDS: Final = """\
+exit status:
+   0  nothing needs attention, or only to know
+   1  a warning
+   2  something critical
+   3  no router answers
+  64  the command line is wrong
+With ack, silence and --past: 0 done, 1 not done, 3 and 64 as above.
+"""
 
 COMMANDS: Final[Mapping[str, Command]] = {
     "demo": Command("herd.commands.demo", "a router with simulated nodes and traffic, to look at everything", (
@@ -106,7 +117,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         Option("--node", {"metavar": "NODE", "help": "answered by NODE"}),
         Option("--tag", {"metavar": "TAG", "help": "with this tag"}),
         SINCE,
-        Option("--q", {"metavar": "TEXT", "help": "with TEXT in ids, models, nodes, tags or errors"}),
+        Option("--q", {"metavar": "TEXT", "help": "with TEXT in a model, node, tag or error, or an id that begins so"}),
         URL, EITHER, JSON,
     )),
     "explain": Command("herd.commands.explain", "one request's life, and why it went where it went", (
@@ -119,8 +130,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         Option("--grep", {"metavar": "TEXT", "help": "only lines that contain TEXT, whatever its case"}),
         LIMIT, DATA_DIR, JSON,
     )),
-    "health": Command("herd.commands.health",
-                      "what needs attention; exit status 0 nothing, 1 a warning, 2 something critical, 3 no router", (
+    "health": Command("herd.commands.health", "what needs attention; its exit status is for cron and scripts", (
         Option("action", {"metavar": "ack|silence", "nargs": "?", "choices": ("ack", "silence"),
                           "help": "say that a finding is known, or hear nothing of it for a while"}),
         Option("finding", {"metavar": "ID", "nargs": "?", "help": "the finding's id, as `herd health` shows it"}),
@@ -129,7 +139,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
                            "help": "with silence: for so long (default: 8; 0 ends it)"}),
         Option("--past", {"action": "store_true", "help": "the findings that are over, the latest first"}),
         URL, JSON,
-    )),
+    ), HEALTH_ENDS),
     "audit": Command("herd.commands.audit", "do database, log and metrics agree about every request?",
                      (SINCE, URL, DATA_DIR, JSON)),
     "docs": Command("herd.commands.docs", "settings, metrics, errors, signals, endpoints, operations", (
@@ -141,7 +151,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what the command line says; returns the exit code: 2 for a wrong command line, 1 for a failure."""
+    """Do what the command line says; returns the exit code: 64 for a wrong command line or setting, 1 for a failure."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a model's name may be no valid text
@@ -164,8 +174,8 @@ def _do(argv: Sequence[str] | None) -> int:
             settings = load(given_settings(arguments))
             return int(import_module("herd.commands.start").run(settings))
         return _command(arguments)
-    except SettingError as error:
-        return _say(str(error), 2)
+    except (SettingError, WrongUse) as error:
+        return _say(str(error), USAGE)
     except CommandError as error:
         return _say(str(error), 1)
     except SystemExit as end:  # argparse's own, after help or an error
@@ -175,7 +185,7 @@ def _do(argv: Sequence[str] | None) -> int:
 def _command(arguments: argparse.Namespace) -> int:
     if wrong := given_settings(arguments):
         flag, command = _flag(next(iter(wrong))), arguments.command
-        return _say(f"{flag} is an option of the router; those of `herd {command}` stand behind its name", 2)
+        return _say(f"{flag} is an option of the router; those of `herd {command}` stand behind its name", USAGE)
     module = import_module(COMMANDS[arguments.command].module)
     if arguments.command == "demo":
         return int(module.run_demo(arguments.port, arguments.data_dir, arguments.seconds, arguments.observe))
@@ -184,7 +194,7 @@ def _command(arguments: argparse.Namespace) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """All commands and options."""
-    made = argparse.ArgumentParser(
+    made = _Parser(
         prog="herd",
         usage="herd [router options]\n       herd COMMAND [options]        (herd COMMAND --help)",
         description=DESCRIPTION,
@@ -195,8 +205,9 @@ def parser() -> argparse.ArgumentParser:
     commands = made.add_subparsers(dest="command", title="commands", metavar="", prog="herd")
     for name, command in COMMANDS.items():
         sub = commands.add_parser(
-            name, help=command.help, description=_sentence(command.help), allow_abbrev=False, formatter_class=_Help
-        )
+            name, help=command.help, description=_sentence(command.help), epilog=command.more, allow_abbrev=False,
+            formatter_class=_Help,
+        )  # fmt: skip
         for option in command.options:
             sub.add_argument(option.flag, **option.keywords)
     basics = made.add_argument_group("router options")
@@ -247,6 +258,15 @@ def _sentence(text: str) -> str:
 def _say(text: str, code: int) -> int:
     print(f"herd: {text}", file=sys.stderr)
     return code
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors end with a status of their own; those of the commands are made of it, too."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and what is wrong with the command line."""
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f"{self.prog}: error: {message}\n")
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):

@@ -9,8 +9,9 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Final, get_args
 
@@ -35,9 +36,14 @@ class Setting:
     runtime: bool = False
     minimum: float = 0
     choices: tuple[str, ...] = ()
-    maximum: float = 1e9
+    maximum: float = math.inf
     pattern: str = ""
     secret: bool = False
+
+    @property
+    def is_number(self) -> bool:
+        """Whether `minimum` and `maximum` hold."""
+        return type(self.default) in {int, float}
 
     def shown(self, value: Value) -> Value:
         """The value as it may be shown to whoever reads the log or the page."""
@@ -53,27 +59,28 @@ TABLE: Final = (
     Setting("data_dir", "~/.fleet-manager", "Where the database and the logs live."),
     Setting("log_level", "INFO", "Least level that is logged.",
             choices=("DEBUG", "INFO", "WARNING", "ERROR"), runtime=True),
-    Setting("log_files_kept", 30, "Days of rotated log files that are kept.", minimum=1),
+    Setting("log_files_kept", 30, "Days of rotated log files that are kept.", minimum=1, maximum=3_650),
     Setting("allowed_hosts", "", "Further Host names to answer to, separated by commas; `*` for any."),
-    Setting("body_limit_mb", 100, "Largest request body, in MiB.", minimum=1, runtime=True),
+    Setting("body_limit_mb", 100, "Largest request body, in MiB.", minimum=1, maximum=10_240, runtime=True),
     Setting("heartbeat_degraded_s", 15.0, "A node without a heartbeat for this long is degraded.",
-            minimum=1, runtime=True),
+            minimum=1, maximum=3_600, runtime=True),
     Setting("heartbeat_offline_s", 30.0, "A node without a heartbeat for this long is offline.",
-            minimum=1, runtime=True),
+            minimum=1, maximum=86_400, runtime=True),
     Setting("queue_limit", 256, "Requests that may wait for one model; more are answered 429.",
-            minimum=1, runtime=True),
-    Setting("queue_timeout_s", 120.0, "Longest wait for a slot; then 503.", minimum=0.1, runtime=True),
-    Setting("connect_timeout_s", 5.0, "Longest wait for a node to take a connection.", minimum=0.1, runtime=True),
+            minimum=1, maximum=100_000, runtime=True),
+    Setting("queue_timeout_s", 120.0, "Longest wait for a slot; then 503.", minimum=0.1, maximum=86_400, runtime=True),
+    Setting("connect_timeout_s", 5.0, "Longest wait for a node to take a connection.",
+            minimum=0.1, maximum=300, runtime=True),
     Setting("first_byte_timeout_s", 300.0, "Longest wait for the first content from a node.",
-            minimum=0.1, runtime=True),
+            minimum=0.1, maximum=86_400, runtime=True),
     Setting("load_timeout_s", 600.0, "What is added to that where the model has to be loaded first.",
-            minimum=0, runtime=True),
-    Setting("stall_timeout_s", 120.0, "Longest silence within an answer.", minimum=0.1, runtime=True),
-    Setting("total_timeout_s", 3600.0, "Longest life of one attempt.", minimum=1, runtime=True),
+            minimum=0, maximum=86_400, runtime=True),
+    Setting("stall_timeout_s", 120.0, "Longest silence within an answer.", minimum=0.1, maximum=86_400, runtime=True),
+    Setting("total_timeout_s", 3600.0, "Longest life of one attempt.", minimum=1, maximum=604_800, runtime=True),
     Setting("retries", 2, "Further nodes that a request may be tried on before its first content.",
-            minimum=0, runtime=True),
+            minimum=0, maximum=10, runtime=True),
     Setting("retry_budget_pct", 20.0, "Share of the requests in flight that may be on a retry (least: 3).",
-            minimum=0, runtime=True),
+            minimum=0, maximum=100, runtime=True),
     Setting("context_protection", "strip", "What to do with num_ctx that would make a node reload a model.",
             choices=("strip", "warn", "off"), runtime=True),
     Setting("loaded_fallback", True, "A loaded fallback that the client named beats a cold load.", runtime=True),
@@ -84,23 +91,24 @@ TABLE: Final = (
     Setting("auto_pull", False, "Pull a model that no node has to the node with the best room when it is asked for.",
             runtime=True),
     Setting("auto_pull_timeout_s", 3600.0, "Longest such pull, and so the longest wait for one.",
-            minimum=0.1, runtime=True),
+            minimum=0.1, maximum=604_800, runtime=True),
     Setting("preload", False, "Keep the models that the last days asked for in memory where they fit.", runtime=True),
-    Setting("preload_interval_s", 120.0, "How often to look what to load.", minimum=1, runtime=True),
-    Setting("retention_days", 30, "Days that rows are kept.", minimum=1, runtime=True),
+    Setting("preload_interval_s", 120.0, "How often to look what to load.", minimum=1, maximum=86_400, runtime=True),
+    Setting("retention_days", 30, "Days that rows are kept.", minimum=1, maximum=3_650, runtime=True),
     Setting("store_limit_mb", 10_000, "Size of the database over which the oldest rows go, in MiB.",
-            minimum=16, runtime=True),
+            minimum=16, maximum=10_000_000, runtime=True),
     Setting("otlp_endpoint", "", "OTLP/HTTP endpoint for spans; empty: OTEL_EXPORTER_OTLP_ENDPOINT, or none."),
     Setting("trace_url", "", "Where a request's spans are shown; `{trace_id}` in it is replaced. The page links there.",
             runtime=True, pattern=r"https?://[!-~]+"),
     Setting("metric_tags", 0, "How many different tags may be labels of metrics, first come first served; 0: none.",
             maximum=500),
     Setting("advertise", True, "Announce the router by mDNS where it listens on more than loopback."),
-    Setting("shutdown_grace_s", 30.0, "How long running requests may take to end at shutdown.", minimum=0),
+    Setting("shutdown_grace_s", 30.0, "How long running requests may take to end at shutdown.",
+            minimum=0, maximum=3_600),
     Setting("webhook_url", "", "Where critical health findings and their recoveries are sent as JSON; empty: nowhere.",
             runtime=True, pattern=r"https?://[!-~]+", secret=True),
     Setting("health_min_requests", 20, "Requests that a rate needs before a health check judges it.",
-            minimum=1, runtime=True),
+            minimum=1, maximum=1_000_000, runtime=True),
     Setting("health_memory_warning_pct", 85.0, "Memory or VRAM in use from which memory_pressure warns.",
             maximum=100, runtime=True),
     Setting("health_memory_critical_pct", 95.0, "Memory or VRAM in use from which memory_pressure is critical.",
@@ -108,16 +116,17 @@ TABLE: Final = (
     Setting("health_node_errors_pct", 10.0, "Failed attempts of a node's last hour over which node_degraded warns.",
             maximum=100, runtime=True),
     Setting("health_idle_h", 24.0, "How long a node must be known before underutilized_node speaks of it.",
-            runtime=True),
+            maximum=8_760, runtime=True),
     Setting("health_fallback_warning_pct", 5.0, "Requests answered by a fallback over which vram_fallback warns.",
             maximum=100, runtime=True),
     Setting("health_zombies_critical", 10, "Requests reaped in a day over which zombie_reaper is critical.",
-            runtime=True),
+            maximum=1_000_000, runtime=True),
     Setting("health_thrash_loads", 4, "Loads and unloads of one model on one node in an hour from which it thrashes.",
-            minimum=2, runtime=True),
+            minimum=2, maximum=10_000, runtime=True),
     Setting("health_slow_factor", 3.0, "A request is slow at so many times the p95 latency of its model.",
-            minimum=1, runtime=True),
-    Setting("health_slow_floor_s", 30.0, "No request that is faster than this is called slow.", runtime=True),
+            minimum=1, maximum=1_000, runtime=True),
+    Setting("health_slow_floor_s", 30.0, "No request that is faster than this is called slow.",
+            maximum=86_400, runtime=True),
     Setting("health_slow_pct", 1.0, "Slow and timed out requests of a model over which request_timeouts warns.",
             maximum=100, runtime=True),
     Setting("health_error_warning_pct", 5.0, "Failed requests of a node or model over which error_rate warns.",
@@ -125,27 +134,29 @@ TABLE: Final = (
     Setting("health_error_critical_pct", 25.0, "Failed requests of a node or model over which error_rate is critical.",
             maximum=100, runtime=True),
     Setting("health_kv_ratio", 1.5, "Loaded size over the weights' size from which kv_cache_bloat looks at a model.",
-            minimum=1, runtime=True),
+            minimum=1, maximum=100, runtime=True),
     Setting("health_kv_info_pct", 15.0, "Share of a node's memory beyond the weights over which kv_cache_bloat speaks.",
             maximum=100, runtime=True),
     Setting("health_kv_warning_pct", 30.0, "The same share over which it warns.", maximum=100, runtime=True),
     Setting("health_kv_critical_pct", 50.0, "The same share over which it is critical.", maximum=100, runtime=True),
-    Setting("health_retry_info", 0.3, "Retries per request over which retry_rate speaks.", runtime=True),
-    Setting("health_retry_warning", 0.5, "Retries per request over which retry_rate warns.", runtime=True),
+    Setting("health_retry_info", 0.3, "Retries per request over which retry_rate speaks.", maximum=10, runtime=True),
+    Setting("health_retry_warning", 0.5, "Retries per request over which retry_rate warns.", maximum=10, runtime=True),
     Setting("health_disconnects_pct", 1.0, "Requests whose client left over which client_disconnects warns.",
             maximum=100, runtime=True),
     Setting("health_incomplete_pct", 0.5, "Answers without their proper end over which incomplete_streams warns.",
             maximum=100, runtime=True),
     Setting("health_context_factor", 4.0, "Loaded context over the largest request's tokens from which it is wasted.",
-            minimum=1, runtime=True),
-    Setting("health_clock_skew_s", 5.0, "Difference of a node's clock over which clock_skew warns.", runtime=True),
+            minimum=1, maximum=1_000, runtime=True),
+    Setting("health_clock_skew_s", 5.0, "Difference of a node's clock over which clock_skew warns.",
+            maximum=86_400, runtime=True),
     Setting("health_slo_pct", 99.0, "Requests that should succeed: the objective that slo_burn watches.",
             maximum=99.99, runtime=True),
     Setting("health_disk_warning_pct", 10.0, "Free share of a disk under which disk_low warns.",
             maximum=100, runtime=True),
     Setting("health_disk_critical_pct", 3.0, "Free share of a disk under which disk_low is critical.",
             maximum=100, runtime=True),
-    Setting("health_resolve_after_s", 60.0, "A finding is over once it was not seen for this long.", runtime=True),
+    Setting("health_resolve_after_s", 60.0, "A finding is over once it was not seen for this long.",
+            maximum=604_800, runtime=True),
 )  # fmt: skip
 # The first of each pair is at most the second: what comes later as things get worse cannot come before.
 ASCENDING: Final = (
@@ -237,20 +248,26 @@ def load(command_line: Mapping[str, Value] | None = None, environment: Mapping[s
     values: dict[str, Value] = {setting.name: setting.default for setting in TABLE}
     sources = dict.fromkeys(values, "default")
 
-    def take(source: str, where: str, found: Mapping[str, object]) -> None:
+    def take(source: str, where: Callable[[str], str], found: Mapping[str, object]) -> None:
         for name, value in found.items():
-            values[name] = checked(name, value, where)
+            values[name] = checked(name, value, where(name))
             sources[name] = source
 
     spoken = {name: _from_text(name, text) for name, text in _from_environment(environment).items()}
     early = {**values, **spoken, **(command_line or {})}
     path = Path(str(early["data_dir"])).expanduser() / NAME
-    take("file", str(path), _from_file(path))
-    take("environment", "the environment (HERD_…)", spoken)
-    take("command line", "the command line", command_line or {})
+    text, found = _from_file(path)
+
+    def in_file(name: str) -> str:
+        line = _line_of(name, text)
+        return f"{path}, line {line}" if line else str(path)
+
+    take("file", in_file, found)
+    take("environment", lambda _: "the environment (HERD_…)", spoken)
+    take("command line", lambda _: "the command line", command_line or {})
     for name, words in contradictions(values).items():
         if sources[name] != "default":  # one of them is not: the defaults agree
-            raise SettingError(f"{path if sources[name] == 'file' else f'the {sources[name]}'}: {words}")
+            raise SettingError(f"{in_file(name) if sources[name] == 'file' else f'the {sources[name]}'}: {words}")
     return Settings(values, sources, path)
 
 
@@ -270,7 +287,9 @@ def checked(name: str, value: object, where: str) -> Value:
     """The value if it is right for the setting; raises SettingError with the reason."""
     setting = BY_NAME.get(name)
     if setting is None:
-        raise SettingError(f"{where}: there is no setting {name!r}; `herd docs settings` lists them all")
+        near = get_close_matches(name, BY_NAME, 1)
+        meant = f", did you mean {near[0]!r}?" if near else ";"
+        raise SettingError(f"{where}: there is no setting {name!r}{meant} `herd docs settings` lists them all")
     wanted = type(setting.default)
     if wanted is float and type(value) is int:
         value = float(max(-LARGE, min(LARGE, value)))  # there are whole numbers that no float can hold
@@ -299,19 +318,28 @@ def _out_of_bounds(setting: Setting, value: Value) -> str | None:
 _TYPE_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
-def _from_file(path: Path) -> Mapping[str, object]:
+def _from_file(path: Path) -> tuple[str, Mapping[str, object]]:
+    """The file's text and what it says; nothing where there is none."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        return text, tomllib.loads(text)
     except (FileNotFoundError, NotADirectoryError):
-        return {}
+        return "", {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingError(f"{path}: {error}") from error
+
+
+def _line_of(name: str, text: str) -> int | None:
+    """The line on which a TOML file gives a name its value, or begins its table; None where it is written otherwise."""
+    given = re.compile(rf"""\s*\[*\s*["']?{re.escape(name)}["']?\s*[=.\]]""")
+    return next((number for number, line in enumerate(text.split("\n"), 1) if given.match(line)), None)
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
     prefix = "HERD_"
     named = {key[len(prefix) :].lower(): text for key, text in environment.items() if key.startswith(prefix)}
-    for other in ("router_url", "url"):  # the agent's and the command line's, not the router's
+    # the agent's and the command line's, not the router's
+    for other in ("router_url", "url", "metrics_bind", "metrics_token"):
         named.pop(other, None)
     return named
 

@@ -6,3 +6,7 @@
 
 class CommandError(Exception):
     """A command cannot do its work; the text is one sentence with what to do about it."""
+
+
+class WrongUse(CommandError):
+    """The command line says something that cannot be meant."""

@@ -9,8 +9,19 @@ from fastapi.routing import APIRoute
 from herd.core.placement import NEEDS_ROOM
 from herd.core.request import Dialect
 from herd.dataplane.dialects import ENDPOINTS, Endpoint
-from herd.routes import dashboard, dashboard_api, fleet, health, merged, operations, recommendations, settings
+from herd.routes import (
+    dashboard,
+    dashboard_api,
+    fleet,
+    health,
+    merged,
+    operations,
+    recommendations,
+    runbook,
+    settings,
+)
 from herd.routes.inference import MANAGED
+from herd.routes.parameters import names
 
 CONTROL: Final = (
     ("merged", merged.router),
@@ -20,6 +31,7 @@ CONTROL: Final = (
     ("health", health.router),
     ("settings", settings.router),
     ("page", dashboard.router),
+    ("page", runbook.router),
     ("operations", operations.router),
 )
 NAMES: Final = {Dialect.OLLAMA: "Ollama", Dialect.OPENAI: "OpenAI", Dialect.ANTHROPIC: "Anthropic"}
@@ -54,8 +66,7 @@ def _control() -> Iterator[dict[str, Any]]:
         for route in router.routes:
             if isinstance(route, APIRoute):
                 meaning = " ".join((getdoc(route.endpoint) or "").split())
-                asked = (route.dependant, *route.dependant.dependencies)
-                query = [parameter.alias for each in asked for parameter in each.query_params]
+                query = list(names(route.dependant))
                 yield _entry(sorted(route.methods or ()), route.path.replace(":path}", "}"), kind, meaning, query)
 
 

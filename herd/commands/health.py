@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
-from herd.commands import CommandError
+from herd.commands import CommandError, WrongUse
 from herd.commands.moments import duration, local
 from herd.commands.output import cell, show, show_json, table
 from herd.commands.places import router_url
@@ -23,20 +23,29 @@ def run(arguments: argparse.Namespace) -> int:
     """Print, or say something of a finding.
 
     Returns 0 where all is well or only to know, 1 for a warning, 2 for something critical, 3 where no router answers.
-    Raises CommandError for an id that is not open.
+    Raises CommandError for an id that is not open, WrongUse for none.
     """
+    url = router_url(arguments.url)
     try:
-        url = router_url(arguments.url)
         if arguments.action is not None:
             return _say(arguments, url)
         return _past(arguments, url) if arguments.past else _now(arguments, url)
     except RouterAway as error:
-        print(f"herd: {error}", file=sys.stderr)
-        return UNREACHABLE
+        return _no_router(error)
+
+
+def _no_router(error: CommandError) -> int:
+    print(f"herd: {error}", file=sys.stderr)
+    return UNREACHABLE
 
 
 def _now(arguments: argparse.Namespace, url: str) -> int:
-    document = ask(url, PATH, "health_score")
+    try:
+        document = ask(url, PATH, "health_score")
+    except WrongUse:
+        raise
+    except CommandError as error:
+        return _no_router(error)  # whatever answers there: it is no word about the fleet, and 1 would be one
     if arguments.json:
         show_json(document)
     else:
@@ -92,7 +101,7 @@ def _rows(findings: Sequence[Document]) -> list[tuple[object, ...]]:
 
 def _say(arguments: argparse.Namespace, url: str) -> int:
     if arguments.finding is None:
-        raise CommandError(f"which finding? `herd health {arguments.action} ID`; `herd health` shows the ids")
+        raise WrongUse(f"which finding? `herd health {arguments.action} ID`; `herd health` shows the ids")
     path = f"{PATH}/findings/{quote(arguments.finding, safe='')}"
     if arguments.action == "ack":
         told = tell(url, f"{path}/acknowledge", {"note": arguments.note}, "acknowledged")

@@ -45,12 +45,15 @@ def program() -> str:
     )
 
 
-def configuration(target: str) -> str:
-    """Prometheus's configuration; JSON is YAML."""
+def configuration(target: str, agents: Path) -> str:
+    """Prometheus's configuration, with the router's file of agents' targets; JSON is YAML."""
     return json.dumps({
         "global": {"scrape_interval": INTERVAL, "evaluation_interval": INTERVAL},
         "rule_files": [str(path) for path in rule_files()],
-        "scrape_configs": [{"job_name": "herd", "static_configs": [{"targets": [target]}]}],
+        "scrape_configs": [
+            {"job_name": "herd", "static_configs": [{"targets": [target]}]},
+            {"job_name": "herd-agents", "file_sd_configs": [{"files": [str(agents)]}]},
+        ],
     }, indent=2)  # fmt: skip
 
 
@@ -71,7 +74,7 @@ async def prometheus(home: Path, target: str) -> AsyncIterator[str]:
     folder, port = home / "prometheus", free_port()
     folder.mkdir(exist_ok=True)
     config, said = folder / "prometheus.yml", folder / "prometheus.out"
-    config.write_text(configuration(target), encoding="utf-8")
+    config.write_text(configuration(target, folder / "agents.json"), encoding="utf-8")
     command = (
         program(), f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}", "--enable-feature=exemplar-storage", "--log.level=warn",

@@ -9,7 +9,7 @@ from herd.commands.endpoints import endpoints
 from herd.commands.reference import Entries
 from herd.core.events import Status
 from herd.core.request import Dialect
-from herd.dataplane.answer import REASON_WORDS
+from herd.core.why import LEFT_OUT
 from herd.dataplane.dialects import dump, error_document
 from herd.telemetry.reference import metrics_markdown
 
@@ -64,7 +64,7 @@ def settings_page() -> str:
     rows = [
         (
             f"`{entry['name']}`",
-            ", ".join(f"`{choice}`" for choice in entry["choices"]) or entry["type"],
+            ", ".join(f"`{choice}`" for choice in entry["choices"]) or f"{entry['type']}{_bounds(entry)}",
             _code(entry["default"]),
             "yes" if entry["runtime"] else "no",
             entry["help"],
@@ -73,6 +73,10 @@ def settings_page() -> str:
     ]
     head = ("setting", "type", "default", "changes while running", "meaning")
     return _page("Settings", "herd/config.py", SETTINGS, table(head, rows))
+
+
+def _bounds(entry: Mapping[str, Any]) -> str:
+    return f", {entry['minimum']:,.12g} to {entry['maximum']:,.12g}" if "maximum" in entry else ""
 
 
 def errors_page() -> str:
@@ -107,7 +111,7 @@ def signals_page() -> str:
         (f"`{entry['name']}`", f"{entry['least']:g} to {entry['most']:g}", entry["help"])
         for entry in reference.signals()
     ]
-    reasons = [(f"`{reason.value}`", words) for reason, words in REASON_WORDS.items()]
+    reasons = [(f"`{reason.value}`", words) for reason, words in LEFT_OUT.items()]
     return _page(
         "Signals",
         "herd/core/signals.py",

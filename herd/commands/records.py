@@ -46,19 +46,20 @@ class FromRouter:
 
     def page(self, which: TraceFilter, limit: int) -> list[Document]:
         """As Records."""
-        found: list[Document] = ask(self.where, "/dashboard/api/traces", "traces", {**asdict(which), "limit": limit})[
-            "traces"
-        ]
-        return found
+
+        def read(cursor: str | None, rows: int) -> tuple[Sequence[Document], str | None]:
+            parameters = {**asdict(which), "limit": rows, "cursor": cursor}
+            document = ask(self.where, "/dashboard/api/traces", "traces", parameters)
+            return document["traces"], document["next_cursor"]
+
+        return _filled(read, limit)
 
     def one(self, request_id: str) -> Document:
         """As Records."""
         try:
             return self._exactly(request_id)
-        except NotThere:
-            # The router finds ids by any part of them; the beginning is picked out here.
-            near = self.page(TraceFilter(q=request_id), 1000)
-            return self._exactly(the_one(request_id, [trace["request_id"] for trace in near], self.where))
+        except NotThere as unknown:
+            return self._exactly(the_one(request_id, unknown.document.get("ids", []), self.where))
 
     def _exactly(self, request_id: str) -> Document:
         return ask(self.where, f"/dashboard/api/traces/{quote(request_id, safe='')}", "attempts")
@@ -78,7 +79,15 @@ class FromDatabase:
 
     def page(self, which: TraceFilter, limit: int) -> list[Document]:
         """As Records."""
-        return self._read(lambda reader: list(reader.traces(which, limit=limit).traces))
+
+        def fill(reader: Reader) -> list[Document]:
+            def read(cursor: str | None, rows: int) -> tuple[Sequence[Document], str | None]:
+                page = reader.traces(which, cursor, rows)
+                return page.traces, page.next_cursor
+
+            return _filled(read, limit)
+
+        return self._read(fill)
 
     def one(self, request_id: str) -> Document:
         """As Records."""
@@ -105,6 +114,18 @@ class FromDatabase:
             raise CommandError(str(error)) from error
         finally:
             reader.close()
+
+
+def _filled(read: Callable[[str | None, int], tuple[Sequence[Document], str | None]], limit: int) -> list[Document]:
+    """So many traces, or all there are: a page of a long search can end before it is full."""
+    found: list[Document] = []
+    cursor = None
+    while len(found) < limit:
+        traces, cursor = read(cursor, limit - len(found))
+        found += traces
+        if cursor is None:
+            break
+    return found
 
 
 def first_that_knows(arguments: argparse.Namespace, question: Callable[[Records], T]) -> T:

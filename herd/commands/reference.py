@@ -28,6 +28,7 @@ def settings() -> Entries:
             "name": setting.name,
             "type": TYPES[type(setting.default)],
             "choices": list(setting.choices),
+            **({"minimum": setting.minimum, "maximum": setting.maximum} if setting.is_number else {}),
             "default": setting.default,
             "runtime": setting.runtime,
             "option": f"--{setting.name.replace('_', '-')}",

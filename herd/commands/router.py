@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import httpx
 
-from herd.commands import CommandError
+from herd.commands import CommandError, WrongUse
 
 PATIENCE_S: Final = 10.0
 Parameters = Mapping[str, str | int | float | None]
@@ -17,7 +17,11 @@ class RouterAway(CommandError):
 
 
 class NotThere(CommandError):
-    """The router answers that it has no such thing."""
+    """The router answers that it has no such thing; `document` is what else it answers."""
+
+    def __init__(self, text: str, document: Mapping[str, Any] | None = None) -> None:
+        super().__init__(text)
+        self.document = document or {}
 
 
 def ask(url: str, path: str, expects: str, parameters: Parameters | None = None) -> dict[str, Any]:
@@ -43,7 +47,8 @@ def _document(response: httpx.Response, url: str, path: str, expects: str) -> di
     if not isinstance(document, dict) or (response.status_code == 200 and expects not in document):
         raise CommandError(f"what answers at {url} is not a herd router; name yours with --url")
     if response.status_code == 404:
-        raise NotThere(f"{url}: {document.get('error') or document.get('detail') or 'there is no such thing'}")
+        text = document.get("error") or document.get("detail") or "there is no such thing"
+        raise NotThere(f"{url}: {text}", document)
     if response.status_code != 200:
         raise CommandError(f"{url}{path} answered {response.status_code}: {document.get('error', document)}")
     return document
@@ -65,7 +70,7 @@ def _exchange(
         # No proxy of the environment: a router is on this machine or in this network.
         return httpx.request(method, f"{url}{path}", params=given, content=body, timeout=PATIENCE_S, trust_env=False)
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise CommandError(f"{url!r} is no address ({error}); --url takes one like http://box:11435") from None
+        raise WrongUse(f"{url!r} is no address ({error}); --url takes one like http://box:11435") from None
     except httpx.TimeoutException:
         raise RouterAway(f"the router at {url} did not answer within {PATIENCE_S:.0f} s: has it hung?") from None
     except httpx.HTTPError:

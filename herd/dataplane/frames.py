@@ -8,7 +8,15 @@ from typing import Any
 from herd.dataplane.dialects import Shape
 
 NANOSECONDS = 1e9
-SPOKEN = ("content", "tool_calls", "function_call", "refusal", "audio")
+CALLED = ("tool_calls", "function_call")
+SPOKEN = ("content", "refusal", "audio", *CALLED)
+# Why an answer ended, in OpenAI's words, whatever the dialect: a question about all rows needs one vocabulary. Reasons
+# that only one dialect has stay as they are, as Ollama's `load`.
+REASONS = {
+    "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "max_output_tokens": "length",
+    "model_context_window_exceeded": "length", "tool_use": "tool_calls", "function_call": "tool_calls",
+    "refusal": "content_filter",
+}  # fmt: skip
 THOUGHT = ("reasoning_content", "reasoning", "thinking")
 Document = Mapping[str, Any]
 
@@ -17,13 +25,15 @@ Document = Mapping[str, Any]
 class Frame:
     """What a document tells: `content` of any channel (text, thinking, a tool call), the proper `end`, an `error`.
 
-    `spoken` is content that is an answer, not only thinking.
+    `spoken` is content that is an answer, not only thinking; `called` is the call of a tool in it. `finish_reason` is
+    of one vocabulary for all shapes.
 
     `usage` holds what it says of `core.events.Usage`; `usage_only` marks the frame that carries nothing else.
     """
 
     content: bool = False
     spoken: bool = False
+    called: bool = False
     end: bool = False
     error: str | None = None
     finish_reason: str | None = None
@@ -44,8 +54,9 @@ def read_ollama(document: Document) -> Frame:
     return Frame(
         content=spoken or bool(document.get("thinking") or message.get("thinking")),
         spoken=spoken,
+        called=bool(document.get("tool_calls") or message.get("tool_calls")),
         end=done,
-        finish_reason=_text(document.get("done_reason")),
+        finish_reason=_reason(document.get("done_reason")),
         usage=_ollama_usage(document) if done else {},
     )
 
@@ -58,11 +69,12 @@ def read_openai(document: Document) -> Frame:
     usage = _openai_usage(_object(document.get("usage"))) or _timings(_object(document.get("timings")))
     if choices and not any(usage.values()):  # Ollama puts zeros into every chunk; what is meant comes last
         usage = {}
-    reasons = [reason for choice in choices if (reason := _text(choice.get("finish_reason")))]
-    spoken = any(_says(choice, SPOKEN) for choice in choices)
+    reasons = [reason for choice in choices if (reason := _reason(choice.get("finish_reason")))]
+    spoken = any(choice.get("text") or _says(choice, SPOKEN) for choice in choices)
     return Frame(
         content=spoken or any(_says(choice, THOUGHT) for choice in choices),
         spoken=spoken,
+        called=any(_says(choice, CALLED) for choice in choices),
         finish_reason=reasons[0] if reasons else None,
         usage=usage,
         usage_only=not choices and "usage" in document,
@@ -83,8 +95,9 @@ def read_responses(document: Document) -> Frame:
     return Frame(
         content=delta or (not kind and ended),
         spoken=(delta and "reasoning" not in str(kind)) or (not kind and ended),
+        called=any(_object(item).get("type") == "function_call" for item in _list(inner.get("output"))),
         end=ended,
-        finish_reason=_text(details.get("reason")) or ("stop" if ended else None),
+        finish_reason=_reason(details.get("reason")) or ("stop" if ended else None),
         usage=_openai_usage(_object(inner.get("usage"))),
     )
 
@@ -99,7 +112,7 @@ def read_messages(document: Document) -> Frame:
             content=bool(document.get("content")),
             spoken=any(_object(part).get("type") != "thinking" for part in document.get("content") or ()),
             end=bool(document.get("stop_reason")),
-            finish_reason=_text(document.get("stop_reason")),
+            finish_reason=_reason(document.get("stop_reason")),
             usage=_anthropic_usage(_object(document.get("usage"))),
         )
     delta, block = _object(document.get("delta")), _object(document.get("content_block"))
@@ -112,7 +125,7 @@ def read_messages(document: Document) -> Frame:
         content=block.get("type") == "tool_use" or any(delta.get(key) or block.get(key) for key in texts),
         spoken=block.get("type") == "tool_use" or bool(delta.get("text") or delta.get("partial_json")),
         end=kind == "message_stop",
-        finish_reason=_text(delta.get("stop_reason")),
+        finish_reason=_reason(delta.get("stop_reason")),
         usage=usage,
     )
 
@@ -147,7 +160,7 @@ def told_in(body: bytes) -> str:
 
 def _says(choice: Document, channels: tuple[str, ...]) -> bool:
     said = _object(choice.get("delta") or choice.get("message"))
-    return bool(choice.get("text")) or any(said.get(channel) for channel in channels)
+    return any(said.get(channel) for channel in channels)
 
 
 def _ollama_usage(document: Document) -> dict[str, int | float]:
@@ -203,8 +216,17 @@ def _object(value: object) -> Document:
     return value if isinstance(value, dict) else {}
 
 
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
+
+
+def _reason(value: object) -> str | None:
+    told = _text(value)
+    return REASONS.get(told, told) if told else None
 
 
 def _error_text(error: object) -> str:

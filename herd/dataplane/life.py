@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from herd.clock import Clock
 from herd.core.events import Attempt, ContextAction, Finished, Status, TraceIds, Usage
 from herd.core.fleet import Fleet
-from herd.core.request import Request
+from herd.core.request import NOTHING_SAID, Parameters, Request
 from herd.core.routing import Candidate, Decision, Policy
 from herd.dataplane.dialects import Endpoint
 from herd.errors import AttemptError, HerdError, Refused
@@ -30,6 +30,7 @@ class Life:
     received_at: float = 0.0
     request: Request | None = None
     dropped_tags: int = 0
+    parameters: Parameters = NOTHING_SAID
     fleet: Fleet | None = None
     decision: Decision | None = None
     decision_s: float | None = None
@@ -101,7 +102,7 @@ class Life:
 
     def _remark(self, status: Status) -> str | None:
         """What an operator should know of an answer that came whole."""
-        if status is Status.COMPLETED and self.usage.finish_reason in {"length", "max_tokens"} and not self.spoken:
+        if status is Status.COMPLETED and self.usage.finish_reason == "length" and not self.spoken:
             return "no content: the token limit ended the answer while the model was thinking"
         return None
 
@@ -134,6 +135,7 @@ class Life:
             content_frames=self.content_frames,
             context=self.context,
             dropped_tags=self.dropped_tags,
+            parameters=self.parameters,
             client_ip=self.client_ip,
         )
 

@@ -10,9 +10,10 @@ from hashlib import blake2b
 from math import isinf
 from typing import Any
 
-from herd.core.request import Request
+from herd.core.request import NOTHING_SAID, Parameters, Request
 from herd.core.tags import collect
 from herd.dataplane.dialects import Endpoint, Shape
+from herd.dataplane.parameters import read_parameters
 from herd.errors import BadRequest
 from herd.wire import canonical_name
 
@@ -34,6 +35,7 @@ class Parsed:
     document: Document
     model_as_asked: str
     dropped_tags: int = 0
+    parameters: Parameters = NOTHING_SAID
 
 
 def parse(
@@ -74,7 +76,7 @@ def parse(
         prefix=_prefix(document, document.get(endpoint.text_field)),
         client=f"{_key(headers)}{tags[0] if tags else client}",
     )
-    return Parsed(request, document, model, dropped)
+    return Parsed(request, document, model, dropped, read_parameters(endpoint.dialect, document, options))
 
 
 def read_document(body: bytes) -> Document:

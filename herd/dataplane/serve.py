@@ -140,7 +140,7 @@ class DataPlane:
         life.request = parsed.request
         if parsed.document.get("fallback_models") is None:  # an empty list says that no other model will do
             life.request = with_equivalents(parsed.request, self.settings.text("equivalent_models"))
-        life.dropped_tags = parsed.dropped_tags
+        life.dropped_tags, life.parameters = parsed.dropped_tags, parsed.parameters
         async with client.watched():
             if self.stopping:
                 raise errors.NoNode(STOPPING, STOPPING_RETRY_S)

@@ -25,6 +25,7 @@ class Tap:
         self.shape = shape
         self.content_frames = 0
         self.spoken = False
+        self.called = False
         self.ended = False
         self.commented = False
         self.error: str | None = None
@@ -69,7 +70,7 @@ class Tap:
 
     def usage(self) -> Usage:
         """What the node said of tokens; else the frames of content that were counted; else missing."""
-        return _usage(self._usage, self.finish_reason, self.content_frames)
+        return _usage(self._usage, _ended_by(self.finish_reason, self.called), self.content_frames)
 
     def _keep(self, line: bytes) -> bool:
         if self.shape is Shape.OLLAMA:
@@ -105,6 +106,7 @@ class Tap:
         frame = READERS[self.shape](document)
         self.content_frames += frame.content
         self.spoken = self.spoken or frame.spoken
+        self.called = self.called or frame.called
         self.ended = self.ended or frame.end
         self.error = self.error or frame.error
         self.finish_reason = frame.finish_reason or self.finish_reason
@@ -143,7 +145,7 @@ class WholeTap:
         self.ended = frame.end or frame.finish_reason is not None or self.shape in ALWAYS_WHOLE
         self.spoken = frame.spoken
         self.only_loaded = frame.finish_reason in {"load", "unload"}
-        self._finish_reason = frame.finish_reason
+        self._finish_reason = _ended_by(frame.finish_reason, frame.called)
         self._usage = dict(frame.usage)
 
     def usage(self) -> Usage:
@@ -159,6 +161,11 @@ class WholeTap:
                 self._usage["load_s"] = value / 1e9
             else:
                 self._usage["prompt_tokens"] = value
+
+
+def _ended_by(finish_reason: str | None, called: bool) -> str | None:
+    """Ollama and /v1/responses say that an answer which calls a tool just ended; others say why."""
+    return "tool_calls" if called and finish_reason == "stop" else finish_reason
 
 
 def _usage(found: dict[str, int | float], finish_reason: str | None, frames: int) -> Usage:

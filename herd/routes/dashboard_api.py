@@ -6,7 +6,6 @@ Reads parameters and shapes answers; what is asked of the store is the reader's 
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -16,15 +15,17 @@ from fastapi.responses import Response
 from pydantic import BeforeValidator
 
 from herd.core.events import Status
+from herd.routes.parameters import only_known
 from herd.routes.tables import AsciiJSON, Format, as_csv
 from herd.store import reports
 from herd.store.queries import Reader, StoreUnreadable
 from herd.store.reports import Report
 from herd.store.rollups import DAY_S, HOUR_S
-from herd.store.traces import StoredTrace, TraceFilter, whole
+from herd.store.rows import TRACE_COLUMNS
+from herd.store.traces import Page, TraceFilter, whole
 from herd.store.windows import Scope
 
-router = APIRouter(prefix="/dashboard/api")
+router = APIRouter(prefix="/dashboard/api", dependencies=[only_known])
 Document = dict[str, Any]
 
 
@@ -68,11 +69,17 @@ async def traces(
     min_latency_ms: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
     q: Text = None,
     cursor: Text = None,
+    format: Format = "json",
 ) -> Response:
-    """Requests, newest first; `next_cursor` leads to the page after this one, null at the end."""
+    """Requests, newest first; `next_cursor` leads to the page after this one, null at the end.
+
+    `q` is a piece of a model, node, tag or error, the beginning of a request's id, or a whole trace id.
+    `searched_until` (unix seconds) is null, or says how far back a long search has come: the cursor goes on from there.
+    As CSV, the page after this one is the `Link` of the answer.
+    """
     which = TraceFilter(status and status.value, model, node_id, tag, since, until, min_latency_ms, q)
     try:
-        return await _answer(request, lambda reader: AsciiJSON(asdict(reader.traces(which, cursor, limit))))
+        return await _answer(request, lambda reader: _page(request, reader.traces(which, cursor, limit), format))
     except ValueError as error:
         problem = {"type": "value_error", "loc": ("query", "cursor"), "msg": str(error), "input": cursor}
         raise RequestValidationError([problem]) from error
@@ -80,8 +87,11 @@ async def traces(
 
 @router.get("/traces/{request_id}")
 async def trace(request: Request, request_id: str) -> Response:
-    """One request: its row, its attempts, and the decision with all candidates' signals and all rejections."""
-    return await _answer(request, lambda reader: _trace(request_id, reader.trace(request_id)))
+    """One request: its row, its attempts, and the decision with all candidates' signals and all rejections.
+
+    Where there is none of that id, the 404 has `ids`: the first of those that begin so.
+    """
+    return await _answer(request, lambda reader: _trace(request_id, reader))
 
 
 @router.get("/apps")
@@ -148,10 +158,22 @@ async def _answer(request: Request, make: Callable[[Reader], Response]) -> Respo
         return AsciiJSON({"error": str(error)}, 503)
 
 
-def _trace(request_id: str, found: StoredTrace | None) -> Response:
+def _page(request: Request, page: Page, format: str) -> Response:
+    if format == "json":
+        told = {"traces": page.traces, "next_cursor": page.next_cursor, "searched_until": page.searched_until}
+        return AsciiJSON(told)  # not by asdict, which would copy every value of every row
+    answer = as_csv("traces", page.traces, TRACE_COLUMNS)
+    if page.next_cursor:
+        after = request.url.include_query_params(cursor=page.next_cursor)
+        answer.headers["link"] = f'<?{after.query}>; rel="next"'
+    return answer
+
+
+def _trace(request_id: str, reader: Reader) -> Response:
+    found = reader.trace(request_id)
     if found is None:
         text = f"no request {request_id!r} on record; it may still run, or be older than what is kept"
-        return AsciiJSON({"error": text}, 404)
+        return AsciiJSON({"error": text, "ids": reader.ids(request_id)}, 404)
     return AsciiJSON(whole(found))
 
 

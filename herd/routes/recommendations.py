@@ -1,7 +1,8 @@
 """Which models the fleet should have: nodes from the roster, traffic from the store, handed to `insights.recommend`."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -9,24 +10,32 @@ from fastapi.responses import Response
 from herd.insights.machines import Accelerator, Machine
 from herd.insights.recommend import Traffic, recommend
 from herd.roster import Entry
-from herd.routes.tables import AsciiJSON
+from herd.routes.parameters import only_known
+from herd.routes.tables import AsciiJSON, Document, Format, as_csv
 from herd.store import reports
 from herd.store.queries import Reader, StoreUnreadable
 from herd.store.rollups import DAY_S
 
-router = APIRouter(prefix="/dashboard/api")
+router = APIRouter(prefix="/dashboard/api", dependencies=[only_known])
+COLUMNS: Final = (
+    "kind", "node_id", "model", "display_name", "category", "priority", "already_available", "ram_gb", "quality_score",
+    "tokens_per_s", "speed_source", "best_for", "requests", "size_gb", "reason",
+)  # fmt: skip
 
 WINDOW_DAYS = 7
 MEASURED_FROM = 10  # requests from which on a measured speed is one
 
 
 @router.get("/recommendations")
-async def recommendations(request: Request) -> Response:
-    """By node and for the fleet: the models that fit, are asked for, are missing, or are not needed."""
+async def recommendations(request: Request, format: Format = "json") -> Response:
+    """By node and for the fleet: the models that fit, are asked for, are missing, or are not needed.
+
+    As CSV each of them is a line, and `kind` is `recommended`, `drop` or `missing`.
+    """
     reader: Reader = request.app.state.reader
     machines = [machine_of(entry) for entry in request.app.state.roster.entries.values()]
     try:
-        return await reader.ask(_answer, reader, machines, time.time())
+        return await reader.ask(_answer, reader, machines, time.time(), format)
     except StoreUnreadable as error:
         return AsciiJSON({"error": str(error)}, 503)
 
@@ -48,8 +57,16 @@ def machine_of(entry: Entry) -> Machine:
     )
 
 
-def _answer(reader: Reader, machines: Iterable[Machine], now: float) -> Response:
-    return AsciiJSON(recommend(list(machines), traffic_of(reader, now), now))
+def _answer(reader: Reader, machines: Iterable[Machine], now: float, format: str) -> Response:
+    found = recommend(list(machines), traffic_of(reader, now), now)
+    return AsciiJSON(found) if format == "json" else as_csv("recommendations", _lines(found), COLUMNS)
+
+
+def _lines(found: Document) -> Iterator[Document]:
+    for node in found["nodes"]:
+        for kind, rows in (("recommended", node["recommended_models"]), ("drop", node["drop"])):
+            yield from ({"kind": kind, "node_id": node["node_id"], **row} for row in rows)
+    yield from ({"kind": "missing", **row} for row in found["fleet"]["missing"])
 
 
 def traffic_of(reader: Reader, now: float) -> Traffic:

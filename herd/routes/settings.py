@@ -8,10 +8,11 @@ from fastapi.responses import JSONResponse, Response
 
 from herd.config import TABLE, Setting, Settings, Value
 from herd.config_file import NotKept
+from herd.routes.parameters import only_known
 from herd.routes.tables import AsciiJSON
 from herd.switchboard import Change, Refusal, Switchboard
 
-router = APIRouter(prefix="/dashboard/api")
+router = APIRouter(prefix="/dashboard/api", dependencies=[only_known])
 Document = dict[str, Any]
 TYPES: Final = {bool: "boolean", int: "integer", float: "number", str: "string"}
 NOT_KEPT: Final = "the environment or the command line sets it, and wins again at the next start"
@@ -53,7 +54,7 @@ def _object(body: bytes) -> dict[str, object] | None:
 
 def _row(setting: Setting, settings: Settings) -> Document:
     kind = type(setting.default)
-    bounds = {"minimum": setting.minimum, "maximum": setting.maximum} if kind in {int, float} else {}
+    bounds = {"minimum": setting.minimum, "maximum": setting.maximum} if setting.is_number else {}
     return {
         "name": setting.name,
         "value": setting.shown(settings.values[setting.name]),

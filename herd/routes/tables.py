@@ -25,7 +25,7 @@ class AsciiJSON(JSONResponse):
 
 
 def as_csv(name: str, rows: Iterable[Document], columns: Sequence[str]) -> Response:
-    """Rows as a file of that name; lists within a cell are separated by spaces, None is an empty cell."""
+    """Rows as a file of that name; lists within a cell are separated by spaces, objects are JSON, None is empty."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(columns)
@@ -40,6 +40,8 @@ def as_csv(name: str, rows: Iterable[Document], columns: Sequence[str]) -> Respo
 def _cell(value: Any) -> Any:
     if isinstance(value, list):
         value = " ".join(map(str, value))
+    elif isinstance(value, dict | bool):
+        value = json.dumps(value)
     if isinstance(value, str) and value.startswith(_FORMULA):
         return f"'{value}"
     return value

@@ -211,6 +211,12 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             drained INTEGER NOT NULL
         ) WITHOUT ROWID""",
     ),
+    (
+        # What a search looks for in every row, and finds in few: a trace's requests, and the words of errors.
+        "CREATE INDEX traces_by_trace ON request_traces (trace_id)",
+        """CREATE INDEX traces_with_error ON request_traces (timestamp, error_message)
+            WHERE error_message IS NOT NULL""",
+    ),
 )
 LATEST: Final = len(MIGRATIONS)
 

@@ -4,28 +4,38 @@ import json
 import math
 import re
 import sqlite3
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
-from herd.core.why import Outcome, why
+from herd.core.routing import Decision
+from herd.core.why import LEFT_OUT, Outcome, why
 from herd.store.decision import StoredDecision, decode, replay
 from herd.store.rows import ATTEMPT_COLUMNS, BOOLEAN_COLUMNS, JSON_COLUMNS, TRACE_COLUMNS, tag_text
+from herd.store.stretches import Stretch, stretches
 from herd.wire import canonical_name
 
 Document = dict[str, Any]
 
-_SEARCHED: Final = ("request_id", "model", "node_id", "error_message", "tags")
+LOOKED_THROUGH: Final = 100_000  # rows that one page looks through at most: some hundredths of a second
+STEP: Final = 5_000
+_BY_ID: Final = (
+    "(request_id >= :q AND request_id < :q_end) OR id IN (SELECT id FROM request_traces WHERE trace_id = :q)"
+)
+_JSON_MARKS: Final = frozenset('[]",')  # between tags, and in none of them
 _CLAUSES: Final = {
     "status": "status = :status",
     "model": "model = :model",
     "node_id": "node_id = :node_id",
     # The first half is a cheap look at the text, the second makes it exact.
     "tag": "instr(tags, :tag_text) > 0 AND EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag)",
-    "since": "timestamp >= :since",
-    "until": "timestamp < :until",
     "min_latency_ms": "latency_ms >= :min_latency_ms",
-    "q": "(" + " OR ".join(f"{name} LIKE :pattern ESCAPE '\\'" for name in _SEARCHED) + ")",
 }
+_NEXT_ROWS: Final = """
+    SELECT COUNT(*), MIN(timestamp) FROM (
+        SELECT timestamp FROM request_traces INDEXED BY traces_by_time WHERE timestamp >= ? AND timestamp < ?
+        ORDER BY timestamp DESC LIMIT ?
+    )"""
 _AFTER: Final = "timestamp <= :at AND (timestamp < :at OR id < :id)"
 _WILDCARD, _ESCAPED = re.compile(r"([%_\\])"), r"\\\1"
 _BEHIND_ANY: Final = "\x7f"  # sorts behind every character that a request id may have
@@ -36,7 +46,8 @@ _CURSOR: Final = re.compile(r"([0-9.e+-]{1,32})_([0-9]{1,18})")
 class TraceFilter:
     """What a trace must be, where not None; `since` (inclusive) and `until` (exclusive) are unix seconds of receipt.
 
-    `q` is a piece of the request's id, model, node, error message or tags, in any case of ASCII letters.
+    `q` is a piece of the model, the node, the error message or a tag, in any case of ASCII letters, or the beginning of
+    the request's id, or the whole trace id.
     """
 
     status: str | None = None
@@ -51,10 +62,15 @@ class TraceFilter:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Traces, newest first, and where the next page begins; None at the end."""
+    """Traces, newest first, and where the next page begins; None at the end.
+
+    `searched_until` (unix s) is set where the search stopped before the page was full: it has found all of that time
+    and later, and goes on from the cursor.
+    """
 
     traces: tuple[Document, ...] = ()
     next_cursor: str | None = None
+    searched_until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +83,44 @@ class StoredTrace:
     unreadable: str | None = None
 
 
-def page(connection: sqlite3.Connection, which: TraceFilter, cursor: str | None, limit: int) -> Page:
-    """One page; a request that ends meanwhile moves nothing. ValueError for a cursor that is not one."""
+def page(
+    connection: sqlite3.Connection,
+    which: TraceFilter,
+    cursor: str | None,
+    limit: int,
+    looked_through: int = LOOKED_THROUGH,
+    step: int = STEP,
+) -> Page:
+    """One page; a request that ends meanwhile moves nothing. ValueError for a cursor that is not one.
+
+    After so many rows it stops, `step` of them at a time, and says so.
+    """
     wanted = {name: value for name, value in asdict(which).items() if value is not None}
-    clauses = [_CLAUSES[name] for name in wanted]
+    since, until = wanted.pop("since", -math.inf), wanted.pop("until", math.inf)
+    clauses = [_q_clause(wanted["q"]) if name == "q" else _CLAUSES[name] for name in wanted]
     if "tag" in wanted:
         wanted["tag_text"] = tag_text(wanted["tag"])
     if "model" in wanted:
         wanted["model"] = canonical_name(wanted["model"])
     if "q" in wanted:
-        wanted["pattern"] = f"%{_WILDCARD.sub(_ESCAPED, wanted['q'])}%"
+        wanted |= {"pattern": f"%{_WILDCARD.sub(_ESCAPED, wanted['q'])}%", "q_end": wanted["q"] + _BEHIND_ANY}
     if cursor is not None:
-        wanted["at"], wanted["id"] = _position(cursor)
+        wanted["at"], wanted["id"] = at, number = _position(cursor)
+        until = min(until, math.nextafter(at, math.inf) if number else at)  # 0: none of that moment is left
         clauses.append(_AFTER)
-    found = connection.execute(_page_query(clauses), {**wanted, "rows": limit + 1}).fetchall()
-    last = found[limit - 1] if len(found) > limit else None
-    return Page(tuple(document(row) for row in found[:limit]), f"{last['timestamp']!r}_{last['id']}" if last else None)
+    query = _page_query(clauses)
+    found: list[sqlite3.Row] = []
+    left = looked_through
+    for low, high, rows in _pieces(connection, stretches(connection, wanted, since, until), step):
+        if left <= 0:
+            return Page(tuple(document(row) for row in found), f"{high!r}_0", high)
+        bounds = {"low": low, "high": high, "rows": limit + 1 - len(found)}
+        found += connection.execute(query, {**wanted, **bounds})
+        if len(found) > limit:
+            last = found[limit - 1]
+            return Page(tuple(document(row) for row in found[:limit]), f"{last['timestamp']!r}_{last['id']}")
+        left -= rows
+    return Page(tuple(document(row) for row in found))
 
 
 def one(connection: sqlite3.Connection, request_id: str) -> StoredTrace | None:
@@ -103,7 +141,7 @@ def one(connection: sqlite3.Connection, request_id: str) -> StoredTrace | None:
 
 
 def whole(found: StoredTrace) -> Document:
-    """One request as a document: its row, its attempts, its decision, `why` in a sentence, and whether `decide` says
+    """One request as a document: its row, its attempts, its decision, `why` in words, and whether `decide` says
     the same today.
 
     Where it does not, `replayed` is what it says.
@@ -114,7 +152,7 @@ def whole(found: StoredTrace) -> Document:
         return {**told, "decision": None, "decision_missing": found.unreadable}
     outcome = Outcome(**{field.name: found.row[field.name] for field in fields(Outcome)})
     decision = {
-        **asdict(stored.decision),
+        **_in_words(stored.decision),
         "why": why(stored.decision, outcome),
         "policy": asdict(stored.policy),
         "request": asdict(stored.request),
@@ -122,7 +160,13 @@ def whole(found: StoredTrace) -> Document:
     again = replay(stored)
     if again == stored.decision:
         return {**told, "decision": {**decision, "replays": True}}
-    return {**told, "decision": {**decision, "replays": False, "replayed": asdict(again)}}
+    return {**told, "decision": {**decision, "replays": False, "replayed": _in_words(again)}}
+
+
+def _in_words(decision: Decision) -> Document:
+    """A decision as a document, with each reason of the rejected in words beside its name."""
+    rejected = [{**asdict(entry), "why": LEFT_OUT[entry.reason]} for entry in decision.rejected]
+    return {**asdict(decision), "rejected": rejected}
 
 
 def ids(connection: sqlite3.Connection, prefix: str, limit: int) -> list[str]:
@@ -148,12 +192,29 @@ def document(row: sqlite3.Row) -> Document:
     return told
 
 
+def _pieces(connection: sqlite3.Connection, found: Iterable[Stretch], step: int) -> Iterator[tuple[float, float, int]]:
+    """Stretches in pieces of `step` rows, or more where they are of one moment; each with how many rows it has."""
+    for since, until in found:
+        high, rows = until, step
+        while rows == step:
+            rows, earliest = connection.execute(_NEXT_ROWS, (since, high, step)).fetchone()
+            low = earliest if rows == step else since
+            yield low, high, rows
+            high = low
+
+
+def _q_clause(q: str) -> str:
+    names = ("model", "node_id", "error_message", *(() if _JSON_MARKS & set(q) else ("tags",)))
+    pieces = (f"{name} LIKE :pattern ESCAPE '\\'" for name in names)
+    return f"({' OR '.join((*pieces, _BY_ID))})"
+
+
 def _page_query(clauses: list[str]) -> str:
     # The narrow index answers any filter in time order; only the rows of the page are read from the table itself.
-    where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
+    where = " AND ".join(("timestamp >= :low", "timestamp < :high", *clauses))
     return f"""
         SELECT id, {", ".join(TRACE_COLUMNS)} FROM request_traces WHERE id IN (
-            SELECT id FROM request_traces INDEXED BY traces_by_time {where}
+            SELECT id FROM request_traces INDEXED BY traces_by_time WHERE {where}
             ORDER BY timestamp DESC, id DESC LIMIT :rows
         ) ORDER BY timestamp DESC, id DESC
     """

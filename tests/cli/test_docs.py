@@ -113,13 +113,15 @@ def operated(tmp_path_factory):
     for _ in range(12):
         fleet.ask(None, stream=True, options={"num_ctx": 1024}, metadata={"tags": ["prod"]})
     fleet.ask(None, model="absent:1b", fallback_models=["llama3.2:3b"])
+    fleet.ask(None, options={"num_predict": 3})
     for fault in (Fault(FaultKind.CUT, times=1, after=300), Fault(FaultKind.HTTP_500, times=1)):
         for node in fleet.nodes.nodes.values():
             node.script(fault)
         fleet.ask("asked-for" if fault.kind is FaultKind.CUT else None, stream=fault.kind is FaultKind.CUT)
         for node in fleet.nodes.nodes.values():
             fleet.nodes.call(node.clear())
-    until(lambda: len(fleet.router.rows()) == 15, "fifteen rows are there")
+    until(lambda: len(fleet.router.rows()) == 16, "sixteen rows are there")
+    until(lambda: len(fleet.router.lines()) == 16, "sixteen lines are there")
     yield fleet
     fleet.nodes.stop()
     fleet.router.stop()

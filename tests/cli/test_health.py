@@ -1,6 +1,9 @@
 """`herd health`: what it shows, what it says of findings, and the exit status that scripts go by."""
 
 import json
+import re
+import subprocess
+import sys
 
 import pytest
 
@@ -60,6 +63,29 @@ def test_no_router_is_status_3_with_one_sentence(inside):
     assert (told.returncode, told.stdout, told.stderr.count("\n")) == (3, "", 1)
 
 
+def test_what_answers_and_is_no_router_is_status_3_too(inside, tmp_path):
+    """Its word is no warning about the fleet, which 1 would be."""
+    site = subprocess.Popen(
+        [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"], cwd=tmp_path, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    try:
+        port = re.search(r"port (\d+)", site.stdout.readline())[1]
+        told = inside("health", "--url", f"http://127.0.0.1:{port}")
+    finally:
+        site.kill()
+        site.communicate()
+    assert (told.returncode, told.stdout, told.stderr.count("\n")) == (3, "", 1)
+
+
+def test_the_help_says_what_each_exit_status_means(inside):
+    """Whoever writes a crontab reads it there."""
+    told = inside("health", "--help")
+    for status, meaning in ((0, "nothing"), (1, "warning"), (2, "critical"), (3, "no router"), (64, "command line")):
+        assert re.search(rf"^ +{status}  .*{meaning}", told.stdout, re.MULTILINE)
+    assert told.returncode == 0
+
+
 def test_json_is_the_routers_own_document_with_the_same_status(watched, inside):
     """A program gets everything, and cron its status."""
     sick(watched, inside, 1, agent_version="0.0.1")
@@ -99,11 +125,11 @@ def _holding(told, words):
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
-        (("ack",), 1, "which finding?"),
+        (("ack",), 64, "which finding?"),
         (("ack", "nope"), 1, "no open finding 'nope'"),
         (("silence", "../nope"), 1, "Not Found"),
-        (("mute", "x"), 2, "invalid choice"),
-        (("silence", "x", "--hours", "-1"), 2, "--hours"),
+        (("mute", "x"), 64, "invalid choice"),
+        (("silence", "x", "--hours", "-1"), 64, "--hours"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_sentence(watched, inside, arguments, status, says):

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from herd import __version__
-from herd.cli import COMMANDS
+from herd.cli import COMMANDS, USAGE
 from herd.config import TABLE
 from tests.cli.conftest import ROOT
 
@@ -59,7 +59,7 @@ def test_importing_the_command_line_imports_nothing_heavy():
 def test_a_wrong_setting_stops_the_start_with_one_sentence(inside, arguments, says):
     """A router that starts with a half-understood setting fails later, and elsewhere."""
     refused = inside(*arguments)
-    assert refused.returncode == 2
+    assert refused.returncode == USAGE
     assert refused.stderr.startswith("herd: ")
     assert says in refused.stderr
     assert refused.stderr.count("\n") == 1
@@ -68,7 +68,7 @@ def test_a_wrong_setting_stops_the_start_with_one_sentence(inside, arguments, sa
 def test_a_wrong_name_in_the_environment_is_named(herd):
     """A misspelt variable that is silently ignored costs an evening."""
     refused = herd(HERD_RETENTION="30")
-    assert refused.returncode == 2
+    assert refused.returncode == USAGE
     assert "HERD_…" in refused.stderr
     assert "'retention'" in refused.stderr
 
@@ -76,14 +76,14 @@ def test_a_wrong_name_in_the_environment_is_named(herd):
 def test_an_unknown_command_does_not_start_the_router(inside):
     """`herd staus` must not leave a process behind."""
     refused = inside("staus")
-    assert refused.returncode == 2
+    assert refused.returncode == USAGE
     assert "status" in refused.stderr
 
 
 def test_a_router_option_before_a_command_is_not_silently_ignored(inside):
     """`herd --data-dir X traces` would otherwise show the traces of another directory."""
     refused = inside("--data-dir", "/nowhere", "traces")
-    assert refused.returncode == 2
+    assert refused.returncode == USAGE
     assert "stand behind its name" in refused.stderr
 
 
@@ -91,5 +91,5 @@ def test_a_router_option_before_a_command_is_not_silently_ignored(inside):
 def test_a_time_that_is_none_is_refused_with_examples(inside, wrong):
     """A filter that means something else than what was typed shows the wrong requests."""
     refused = inside("traces", f"--since={wrong}")
-    assert refused.returncode == 2
+    assert refused.returncode == USAGE
     assert "10m" in refused.stderr

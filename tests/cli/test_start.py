@@ -61,7 +61,7 @@ def test_a_port_in_use_is_one_sentence_with_a_way_out(herd):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code"), [(("--host", "192.0.2.1"), 1), (("--host", "300.1.1.1.1"), 1), (("--port", "70000"), 2)]
+    ("arguments", "code"), [(("--host", "192.0.2.1"), 1), (("--host", "300.1.1.1.1"), 1), (("--port", "70000"), 64)]
 )
 def test_where_it_cannot_listen_is_one_sentence_too(inside, tmp_path, arguments, code):
     """A typing error must be named."""

@@ -1,10 +1,14 @@
 """`herd traces`: the latest requests, from a router or from a database."""
 
 import json
+from contextlib import closing
 
 import pytest
 
 from herd.commands.output import harmless
+from herd.store import schema
+from herd.store.queries import Reader
+from herd.store.traces import LOOKED_THROUGH, TraceFilter
 from tests.cli.conftest import UGLY
 
 
@@ -54,6 +58,25 @@ def test_filters_let_through_what_they_say_and_nothing_else(served, inside, filt
     by_file = json.loads(inside("traces", "--json", "--data-dir", str(served.router.data_dir), *filters).stdout)
     assert {trace["request_id"] for trace in by_router["traces"]} == found
     assert by_file == by_router
+
+
+def test_a_long_search_goes_on_until_its_end(inside, tmp_path):
+    """A page of it stops after so many rows; the command must not take that for all there is."""
+    with closing(schema.open_for_writing(tmp_path / "latency.db")) as database:
+        database.execute(
+            """WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n <= ?)
+               INSERT INTO request_traces (request_id, trace_id, span_id, timestamp, finished_at, endpoint, model,
+                   original_format, status, http_status, stream, latency_ms, retry_count, fallback_used)
+               SELECT 'r' || n, 't' || n, '', n, n, '/api/chat', CASE n WHEN 1 THEN 'rare:1b' ELSE 'usual:1b' END,
+                   'ollama', 'completed', 200, 0, 1, 0, 0 FROM numbers""",
+            (LOOKED_THROUGH,),
+        )
+    reader = Reader(tmp_path / "latency.db")
+    first = reader.traces(TraceFilter(q="rare"))
+    reader.close()
+    assert (first.traces, first.searched_until) == ((), 2.0)
+    told = inside("traces", "--json", "--data-dir", str(tmp_path), "--q", "rare")
+    assert [trace["request_id"] for trace in json.loads(told.stdout)["traces"]] == ["r1"]
 
 
 def test_a_node_filter_shows_that_nodes_requests_only(served, inside):

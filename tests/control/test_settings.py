@@ -13,6 +13,22 @@ def test_every_setting_has_a_default_of_its_own_type_and_a_meaning():
     assert set(loaded.sources.values()) == {"default", "environment"}
 
 
+def test_what_the_environment_says_to_the_agent_does_not_stop_the_router(tmp_path):
+    """Both may be started from one shell, or from one file of variables."""
+    own = dict.fromkeys(("HERD_ROUTER_URL", "HERD_METRICS_BIND", "HERD_METRICS_TOKEN"), "127.0.0.1:9000")
+    assert load({}, {"HERD_DATA_DIR": str(tmp_path), **own}).sources["data_dir"] == "environment"
+
+
+@pytest.mark.parametrize("setting", [each for each in TABLE if each.is_number], ids=lambda each: each.name)
+def test_every_number_has_bounds_and_what_is_beyond_them_is_refused(setting, tmp_path):
+    """A thousand retries, or a wait of thirty years, is a slip of the finger and not a wish."""
+    assert setting.minimum <= setting.default <= setting.maximum <= 10_000_000
+    kind = type(setting.default)
+    for beyond in (setting.minimum - 1, setting.maximum + 1, 10**12):
+        with pytest.raises(SettingError, match=f"{setting.name} is at (least|most)"):
+            load({"data_dir": str(tmp_path), setting.name: kind(beyond)}, {})
+
+
 def test_the_command_line_beats_the_environment_beats_the_file_beats_the_default(tmp_path):
     """The nearer, the stronger."""
     (tmp_path / "config.toml").write_text("port = 1000\nretries = 1\nqueue_limit = 7\n")
@@ -25,18 +41,26 @@ def test_the_command_line_beats_the_environment_beats_the_file_beats_the_default
 @pytest.mark.parametrize(
     ("file", "environment", "words"),
     [
-        ("prot = 1", {}, r"config.toml: there is no setting 'prot'"),
-        ('advertise = "false"', {}, "advertise takes true or false, not 'false'"),
-        ("port = true", {}, "port takes a whole number, not True"),
-        ("port = 0", {}, "port is at least 1"),
+        ("prot = 1", {}, r"config.toml, line 1: there is no setting 'prot', did you mean 'port'\?"),
+        ('advertise = "false"', {}, "line 1: advertise takes true or false, not 'false'"),
+        ("# mine\n\nport = true", {}, "config.toml, line 3: port takes a whole number, not True"),
+        ("retries = 2\n  'port' = 0", {}, "config.toml, line 2: port is at least 1"),
+        ("retries = 1000", {}, "line 1: retries is at most 10, not 1000"),
+        ("# port = 1\n\n[logs]\nlevel = 'INFO'", {}, "config.toml, line 3: there is no setting 'logs'; `herd docs"),
+        ("port = 1\nlog.level = 'INFO'", {}, "config.toml, line 2: there is no setting 'log'"),
+        ('"por\\u0074s" = 1', {}, "config.toml: there is no setting 'ports', did you mean 'port'"),
         ('context_protection = "maybe"', {}, "is one of strip, warn, off"),
-        ("port = ", {}, "config.toml"),
+        ("retries = 1\nport = \n", {}, r"config.toml: .*line 2, column 8"),
         ("", {"HERD_PORT": "many"}, r"environment.*port takes a whole number, not 'many'"),
         ("", {"HERD_ADVERTISE": "perhaps"}, "advertise takes true or false"),
         ("", {"HERD_NOPE": "1"}, "there is no setting 'nope'"),
-        ("heartbeat_offline_s = 5", {}, "config.toml: heartbeat_degraded_s is at most heartbeat_offline_s, not 15"),
+        (
+            "heartbeat_offline_s = 5",
+            {},
+            "config.toml, line 1: heartbeat_degraded_s is at most heartbeat_offline_s, not 15",
+        ),
         ("", {"HERD_HEALTH_RETRY_INFO": "2"}, "environment: health_retry_info is at most health_retry_warning"),
-        ('trace_url = "http://box/"', {}, "config.toml: trace_url has {trace_id} in it"),
+        ('trace_url = "http://box/"', {}, "config.toml, line 1: trace_url has {trace_id} in it"),
     ],
 )
 def test_a_wrong_name_or_type_is_refused_saying_which_and_where(tmp_path, file, environment, words):

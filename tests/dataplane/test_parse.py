@@ -2,11 +2,13 @@
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from herd.core.request import Parameters
 from herd.dataplane.body import for_node
 from herd.dataplane.dialects import ENDPOINTS
 from herd.dataplane.parse import parse
@@ -174,3 +176,47 @@ def test_the_estimate_counts_text_and_images_not_their_bytes():
     image = read(messages=[{"role": "user", "content": [part]}])
     assert text == 100
     assert 0 < image.request.prompt_tokens < 5000
+
+
+ASKED = {
+    "temperature": 0.7, "top_p": 1, "top_k": 40, "seed": 42, "stop": ["END", "\n\n"], "presence_penalty": -0.5,
+    "frequency_penalty": 0.25,
+}  # fmt: skip
+HEARD = Parameters(0.7, 1.0, 40.0, 42, ("END", "\n\n"), -0.5, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("path", "document", "heard"),
+    [
+        ("/v1/chat/completions", {**ASKED, "n": 3}, replace(HEARD, choice_count=3)),
+        ("/v1/chat/completions", {"stop": "END"}, Parameters(stop_sequences=("END",))),
+        ("/v1/completions", {"temperature": 0}, Parameters(temperature=0.0)),
+        ("/v1/responses", {"top_p": 0.5}, Parameters(top_p=0.5)),
+        ("/v1/messages", {"top_k": 5, "stop_sequences": ["END"]}, Parameters(top_k=5.0, stop_sequences=("END",))),
+        ("/v1/embeddings", {"encoding_format": "base64"}, Parameters(encoding_formats=("base64",))),
+        ("/api/chat", {"options": ASKED}, HEARD),
+        ("/api/generate", {"options": {"seed": 7}, "temperature": 0.7}, Parameters(seed=7)),
+        ("/v1/chat/completions", {}, Parameters()),
+    ],
+)
+def test_the_parameters_are_read_where_each_dialect_has_them(path, document, heard):
+    """Who compares answers in traces must see with what they were asked for; Ollama itself looks in `options` alone."""
+    assert read(ENDPOINTS[path], **document).parameters == heard
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"temperature": "hot"}, {"temperature": True}, {"temperature": 10**400}, {"top_p": None}, {"seed": 2**63},
+        {"seed": 1.5}, {"n": "2"}, {"stop": {"a": 1}}, {"stop": [7, None]}, {"stop": "x" * 65},
+        {"encoding_format": ["base64"]},
+    ],
+)  # fmt: skip
+def test_a_parameter_that_no_dialect_knows_so_counts_as_not_said(document):
+    """The engine judges it; a span of a megabyte, or an attribute of another type, would cost the whole batch."""
+    assert read(**document).parameters == Parameters()
+
+
+def test_no_more_stops_are_kept_than_a_span_should_carry():
+    """A span is no place for a list of a thousand texts."""
+    assert len(read(stop=[str(number) for number in range(1000)]).parameters.stop_sequences) == 16

@@ -135,7 +135,7 @@ def test_an_anthropic_stream_ends_with_message_stop_and_adds_its_usage_up():
     usage = tap.usage()
     assert sent == stream
     assert (tap.ended, tap.content_frames, usage.prompt_tokens, usage.completion_tokens) == (True, 1, 7, 5)
-    assert usage.finish_reason == "end_turn"
+    assert usage.finish_reason == "stop"
 
 
 def test_a_responses_stream_ends_with_response_completed():
@@ -146,6 +146,56 @@ def test_a_responses_stream_ends_with_response_completed():
     assert not tapped(Shape.RESPONSES, delta)[0].ended
     tap = tapped(Shape.RESPONSES, delta, done)[0]
     assert (tap.ended, tap.content_frames, tap.usage().prompt_tokens) == (True, 1, 4)
+
+
+def event(kind, **fields):
+    return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n".encode()
+
+
+def chat_end(reason):
+    return {"choices": [{"index": 0, "delta": {}, "message": {}, "finish_reason": reason}]}
+
+
+def message_end(reason):
+    end = event("message_delta", delta={"stop_reason": reason}) + event("message_stop")
+    return Shape.MESSAGES, end, {"type": "message", "content": [], "stop_reason": reason}
+
+
+def response_end(status, **fields):
+    response = {"status": status, **fields}
+    return Shape.RESPONSES, event(f"response.{status}", response=response), response
+
+
+CALL = {"message": {"tool_calls": [{"function": {"name": "weather", "arguments": {}}}]}}
+ITEM = {"type": "function_call", "name": "weather", "arguments": "{}"}
+CUT = {"incomplete_details": {"reason": "max_output_tokens"}}
+OLLAMAS = [({"done": True, "done_reason": reason},) * 2 + (reason,) for reason in ("stop", "length", "load")]
+CHATS = [(chat_end(reason),) * 2 + (reason,) for reason in ("stop", "length", "tool_calls", "content_filter")]
+MESSAGES = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "tool_use": "tool_calls",
+            "refusal": "content_filter"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("shape", "stream", "whole", "reason"),
+    [
+        *((Shape.OLLAMA, json.dumps(end).encode() + b"\n", whole, reason) for end, whole, reason in OLLAMAS),
+        (Shape.OLLAMA, json.dumps(CALL).encode() + b'\n{"done":true,"done_reason":"stop"}\n',
+         {**CALL, "done": True, "done_reason": "stop"}, "tool_calls"),
+        *((Shape.OPENAI, f"data: {json.dumps(end)}\n\n".encode(), whole, reason) for end, whole, reason in CHATS),
+        *((*message_end(theirs), ours) for theirs, ours in MESSAGES.items()),
+        (*response_end("completed", output=[]), "stop"),
+        (*response_end("completed", output=[ITEM]), "tool_calls"),
+        (*response_end("completed", output=7), "stop"),
+        (*response_end("incomplete", **CUT), "length"),
+    ],
+)  # fmt: skip
+def test_an_answer_ends_for_the_same_reason_in_every_dialect(shape, stream, whole, reason):
+    """`WHERE finish_reason = 'length'` must find every answer that was cut off; the client's bytes keep their word."""
+    tap, sent = tapped(shape, stream)
+    assert (tap.usage().finish_reason, sent) == (reason, stream)
+    read = WholeTap(shape)
+    read.read(json.dumps(whole).encode())
+    assert read.usage().finish_reason == reason
 
 
 def test_a_line_over_the_cap_is_passed_on_and_not_kept():

@@ -2,7 +2,10 @@
 
 import csv
 import io
+import json
+import re
 import time
+import urllib.parse
 
 import httpx
 import pytest
@@ -11,10 +14,12 @@ from fastapi import FastAPI
 from herd.core.events import Status
 from herd.routes import dashboard_api
 from herd.store.cells import MEASURES
+from herd.store.rows import TRACE_COLUMNS
 from tests.store import builders
 
 TABLES = ("apps", "apps/daily", "usage", "models", "trends", "latency")
 HOUR_S = 3_600
+NOON = builders.NOON
 
 
 @pytest.fixture
@@ -167,6 +172,24 @@ async def test_a_cell_that_a_spreadsheet_would_compute_is_text(ask, keep, tag):
     keep(builders.finished(at=time.time() - 5, tags=(tag,)))
     (row,) = csv.DictReader(io.StringIO((await ask("apps", format="csv")).text))
     assert row["tag"] == (tag if tag == "fine" else f"'{tag}")
+
+
+async def test_traces_are_a_csv_file_of_the_list_with_its_filters_limit_and_next_page(ask, keep):
+    """Whoever asked for a file got JSON, and a spreadsheet opened it without a word."""
+    keep(*(builders.finished(f"r{number}", at=NOON + number, tags=("=1+2", "b")) for number in range(4)))
+    keep(builders.failed("lost", at=NOON + 9, error_message="@SUM(A1)"))
+    answer = await ask("traces", format="csv", status="completed", limit=3)
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert answer.headers["content-disposition"] == 'attachment; filename="herd-traces.csv"'
+    assert (tuple(rows[0]), [row["request_id"] for row in rows]) == (TRACE_COLUMNS, ["r3", "r2", "r1"])
+    assert (rows[0]["tags"], rows[0]["stream"], rows[0]["error_type"]) == ("'=1+2 b", "true", "")
+    assert json.loads(rows[0]["scores_breakdown"])["total"] == float(rows[0]["score"])
+    after = re.fullmatch(r'<\?(.+)>; rel="next"', answer.headers["link"])[1]
+    rest = await ask("traces", **dict(urllib.parse.parse_qsl(after)))
+    assert [row["request_id"] for row in csv.DictReader(io.StringIO(rest.text))] == ["r0"]
+    assert "link" not in rest.headers
+    (lost,) = csv.DictReader(io.StringIO((await ask("traces", format="csv", status="failed")).text))
+    assert lost["error_message"] == "'@SUM(A1)"
 
 
 @pytest.mark.parametrize(

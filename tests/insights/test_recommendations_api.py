@@ -1,5 +1,7 @@
 """The operator's command for recommendations, as printed, against a real router: empty, and with nodes and requests."""
 
+import csv
+import io
 import json
 import subprocess
 import sys
@@ -34,6 +36,13 @@ def test_a_router_without_nodes_and_requests_answers_all_the_same(asked):
     assert set(document["fleet"]["coverage"]) >= {"general", "code", "embedding"}
 
 
+def lines(router):
+    """The recommendations as a spreadsheet reads them."""
+    answer = httpx.get(f"{router.url}/dashboard/api/recommendations?format=csv", timeout=20)
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    return list(csv.DictReader(io.StringIO(answer.text)))
+
+
 def test_a_fleet_is_told_what_it_has_what_it_needs_and_how_fast_it_was(router, asked):
     """From heartbeats and rows alone, without a word of configuration."""
     nodes = Nodes()
@@ -45,6 +54,8 @@ def test_a_fleet_is_told_what_it_has_what_it_needs_and_how_fast_it_was(router, a
             httpx.post(f"{router.url}/api/chat", json=body, timeout=20)
         until(lambda: len(router.rows()) == 13, "all rows")
         document = asked()
+        table = lines(router)
+        wrong = httpx.get(f"{router.url}/dashboard/api/recommendations?days=3", timeout=20)
     finally:
         nodes.stop()
     (ada,) = document["nodes"]
@@ -53,3 +64,8 @@ def test_a_fleet_is_told_what_it_has_what_it_needs_and_how_fast_it_was(router, a
     assert [row["model"] for row in document["fleet"]["mix"]] == [model]
     assert document["fleet"]["mix"][0]["already_available"] is True
     assert [row["model"] for row in document["fleet"]["missing"]] == ["nobodys:7b"]
+    recommended = [(row["node_id"], row["model"]) for row in table if row["kind"] == "recommended"]
+    assert recommended == [("ada", row["model"]) for row in ada["recommended_models"]]
+    assert [row["model"] for row in table if row["kind"] == "missing"] == ["nobodys:7b"]
+    assert all(row["reason"] for row in table)
+    assert (wrong.status_code, wrong.json()["fields"][0]["field"]) == (422, "days")

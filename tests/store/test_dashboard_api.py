@@ -35,7 +35,7 @@ async def get(reader):
 
 async def test_a_router_that_has_served_nothing_answers_with_nothing(get):
     """An empty page is no error."""
-    assert await get("/traces") == (200, {"traces": [], "next_cursor": None})
+    assert await get("/traces") == (200, {"traces": [], "next_cursor": None, "searched_until": None})
     for path in ("/apps", "/apps/daily", "/usage"):
         assert await get(path) == (200, {"days": 7, "data": [], "relative_error": 0.0})
 
@@ -113,6 +113,8 @@ async def test_each_filter_reaches_the_store(get, keep, query, expected):
         ("/apps", {"days": "0"}, "days"),
         ("/apps/daily", {"days": "366"}, "days"),
         ("/usage", {"days": "1.5"}, "days"),
+        ("/traces", {"format": "xml"}, "format"),
+        ("/apps", {"format": "CSV"}, "format"),
     ],
 )
 async def test_a_wrong_parameter_is_named(get, keep, path, query, field):
@@ -121,6 +123,26 @@ async def test_a_wrong_parameter_is_named(get, keep, path, query, field):
     status, document = await get(path, **query)
     assert status == 422
     assert [problem["loc"] for problem in document["detail"]] == [["query", field]]
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "field", "there"),
+    [
+        ("/traces", {"mdoel": "llama3.2:3b"}, "mdoel", "model"),
+        ("/traces/r", {"limit": "1"}, "limit", "takes none"),
+        ("/apps", {"hours": "24"}, "hours", "days"),
+        ("/apps/daily", {"tags": "prod"}, "tags", "tag"),
+        ("/trends", {"days": "1", "hours": "24"}, "days", "hours"),
+        ("/latency", {"node": "ada"}, "node", "node_id"),
+    ],
+)
+async def test_a_parameter_that_does_not_exist_is_named_with_those_that_do(get, keep, path, query, field, there):
+    """A mistyped filter that is ignored shows everything, and looks like an answer."""
+    keep(builders.finished("r"))
+    status, document = await get(path, **query)
+    (problem,) = document["detail"]
+    assert (status, problem["loc"]) == (422, ["query", field])
+    assert there in problem["msg"]
 
 
 async def test_one_trace_shows_the_decision_with_all_signals_and_rejections(get, keep):
@@ -133,7 +155,7 @@ async def test_one_trace_shows_the_decision_with_all_signals_and_rejections(get,
     assert [(entry["node_id"], set(entry["signals"])) for entry in decision["plan"]] == [
         ("ada", set(SIGNALS)), ("bob", set(SIGNALS)),
     ]  # fmt: skip
-    assert decision["rejected"] == [{"node_id": "cyd", "model": "llama3.2:3b", "reason": "draining"}]
+    assert decision["rejected"] == [{"node_id": "cyd", "model": "llama3.2:3b", "reason": "draining", "why": "draining"}]
     assert (decision["reason"], decision["replays"]) == ("model_loaded", True)
     assert decision["why"] == "The attempt before failed, and ada was the next of the plan."
 
@@ -158,8 +180,18 @@ async def test_an_unknown_request_is_a_404_that_says_what_may_be(get, keep):
     """The id may be right and the row not there yet, or no longer."""
     keep(builders.finished("r"))
     status, document = await get("/traces/nobody")
-    assert status == 404
+    assert (status, document["ids"]) == (404, [])
     assert "'nobody'" in document["error"]
+
+
+async def test_the_beginning_of_an_id_leads_to_the_ids_that_begin_so(get, keep):
+    """`herd explain` takes a beginning, and must not read a month for it."""
+    keep(*(builders.finished(f"job-{number}") for number in range(12)), builders.finished("my-job-1"))
+    status, document = await get("/traces/job-1")
+    assert (status, document["request_id"]) == (200, "job-1")
+    status, document = await get("/traces/job-")
+    assert (status, len(document["ids"])) == (404, 10)
+    assert all(each.startswith("job-") for each in document["ids"])
 
 
 async def test_a_models_impossible_name_does_not_break_the_answer(get, keep):
