@@ -2,19 +2,27 @@
 
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /source
-RUN python -m venv /opt/herd
+RUN python -m venv /opt/build && python -m venv /opt/herd
+# What is installed is pinned, with its hashes; `make lock` writes both files.
+COPY requirements-build.lock requirements.lock ./
+RUN /opt/build/bin/pip install --no-cache-dir --only-binary :all: --require-hashes -r requirements-build.lock \
+    && /opt/herd/bin/pip install --no-cache-dir --no-compile --only-binary :all: --require-hashes -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY herd ./herd
 COPY node ./node
 COPY otel ./otel
-RUN /opt/herd/bin/pip install --no-cache-dir . \
+RUN /opt/build/bin/python -m hatchling build -t wheel \
+    && /opt/herd/bin/pip install --no-cache-dir --no-compile --no-deps dist/*.whl \
     && /opt/herd/bin/pip uninstall --yes pip setuptools \
-    && find /opt/herd -name __pycache__ -prune -exec rm -rf {} +
+    && find /opt/herd -name __pycache__ -prune -exec rm -rf {} + \
+    # A container that may not write would compile all of it at every start, for seconds.
+    && /opt/herd/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/herd/lib
 
 FROM python:3.11-slim-bookworm
 # 10001 is also who the collector and Tempo are, so that all of them can share what a volume's first user has made.
 RUN useradd --uid 10001 --user-group --create-home --home-dir /home/herd herd \
     && install -d -o herd -g herd -m 0700 /data \
+    && install -d -o herd -g herd -m 0755 /data/prometheus \
     && install -d -o herd -g herd -m 0755 /spans
 COPY --from=build /opt/herd /opt/herd
 ENV PATH=/opt/herd/bin:$PATH \

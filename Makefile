@@ -45,10 +45,15 @@ pack: $(STAMP)  ## write rules and dashboards from their tables
 docs: $(STAMP)  ## write the reference that is made from the tables
 	$(BIN)/herd docs --write docs
 
-lock: $(STAMP)  ## pin what development installs, from pyproject.toml
+PIN := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --no-header
+
+lock: $(STAMP)  ## pin what development installs, and of that what the image is built with and holds
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-emit-find-links --no-header --extra dev pyproject.toml -o requirements-dev.lock
+	$(PIN) --extra dev pyproject.toml -o requirements-dev.lock
+	$(PIN) --no-annotate -c requirements-dev.lock pyproject.toml -o requirements.lock
+	grep -o 'hatchling[^"]*' pyproject.toml | head -1 | $(PIN) --no-annotate -c requirements-dev.lock - \
+		-o requirements-build.lock
 
 real: $(STAMP)  ## end-to-end tests against real inference servers (builds them first; takes a while)
 	bash scripts/build_engines.sh .engines

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from grafana import health, latency, rows, usage
 from grafana.panels import DATABASE, PROMETHEUS, Row, laid_out
+from grafana.queries import of
 from grafana.reference import document
 from otel.alerts import RUNBOOK, alerts
 from otel.build import write
@@ -55,8 +56,9 @@ def _variables() -> list[Json]:
     return [
         _source("datasource", "Prometheus", "prometheus"),
         _source("tempo", "Tempo", "tempo"),
-        _names("node", "Node", "label_values(herd_node_up, node)"),
-        _names("model", "Model", "label_values(herd_requests_total, model)"),
+        _names("instance", "Router", "label_values(herd_build_info, instance)"),
+        _names("node", "Node", f"label_values({of('herd_node_up')}, node)"),
+        _names("model", "Model", f"label_values({of('herd_requests_total')}, model)"),
     ]
 
 
@@ -96,7 +98,7 @@ def _restarts() -> Json:
     """A mark where the router began anew: its counters did too."""
     return {
         "name": "Router started", "enable": True, "hide": False, "iconColor": "purple", "datasource": dict(PROMETHEUS),
-        "expr": "changes(herd_start_time_seconds[2m]) > 0", "titleFormat": "Router started", "step": "1m",
+        "expr": f"changes({of('herd_start_time_seconds')}[2m]) > 0", "titleFormat": "Router started", "step": "1m",
     }  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from typing import Final
 
 from grafana.panels import GREEN, RED, TABLE_LEGEND, YELLOW, Panel, Row, Target
-from grafana.queries import BOTH, MODEL, NODE, increase, quantile, rate
+from grafana.queries import BOTH, MODEL, NODE, increase, quantile, rate, worst
 from otel.alerts import THRESHOLDS
 
 LATE: Final = 1 - THRESHOLDS["ttft_objective"]
@@ -37,7 +37,7 @@ FIRST: Final = Row("The first token", (
           "ttftbudgetburn", legend=TABLE_LEGEND),
     Panel("Late first tokens", f"Share of streams whose first token took over {THRESHOLDS['ttft_s']:g} s. The line is "
           f"the budget of {LATE:.0%}.", "percentunit",
-          tuple(Target(f"herd:ttft_late_ratio:ratio{window}", window) for window in ("5m", "1h", "6h")),
+          tuple(Target(worst(f"herd:ttft_late_ratio:ratio{window}"), window) for window in ("5m", "1h", "6h")),
           "ttftbudgetburn", bounds=((None, GREEN), (LATE, YELLOW), (14.4 * LATE, RED))),
     Panel("Predicted against seen", "What routing expected over what came: 1 is right, above it was too careful, below "
           "it too hopeful. Streams of one attempt.", "none", (

@@ -1,10 +1,11 @@
-"""The tables of docs/observability.md, made from what they are about: which panels there are, which alerts, and why."""
+"""The tables of docs/observability.md, made from what they are about: the panels, the alerts, the agents' metrics."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from grafana.panels import Row
+from node.telemetry.catalog import METRICS, Metric
 from otel.alerts import Alert
 
 BEGIN: Final = "<!-- From here to the end: made by `make pack`. -->\n"
@@ -15,7 +16,7 @@ def document(text: str, dashboards: Mapping[str, tuple[str, str, tuple[Row, ...]
     kept, mark, _ = text.partition(BEGIN)
     if not mark:
         raise ValueError(f"the document has lost the line {BEGIN!r}")
-    return "\n".join((kept + mark, *_dashboards(dashboards), *_alerts(alerts)))
+    return "\n".join((kept + mark, *_dashboards(dashboards), *_alerts(alerts), *_agents_metrics()))
 
 
 def _dashboards(dashboards: Mapping[str, tuple[str, str, tuple[Row, ...]]]) -> Iterable[str]:
@@ -33,6 +34,16 @@ def _alerts(alerts: Iterable[Alert]) -> Iterable[str]:
         ((f"[`{alert.name}`](runbook.md#{alert.name.lower()})", alert.severity, f"`{alert.expr}`", alert.hold)
          for alert in alerts),
     )  # fmt: skip
+
+
+def _agents_metrics() -> Iterable[str]:
+    yield "## The agents' metrics\n"
+    yield _table(("metric", "type", "labels", "meaning"), map(_metric_row, METRICS))
+
+
+def _metric_row(metric: Metric) -> tuple[str, ...]:
+    labels = [f"`{label.name}`" + (f" ({', '.join(label.values)})" if label.values else "") for label in metric.labels]
+    return f"`{metric.name}`", metric.kind, ", ".join(labels), metric.help
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from grafana.panels import TABLE_LEGEND, Column, Panel, Row, Target
-from grafana.queries import BOTH, MODEL, NODE, RANGE, increase, of, or_zero, quantile, rate, total
+from grafana.queries import BOTH, FROM_CELL, MODEL, NODE, RANGE, increase, or_zero, quantile, rate, total
 
 COMPLETED: Final = f'{MODEL}, status="completed"'
 
@@ -46,7 +46,7 @@ TOP: Final = Row("Models", (
           Target(increase("herd_tokens_total", f'{BOTH}, type="output"', "model", RANGE), instant=True, shape="table"),
           Target(increase("herd_model_loads_total", BOTH, "model", RANGE), instant=True, shape="table"),
           ), "modelthrashing", "table", 14, 9,
-          columns={"model": Column("Model", link="/d/herd-latency?var-model=${__value.raw}&${__url_time_range}"),
+          columns={"model": Column("Model", link=f"/d/herd-latency?var-model={FROM_CELL}"),
                    "Value #A": Column("Requests", "short"), "Value #B": Column("Input tokens", "short"),
                    "Value #C": Column("Output tokens", "short"), "Value #D": Column("Cold loads", "short")},
           sort_by="Requests"),
@@ -93,7 +93,7 @@ CAPACITY: Final = Row("Room", (
           (Target(total("herd_node_memory_bytes", f'{NODE}, kind="available"', "node"), "{{node}}"),),
           "modelthrashing"),
     Panel("In flight by node", "Requests that each node works on.", "none",
-          (Target(of("herd_requests_in_flight", NODE), "{{node}}"),), "queuesaturated", stack=True),
+          (Target(total("herd_requests_in_flight", NODE, "node"), "{{node}}"),), "queuesaturated", stack=True),
 ))  # fmt: skip
 
 ROWS: Final = (REQUESTS, TOP, SHARE, TAGS, CAPACITY)

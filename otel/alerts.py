@@ -82,24 +82,24 @@ def faster(speed: float) -> Span:
 
 
 def recordings(thresholds: Mapping[str, float] = THRESHOLDS, speed: float = 1) -> list[Recording]:
-    """Ratios over every window that the burn rates look at, and the counts that guard them.
+    """Ratios over every window that the burn rates look at, and the counts that guard them, one for each router.
 
     What a client asked wrong or left is neither good nor bad; a refusal for want of room is bad.
     """
     span, rules = faster(speed), []
     for window in WINDOWS:
         over = f"[{span(window)}]"
-        bad = f'sum(increase(herd_request_errors_total{{error_type!~"{NOT_HERDS_FAULT}"}}{over}))'
-        good = f'sum(increase(herd_requests_finished_total{{status="completed"}}{over}))'
+        bad = f'sum by (instance) (increase(herd_request_errors_total{{error_type!~"{NOT_HERDS_FAULT}"}}{over}))'
+        good = f'sum by (instance) (increase(herd_requests_finished_total{{status="completed"}}{over}))'
         total = f"({good} + {bad})"
-        streams = f"sum(increase(herd_time_to_first_token_seconds_count{over}))"
+        streams = f"sum by (instance) (increase(herd_time_to_first_token_seconds_count{over}))"
         bound = f'le="{float(thresholds["ttft_s"])}"'
-        in_time = f"sum(increase(herd_time_to_first_token_seconds_bucket{{{bound}}}{over}))"
+        in_time = f"sum by (instance) (increase(herd_time_to_first_token_seconds_bucket{{{bound}}}{over}))"
         rules += [
             Recording(f"herd:requests:increase{window}", total),
-            Recording(f"herd:error_ratio:ratio{window}", f"{bad} / ({total} > 0) or vector(0)"),
-            Recording(f"herd:streams:increase{window}", f"{streams} or vector(0)"),
-            Recording(f"herd:ttft_late_ratio:ratio{window}", f"1 - {in_time} / ({streams} > 0) or vector(0)"),
+            Recording(f"herd:error_ratio:ratio{window}", f"{bad} / ({total} > 0) or 0 * {total}"),
+            Recording(f"herd:streams:increase{window}", f"{streams} or 0 * {total}"),
+            Recording(f"herd:ttft_late_ratio:ratio{window}", f"1 - {in_time} / ({streams} > 0) or 0 * {total}"),
         ]
     return rules
 
@@ -151,12 +151,17 @@ def _burn(
 
 def _of_nodes(t: Mapping[str, float], span: Span) -> list[Alert]:
     return [
-        Alert("NoHealthyNode", '(sum(herd_node_ready) or vector(0)) == 0 and on() max(up{job="herd"}) == 1',
+        Alert("NoHealthyNode",
+              '(sum by (instance) (herd_node_ready) or 0 * sum by (instance) (up{job="herd"})) == 0 '
+              'and on (instance) up{job="herd"} == 1',
               span("1m"), "critical",
               "No node can take requests",
               "No node is there, or none of them is fit for requests: `herd status` tells."),
         Alert("NodeDown", "herd_node_up == 0 unless herd_node_left == 1", span("2m"), "warning",
               "Node {{ $labels.node }} is gone", "Its heartbeats ended, and it did not leave in order."),
+        Alert("AgentDown", 'up{job="herd-agents"} == 0', span("2m"), "warning",
+              "The agent of {{ $labels.node }} does not answer",
+              "Prometheus cannot scrape its metrics at {{ $labels.instance }}."),
         Alert("NodeFlapping", f"changes(herd_node_up[{span('1h')}]) >= {2 * t['flaps']:g}", "0m", "warning",
               "Node {{ $labels.node }} comes and goes", "It came or went {{ $value }} times within an hour."),
         Alert("ModelThrashing",
@@ -174,7 +179,7 @@ def _of_requests(t: Mapping[str, float], span: Span) -> list[Alert]:
         Alert("QueueSaturated", f"herd_queue_depth > {t['queue_depth']:g}", span("5m"), "warning",
               "Requests queue for {{ $labels.model }}", "{{ $value }} wait for a slot, for five minutes now."),
         Alert("QueueRejecting",
-              f"sum by (reason) (increase(herd_queue_rejected_total[{span('5m')}])) > {t['rejections']:g}",
+              f"sum by (instance, reason) (increase(herd_queue_rejected_total[{span('5m')}])) > {t['rejections']:g}",
               span("2m"), "critical",
               "Requests are refused ({{ $labels.reason }})", "{{ $value | humanize }} in five minutes."),
         Alert("RequestStuck", f"time() - herd_oldest_request_timestamp_seconds > {t['stuck_s']:g}", span("1m"),
@@ -190,8 +195,8 @@ def _of_requests(t: Mapping[str, float], span: Span) -> list[Alert]:
 def _of_the_router(t: Mapping[str, float], span: Span) -> list[Alert]:
     return [
         Alert("RouterOverheadHigh",
-              f"histogram_quantile(0.95, sum by (le) (rate(herd_overhead_seconds_bucket[{span('5m')}]))) > "
-              f"{t['overhead_s']:g} and sum(rate(herd_overhead_seconds_count[{span('5m')}])) > "
+              f"histogram_quantile(0.95, sum by (instance, le) (rate(herd_overhead_seconds_bucket[{span('5m')}]))) > "
+              f"{t['overhead_s']:g} and sum by (instance) (rate(herd_overhead_seconds_count[{span('5m')}])) > "
               f"{t['overhead_least_rps']:g}", span("10m"), "warning",
               "The router itself is slow", "Its own share of a request is {{ $value | humanizeDuration }} at p95."),
         Alert("EventLoopStalled", f"increase(herd_event_loop_stalls_total[{span('5m')}]) > {t['stalls']:g}", "0m",
@@ -204,13 +209,21 @@ def _of_the_records(span: Span) -> list[Alert]:
     ten = span("10m")
     return [
         Alert("TelemetryDropping",
-              f"sum(increase(herd_log_dropped_total[{ten}])) + sum(increase(herd_spans_dropped_total[{ten}])) + "
-              f"sum(increase(herd_sink_failures_total[{ten}])) > 0", "0m", "warning",
+              f"increase(herd_log_dropped_total[{ten}]) + increase(herd_spans_dropped_total[{ten}]) + "
+              f"increase(herd_sink_failures_total[{ten}]) > 0", "0m", "warning",
               "Records are lost", "{{ $value | humanize }} log lines or spans in ten minutes."),
         Alert("TraceStoreDown",
               f'herd_trace_store_up == 0 or increase(herd_trace_rows_total{{outcome=~"dropped|failed"}}[{ten}]) > 0',
               span("1m"), "critical",
               "Rows are not written", "The database is full, locked or gone; requests go on."),
-        Alert("LabelOverflow", f"increase(herd_label_overflow_total[{span('1h')}]) > 0", "0m", "warning",
-              "Too many {{ $labels.label }} names", "What is beyond the cap is counted as `_unknown`."),
+        Alert("CollectorDown", 'up{job="otel-collector"} == 0', span("2m"), "warning",
+              "The collector does not answer",
+              "Prometheus cannot scrape {{ $labels.instance }}; spans are lost meanwhile, and nothing else."),
+        Alert("CollectorFailing",
+              f"sum by (instance, exporter) (increase(otelcol_exporter_send_failed_spans_total[{ten}])) > 0", "0m",
+              "warning", "The collector cannot hand spans on to {{ $labels.exporter }}",
+              "It gave up {{ $value | humanize }} in ten minutes."),
+        # Tags beyond the setting metric_tags are counted together by design: whoever switched it on chose that.
+        Alert("LabelOverflow", f'increase(herd_label_overflow_total{{label!="tag"}}[{span("1h")}]) > 0', "0m",
+              "warning", "Too many {{ $labels.label }} names", "What is beyond the cap is counted as `_unknown`."),
     ]  # fmt: skip

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import random
 import signal
 import socket
 import sqlite3
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,13 +23,18 @@ from herd.sim import Fault, SimConfig, SimNode
 T = TypeVar("T")
 DEADLINE_S = 20.0
 POLL_S = 0.02
+# Below those that systems give to outgoing connections, which could take a port before whoever it is meant for.
+PORTS = range(20_000, 32_000)
+DICE = random.SystemRandom()  # processes that test side by side seed the usual one alike
 
 
 def free_port() -> int:
-    """A port on loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port on loopback that nobody listens on, and that nobody is given who asks for any."""
+    while True:
+        port = DICE.choice(PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def until(condition: Callable[[], T], what: str, deadline_s: float = DEADLINE_S) -> T:
@@ -55,6 +62,12 @@ async def eventually(condition: Callable[[], T], what: str, deadline_s: float = 
         assert time.monotonic() < end, f"not within {deadline_s:g} s: {what}"
         await asyncio.sleep(POLL_S)
     return found
+
+
+def _sum(exposition: str, name: str, labels: dict[str, str]) -> float:
+    wanted = [f'{key}="{value}"' for key, value in labels.items()]
+    lines = [line for line in exposition.splitlines() if line.startswith((name + "{", name + " "))]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if all(item in line for item in wanted))
 
 
 class Router:
@@ -137,10 +150,7 @@ class Router:
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that carry these labels."""
-        text = httpx.get(self.url + "/metrics", timeout=10).text
-        wanted = [f'{key}="{value}"' for key, value in labels.items()]
-        lines = [line for line in text.splitlines() if line.startswith((name + "{", name + " "))]
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if all(item in line for item in wanted))
+        return _sum(httpx.get(self.url + "/metrics", timeout=10).text, name, labels)
 
     def online(self) -> int:
         """How many nodes are online."""
@@ -153,6 +163,46 @@ class Router:
             return httpx.get(self.url + "/readyz", timeout=2).status_code == 200
         except httpx.HTTPError:
             return False
+
+
+class Agent:
+    """One `herd-node` with a home of its own, beside an engine; `metrics` is where it serves them."""
+
+    def __init__(self, home: Path, node_id: str, engine: str, router: str, *options: str, **environment: str) -> None:
+        self.home = home
+        self.metrics = f"127.0.0.1:{free_port()}"
+        self._options = (
+            "--node-id", node_id, "--ollama-host", engine, "--router-url", router, "--data-dir", str(home),
+            "--interval", "0.3", "--metrics-bind", self.metrics, *options,
+        )  # fmt: skip
+        self._environment = {**os.environ, **environment}
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start; it joins the fleet by itself."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        with (self.home / "said.txt").open("ab") as said:
+            command = [sys.executable, "-m", "node", *self._options]
+            self.process = subprocess.Popen(command, env=self._environment, stdout=said, stderr=said)
+
+    def stop(self, kind: signal.Signals = signal.SIGTERM) -> int:
+        """End it by its process id; returns the exit code."""
+        if self.process is None:
+            return 0
+        self.process.send_signal(kind)
+        try:
+            return self.process.wait(20)
+        finally:
+            self.process.kill()
+            self.process = None
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that carry these labels."""
+        return _sum(self.exposition(), name, labels)
+
+    def exposition(self) -> str:
+        """What it serves."""
+        return httpx.get(f"http://{self.metrics}/metrics", timeout=10).text
 
 
 class Nodes:

@@ -11,7 +11,7 @@ from typing import Any
 
 from herd.core.finding import Episode
 from herd.core.fleet import Fleet
-from herd.core.request import Request
+from herd.core.request import NOTHING_SAID, Parameters, Request
 from herd.core.routing import Candidate, Decision, Policy, Reason
 
 
@@ -109,6 +109,7 @@ class Finished:
     content_frames: int = 0
     context: ContextAction | None = None
     dropped_tags: int = 0
+    parameters: Parameters = NOTHING_SAID
     client_ip: str | None = None
     api_key_id: str | None = None
 
@@ -162,14 +163,19 @@ class Finished:
 
     @property
     def reason(self) -> Reason | None:
-        """Why the node that answered was taken; None where no node was."""
-        if self.chosen is None or self.decision is None:
+        """Why the node that answered or was last tried was taken; None where no node was."""
+        return self.reason_of(self.attempts[-1]) if self.attempts else None
+
+    def reason_of(self, attempt: Attempt) -> Reason | None:
+        """Why an attempt went where it did; None where nothing was decided."""
+        if self.decision is None or self.request is None:
             return None
-        if self.retry_count:
+        if attempt.number > 1:
             return Reason.RETRY
-        if self.decision.plan and self.chosen == self.decision.plan[0]:
+        if any((first.node_id, first.model) == (attempt.node_id, attempt.model) for first in self.decision.plan[:1]):
             return self.decision.reason
-        return Reason.FALLBACK if self.fallback_used else Reason.LEAST_LOADED  # the first of the plan had no free slot
+        # The first of the plan had no free slot.
+        return Reason.LEAST_LOADED if attempt.model == self.request.model else Reason.FALLBACK
 
     @property
     def fallback_used(self) -> bool:
@@ -256,7 +262,10 @@ class NodeKnown:
 
 @dataclass(frozen=True, slots=True)
 class Managed:
-    """A management request (pull, delete, show, …) was handed to a node."""
+    """A management request (pull, delete, show, …) was handed to a node; `attempt` is the call, if it came to one.
+
+    `endpoint` is the path without what differs in every request, `path` what the client asked for.
+    """
 
     request_id: str
     ids: TraceIds
@@ -268,6 +277,10 @@ class Managed:
     finished_at: float
     error_type: str | None = None
     error_message: str | None = None
+    method: str = "POST"
+    path: str | None = None
+    client_ip: str | None = None
+    attempt: Attempt | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
-"""One request as the router understands it: what `decide` needs, and nothing a user wrote."""
+"""One request as the router understands it: what `decide` needs, and beside it what spans tell of."""
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 class Dialect(StrEnum):
@@ -10,6 +11,24 @@ class Dialect(StrEnum):
     OLLAMA = "ollama"
     OPENAI = "openai"
     ANTHROPIC = "anthropic"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """How the client wants the answer made, as far as it says; spans tell of it, and no decision looks at it."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: float | None = None
+    seed: int | None = None
+    stop_sequences: tuple[str, ...] = ()
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    choice_count: int | None = None
+    encoding_formats: tuple[str, ...] = ()
+
+
+NOTHING_SAID: Final = Parameters()
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,9 @@ UNKNOWN: Final = "_unknown"  # a value that the fleet does not know, or one too 
 NO_NODE: Final = "_none"  # the request ended before a node was chosen
 MAX_MODELS: Final = 200
 MAX_NODES: Final = 64
-EAGER_LINES: Final = 4000  # series made before their first use stop here: an exposition stays under 5,000 lines
+# Series made before their first use stop here. Up to 10 nodes with 20 models all of them are made, and with everything
+# in use the exposition stays under 5,000 lines; in a larger fleet what is used comes on top, as it is used.
+EAGER_LINES: Final = 4500
 COLD_LOAD_S: Final = 0.5  # an engine that reports a longer load had to fetch the model
 STALL_S: Final = 0.1  # an event loop that comes this late has stalled
 NO_USAGE: Final = frozenset({"/api/embeddings"})  # Ollama's older embedding answer has no counts at all
@@ -237,7 +239,7 @@ ATTRIBUTES: Final = (
     Entry("herd.node", SERVER, "node that a management request went to"),
     Entry("herd.node", ROUTE, "node that was chosen"),
     Entry("herd.score", ROUTE, "its points"),
-    Entry("herd.reason", ROUTE, "why the plan begins as it does"),
+    Entry("herd.reason", ROUTE, "why the node that answered or was last tried was taken; `retry` if others failed"),
     Entry("herd.candidates", ROUTE, "entries of the plan"),
     Entry("herd.rejected", ROUTE, "entries left out"),
     Entry("herd.model.requested", ROUTE, "model asked for"),
@@ -255,6 +257,19 @@ ATTRIBUTES: Final = (
     Entry(semconv.GEN_AI_REQUEST_MODEL, CLIENT, "model that the node was asked for"),
     Entry(semconv.GEN_AI_REQUEST_STREAM, CLIENT, "whether a stream was asked for"),
     Entry(semconv.GEN_AI_REQUEST_MAX_TOKENS, CLIENT, "the client's limit"),
+    Entry(semconv.GEN_AI_REQUEST_TEMPERATURE, CLIENT, "as the client asked"),
+    Entry(semconv.GEN_AI_REQUEST_TOP_P, CLIENT, "as the client asked"),
+    Entry(semconv.GEN_AI_REQUEST_TOP_K, CLIENT, "as the client asked"),
+    Entry(semconv.GEN_AI_REQUEST_SEED, CLIENT, "as the client asked"),
+    Entry(
+        semconv.GEN_AI_REQUEST_STOP_SEQUENCES,
+        CLIENT,
+        "as the client asked; at most 16, longer ones than 64 characters left out",
+    ),
+    Entry(semconv.GEN_AI_REQUEST_PRESENCE_PENALTY, CLIENT, "as the client asked"),
+    Entry(semconv.GEN_AI_REQUEST_FREQUENCY_PENALTY, CLIENT, "as the client asked"),
+    Entry(semconv.GEN_AI_REQUEST_CHOICE_COUNT, CLIENT, "answers asked for, where it is not one"),
+    Entry(semconv.GEN_AI_REQUEST_ENCODING_FORMATS, CLIENT, "as the client asked, embeddings"),
     Entry(semconv.GEN_AI_RESPONSE_MODEL, CLIENT, "model that answered"),
     Entry(semconv.GEN_AI_RESPONSE_FINISH_REASONS, CLIENT, "why the answer ended"),
     Entry(semconv.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK, CLIENT, "seconds from the attempt's start, streams only"),
@@ -262,6 +277,8 @@ ATTRIBUTES: Final = (
     Entry(semconv.GEN_AI_USAGE_OUTPUT_TOKENS, CLIENT, "tokens of the answer"),
     Entry(semconv.GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS, CLIENT, "tokens of the prompt that came from a cache"),
     Entry(semconv.GEN_AI_USAGE_REASONING_OUTPUT_TOKENS, CLIENT, "tokens of the answer that are reasoning"),
+    Entry(semconv.HTTP_REQUEST_METHOD, CLIENT, "method, on a management request's call"),
+    Entry(semconv.URL_FULL, CLIENT, "address that was called, on a management request's call"),
     Entry(semconv.SERVER_ADDRESS, CLIENT, "host of the node's engine"),
     Entry(semconv.SERVER_PORT, CLIENT, "port of the node's engine"),
     Entry(semconv.HTTP_RESPONSE_STATUS_CODE, CLIENT, "status code that the node answered"),
@@ -269,6 +286,7 @@ ATTRIBUTES: Final = (
     Entry(semconv.ERROR_TYPE, CLIENT, "`error_type` of the attempt"),
     Entry("herd.node", CLIENT, "node"),
     Entry("herd.attempt", CLIENT, "number of the attempt, from 1"),
+    Entry("herd.reason", CLIENT, "why the attempt went there, as `herd_routing_decisions_total` counts it"),
     Entry("herd.reconnected", CLIENT, "true where a pooled connection was dead and a fresh one was used"),
     Entry("herd.tokens_source", CLIENT, "where the token counts come from: reported, counted or missing"),
     Entry("herd.ollama.load_s", CLIENT, "seconds that the engine loaded"),

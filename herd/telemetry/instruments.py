@@ -79,12 +79,12 @@ class Instruments:
         """Make the series of these open labels at zero; False where not all of them found room.
 
         A counter that first appears at 1 has lost its first increase: Prometheus sees no step from 0 to 1. Histograms,
-        which lose less and take more, stop at half of the room.
+        which lose less and take more, leave a fifth of the room to the counters that come after them.
         """
         lines, complete = self.lines, True
         for family in self._families_of(frozenset(names)):
             cost = family.metric.lines
-            room = EAGER_LINES if cost == 1 else EAGER_LINES // 2
+            room = EAGER_LINES if cost == 1 else EAGER_LINES * 4 // 5
             for values in _combinations(family.metric, names):
                 if family.has(values):
                     continue

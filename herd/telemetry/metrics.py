@@ -14,7 +14,6 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from herd.core.events import Attempt, AttemptFailed, ContextProtected, Event, Finished, FleetChanged, Status, Usage
-from herd.core.routing import Reason
 from herd.telemetry import catalog
 from herd.telemetry.catalog import COLD_LOAD_S, NO_NODE, STALL_S, TOKEN_TYPES, UNKNOWN
 from herd.telemetry.instruments import Instruments
@@ -45,8 +44,9 @@ class MetricsSink:
         max_models: int = catalog.MAX_MODELS,
         max_nodes: int = catalog.MAX_NODES,
         max_tags: int = 0,
+        spans_exported: bool = False,
     ) -> None:
-        self._version = version
+        self._version, self._spans_exported = version, spans_exported
         self._started_at = time.time() if started_at is None else started_at
         made = self._made = Instruments()
         self._requests = made.counter("herd_requests_total")
@@ -177,7 +177,9 @@ class MetricsSink:
             self._fallbacks.of(self.models.of(event.request.model), model, reason).inc()
 
     def _times(self, event: Finished, model: str) -> None:
-        exemplar = {"trace_id": event.ids.trace_id}
+        # Where spans go out, an exemplar is a link to one; without them it still leads to the row and the log line.
+        linked = event.ids.sampled or not self._spans_exported
+        exemplar = {"trace_id": event.ids.trace_id} if linked else None
         stream = "true" if event.request and event.request.stream else "false"
         self._duration.of(model, stream).observe(event.latency_s, exemplar)
         self._overhead.observe(event.overhead_s)
@@ -217,8 +219,7 @@ class MetricsSink:
 
     def _attempt(self, event: Finished, attempt: Attempt) -> None:
         node = self.nodes.of(attempt.node_id)
-        first = event.decision.reason if event.decision and event.retry_count else event.reason
-        if reason := (Reason.RETRY if attempt.number > 1 else first):
+        if reason := event.reason_of(attempt):
             self._decisions.of(node, reason).inc()
         self._upstream.of(node, _code_class(attempt.http_status)).inc()
         self._upstream_time.of(node).observe(attempt.ended_at - attempt.started_at)
@@ -265,12 +266,17 @@ def prefers_openmetrics(accept: str) -> bool:
     return (quality := _quality(accept, OPENMETRICS)) > 0 and quality >= _quality(accept, "text/plain")
 
 
-def _quality(accept: str, media_type: str) -> float:
-    """The highest `q` that an Accept header gives a media type; 0 where it does not name it."""
+def takes_gzip(accept_encoding: str) -> bool:
+    """Whether an Accept-Encoding header names gzip."""
+    return _quality(accept_encoding, "gzip") > 0
+
+
+def _quality(accept: str, wanted: str) -> float:
+    """The highest `q` that an Accept header, of types or encodings, gives this one; 0 where it does not name it."""
     best = 0.0
     for entry in accept.lower().split(","):
         name, *parameters = (part.strip() for part in entry.split(";"))
-        if name == media_type:
+        if name == wanted:
             q = next((part[2:] for part in parameters if part.startswith("q=")), "1")
             try:
                 best = max(best, float(q)) if math.isfinite(float(q)) else best

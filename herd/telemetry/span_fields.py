@@ -6,6 +6,7 @@ from itertools import chain, islice
 from urllib.parse import urlsplit
 
 from herd.core.events import Attempt, Finished, Managed, Status
+from herd.core.request import NOTHING_SAID, Parameters
 from herd.core.routing import Candidate, Decision, Rejection
 from herd.telemetry import semconv
 from herd.telemetry.labels import clean
@@ -41,10 +42,12 @@ def server_fields(event: Finished) -> Fields:
 def managed_fields(event: Managed) -> Fields:
     """The SERVER span of a management request."""
     return fields({
-        semconv.HTTP_REQUEST_METHOD: managed_method(event),
+        semconv.HTTP_REQUEST_METHOD: event.method,
         semconv.HTTP_ROUTE: managed_route(event),
+        semconv.URL_PATH: event.path,
         semconv.URL_SCHEME: "http",
         semconv.HTTP_RESPONSE_STATUS_CODE: event.http_status,
+        semconv.CLIENT_ADDRESS: event.client_ip,
         semconv.ERROR_TYPE: event.error_type or "internal" if event.http_status >= 500 else None,
         semconv.GEN_AI_REQUEST_MODEL: event.model,
         "herd.request_id": event.request_id,
@@ -53,14 +56,25 @@ def managed_fields(event: Managed) -> Fields:
     })  # fmt: skip
 
 
-def managed_method(event: Managed) -> str:
-    """The HTTP method that Ollama has for the path; the event does not carry it."""
-    return "DELETE" if event.endpoint == "/api/delete" else "POST"
-
-
 def managed_route(event: Managed) -> str:
     """The path without what is different in every request."""
-    return "/api/blobs/{digest}" if event.endpoint.startswith("/api/blobs/") else event.endpoint
+    return "/api/blobs/{digest}" if event.endpoint == "/api/blobs" else event.endpoint
+
+
+def called_fields(event: Managed, attempt: Attempt) -> Fields:
+    """The CLIENT span of a management request: the call to the node."""
+    address, port = _address(attempt.url)
+    status = attempt.http_status
+    return fields({
+        semconv.HTTP_REQUEST_METHOD: event.method,
+        semconv.URL_FULL: attempt.url,
+        semconv.SERVER_ADDRESS: address,
+        semconv.SERVER_PORT: port,
+        semconv.HTTP_RESPONSE_STATUS_CODE: status,
+        semconv.ERROR_TYPE: attempt.error_type or (str(status) if status and status >= 500 else None),
+        "herd.node": attempt.node_id,
+        "herd.reconnected": attempt.reconnected or None,
+    })  # fmt: skip
 
 
 def route_fields(event: Finished, decision: Decision) -> Fields:
@@ -69,7 +83,7 @@ def route_fields(event: Finished, decision: Decision) -> Fields:
     return fields({
         "herd.node": chosen.node_id if chosen else None,
         "herd.score": chosen.total if chosen else None,
-        "herd.reason": decision.reason.value if decision.reason else None,
+        "herd.reason": event.reason.value if event.reason else None,
         "herd.candidates": len(decision.plan),
         "herd.rejected": len(decision.rejected),
         "herd.model.requested": event.request.model if event.request else None,
@@ -103,6 +117,7 @@ def outcome_fields(event: Finished, attempt: Attempt) -> Fields:
     request, first = event.request, attempt.first_content_at
     return fields({
         semconv.GEN_AI_REQUEST_MAX_TOKENS: request.max_tokens if request else None,
+        **_parameter_fields(event.parameters),
         semconv.GEN_AI_REQUEST_STREAM: request.stream if request else None,
         semconv.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK: (
             max(0.0, first - attempt.started_at) if first is not None and request and request.stream else None),
@@ -111,6 +126,7 @@ def outcome_fields(event: Finished, attempt: Attempt) -> Fields:
         semconv.ERROR_TYPE: attempt.error_type,
         "herd.node": attempt.node_id,
         "herd.attempt": attempt.number,
+        "herd.reason": reason.value if (reason := event.reason_of(attempt)) else None,
         "herd.reconnected": attempt.reconnected or None,
         **(_usage_fields(event, attempt) if attempt is event.attempts[-1] else {}),
     })  # fmt: skip
@@ -129,6 +145,22 @@ def is_error(event: Finished) -> bool:
 def fields(found: Mapping[str, Value | None]) -> Fields:
     """Without what is not known, and with nothing that the exporter's encoding refuses."""
     return {name: _encodable(value) for name, value in found.items() if value is not None}
+
+
+def _parameter_fields(said: Parameters) -> Mapping[str, Value | None]:
+    if said is NOTHING_SAID:
+        return {}
+    return {
+        semconv.GEN_AI_REQUEST_TEMPERATURE: said.temperature,
+        semconv.GEN_AI_REQUEST_TOP_P: said.top_p,
+        semconv.GEN_AI_REQUEST_TOP_K: said.top_k,
+        semconv.GEN_AI_REQUEST_SEED: said.seed,
+        semconv.GEN_AI_REQUEST_STOP_SEQUENCES: said.stop_sequences or None,
+        semconv.GEN_AI_REQUEST_PRESENCE_PENALTY: said.presence_penalty,
+        semconv.GEN_AI_REQUEST_FREQUENCY_PENALTY: said.frequency_penalty,
+        semconv.GEN_AI_REQUEST_CHOICE_COUNT: said.choice_count if said.choice_count != 1 else None,
+        semconv.GEN_AI_REQUEST_ENCODING_FORMATS: said.encoding_formats or None,
+    }
 
 
 def _usage_fields(event: Finished, attempt: Attempt) -> Mapping[str, Value | None]:

@@ -70,13 +70,13 @@ class SpanSink:
             self._backlog.put(event)
 
     def new_ids(self, traceparent: str | None = None) -> TraceIds:
-        """A request's ids; a trace that begins here is marked as the configured sampler will decide."""
+        """A request's ids, marked as the configured sampler will decide; without an exporter, as the caller did."""
         ids = trace_ids.new_ids(traceparent)
-        if self.provider is None or ids.parent_span_id is not None:
+        if self.provider is None:
             return ids
-        verdict = self.provider.sdk.sampler.should_sample(None, int(ids.trace_id, 16), "request", SpanKind.SERVER)
-        sampled = verdict.decision is Sampling.RECORD_AND_SAMPLE
-        return ids if sampled else replace(ids, sampled=False)
+        sampler, trace_id = self.provider.sdk.sampler, int(ids.trace_id, 16)
+        sampled = sampler.should_sample(_parent(ids), trace_id, "request", SpanKind.SERVER).decision
+        return replace(ids, sampled=sampled is Sampling.RECORD_AND_SAMPLE)
 
     def stats(self) -> SpanStats:
         """Spans exported and lost so far."""
@@ -109,9 +109,7 @@ class SpanTree:
     def make(self, event: Traced) -> None:
         """All spans of an event; none where the sampler leaves the trace out."""
         if isinstance(event, Managed):
-            method, route = span_fields.managed_method(event), span_fields.managed_route(event)
-            span = self._server(event, f"{method} {route}", span_fields.managed_fields(event))
-            _end(span, event.finished_at, event.error_message, event.http_status >= 500)
+            self._managed(event)
             return
         server = self._server(event, f"POST {event.endpoint}", span_fields.server_fields(event))
         if server.is_recording():
@@ -123,6 +121,16 @@ class SpanTree:
             for attempt in event.attempts:
                 self._attempt(event, attempt, inside)
         _end(server, event.finished_at, event.error_message, span_fields.is_error(event))
+
+    def _managed(self, event: Managed) -> None:
+        name, attempt = f"{event.method} {span_fields.managed_route(event)}", event.attempt
+        server = self._server(event, name, span_fields.managed_fields(event))
+        if attempt is not None and server.is_recording():
+            self._ids.preset(attempt.span_id)
+            inside, found = set_span_in_context(server, Context()), span_fields.called_fields(event, attempt)
+            call = self._tracer.start_span(name, inside, SpanKind.CLIENT, found, start_time=_ns(attempt.started_at))
+            _end(call, attempt.ended_at, attempt.error_message, semconv.ERROR_TYPE in found)
+        _end(server, event.finished_at, event.error_message, event.http_status >= 500)
 
     def _server(self, event: Traced, name: str, found: Fields) -> Span:
         self._ids.preset(event.ids.span_id, event.ids.trace_id)
@@ -159,7 +167,7 @@ class SpanTree:
 def span_count(event: Traced) -> int:
     """How many spans an event makes."""
     if isinstance(event, Managed):
-        return 1
+        return 1 + (event.attempt is not None)
     return 1 + (event.decision is not None) + (event.queue_s > 0) + len(event.attempts)
 
 

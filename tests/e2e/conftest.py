@@ -31,7 +31,9 @@ class Fleet:
         """Let these machines join, and wait until they are online."""
         for machine in machines:
             values = {name: getattr(machine, name) for name in machine.__slots__}
-            self.nodes.start(SimConfig(**{**values, "router_url": self.url, "frozen_time": True}))
+            # What is loaded stays, however long a module of tests takes.
+            fixed = {"router_url": self.url, "frozen_time": True, "keep_alive_s": 1e9}
+            self.nodes.start(SimConfig(**{**values, **fixed}))
         until(lambda: self.router.online() == len(self.nodes.nodes), "all nodes are online")
 
 

@@ -15,6 +15,8 @@ from tests.harness import eventually, until
 TEXT = "Hello there, tell me something."
 MODEL = SimModel("llama3.2:3b")
 SLOW = SimModel("slow:1b", size_gb=1.0)
+# Slow enough that what breaks in the middle breaks behind bytes that went out.
+PACED = SimModel("paced:1b", size_gb=1.0, tokens_per_s=30)
 ASKS = {
     "/api/chat": {"messages": [{"role": "user", "content": TEXT}]},
     "/v1/chat/completions": {"messages": [{"role": "user", "content": TEXT}]},
@@ -28,9 +30,9 @@ BROKEN_STREAMS = (FaultKind.NO_DONE, FaultKind.CUT, FaultKind.ERROR_LINE)
 def pair(tmp_path_factory):
     """Two equal nodes, so that one can stand in for the other."""
     home = tmp_path_factory.mktemp("pair")
-    # Slow enough that what breaks in the middle breaks behind bytes that went out.
-    pace = {"tokens_per_s": 300, "load_bytes_per_s": 0, "prefill_tokens_per_s": 0}
-    machines = [SimConfig(name, models=(MODEL,), preload=("llama3.2:3b",), **pace) for name in ("a", "b")]
+    pace = {"tokens_per_s": 3000, "load_bytes_per_s": 0, "prefill_tokens_per_s": 0}
+    loaded = ("llama3.2:3b", "paced:1b")
+    machines = [SimConfig(name, models=(MODEL, PACED), preload=loaded, **pace) for name in ("a", "b")]
     running = started(home, *machines, HERD_RETRIES="1")
     yield running
     running.nodes.stop()
@@ -44,8 +46,8 @@ def healthy(request):
         request.getfixturevalue("pair").nodes.clear()
 
 
-def post(pair, path, stream):
-    body = {"model": "llama3.2:3b", "stream": stream, **ASKS[path]}
+def post(pair, path, stream, model="llama3.2:3b"):
+    body = {"model": model, "stream": stream, **ASKS[path]}
     return httpx.post(pair.url + path, content=json.dumps(body), timeout=30)
 
 
@@ -61,8 +63,7 @@ def best(pair):
 def test_a_failure_before_the_first_content_is_answered_by_the_next_node(pair, kind, path, stream):
     """The client notices nothing, and the records say what happened."""
     node = best(pair)
-    fault = {"seconds": 5.0} if kind is FaultKind.REFUSED else {"times": 2 if kind is FaultKind.RESET else 1}
-    pair.nodes.script(node.node_id, Fault(kind, **fault))
+    pair.nodes.script(node.node_id, Fault(kind, times=2 if kind is FaultKind.RESET else 1))
     answer = post(pair, path, stream)
     pair.nodes.clear()
     assert answer.status_code == 200
@@ -75,8 +76,9 @@ def test_a_failure_before_the_first_content_is_answered_by_the_next_node(pair, k
 @pytest.mark.parametrize("kind", BROKEN_STREAMS)
 def test_a_stream_that_breaks_in_its_middle_says_so_to_the_client_and_in_the_records(pair, kind, path):
     """A truncated answer that passes for a whole one is the worst of all errors."""
-    pair.nodes.script(best(pair).node_id, Fault(kind, after=900 if kind is FaultKind.CUT else 3))
-    answer = post(pair, path, stream=True)
+    for node_id in pair.nodes.nodes:
+        pair.nodes.script(node_id, Fault(kind, after=900 if kind is FaultKind.CUT else 3, model="paced:1b"))
+    answer = post(pair, path, stream=True, model="paced:1b")
     last = answer.content.strip().split(b"\n")
     if path == "/api/chat":
         assert json.loads(last[-1])["error"]

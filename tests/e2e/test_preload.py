@@ -79,18 +79,10 @@ def seen(fleet):
     return {each["name"] for each in fleet.router.get("/api/ps")["models"]}
 
 
-def loading(fleet, model):
-    """The nodes that are loading a model now."""
-    return [node_id for node_id, each in in_memory(fleet, model) if each["loading"]]
-
-
 def holding(fleet, model):
-    return [node_id for node_id, _ in in_memory(fleet, model)]
-
-
-def in_memory(fleet, model):
+    """The nodes that have a model in memory, or are loading it."""
     states = [node.state() for node in fleet.nodes.nodes.values()]
-    return [(state["node_id"], each) for state in states for each in state["loaded"] if each["name"] == model]
+    return [state["node_id"] for state in states if model in [each["name"] for each in state["loaded"]]]
 
 
 def sensors(fleet, node_id, **values):
@@ -150,7 +142,7 @@ def test_a_request_in_the_meantime_waits_for_that_load_and_causes_no_second_one(
     fleet = off_again
     want(fleet, "rush:1b")
     switch(fleet, on=True)
-    (node_id,) = until(lambda: loading(fleet, "rush:1b"), "it is being loaded")
+    (node_id,) = until(lambda: holding(fleet, "rush:1b"), "it is being loaded")
     sensors(fleet, node_id, memory_available_gb=3)  # by points the other would now be the better one
     answers = []
     clients = [threading.Thread(target=lambda: answers.append(chat(fleet, "rush:1b"))) for _ in range(3)]

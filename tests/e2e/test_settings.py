@@ -6,6 +6,7 @@ import socket
 import sqlite3
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import httpx
@@ -18,7 +19,7 @@ from tests.e2e.traffic import HELLO, ask, send
 from tests.harness import Router, free_port, until
 
 MODEL, OTHER = SimModel("llama3.2:3b"), SimModel("qwen3:8b")
-SLOW = SimModel("slow:1b", size_gb=1.0, tokens_per_s=5)
+SLOW = SimModel("slow:1b", size_gb=1.0)
 PACE = {"tokens_per_s": 2000, "load_bytes_per_s": 0, "prefill_tokens_per_s": 0}
 DAY_S = 86_400.0
 
@@ -26,8 +27,9 @@ DAY_S = 86_400.0
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     """Two equal nodes; `OTHER` is on disk only."""
-    models = (MODEL, OTHER, SLOW, *(SimModel(f"{name}:1b") for name in ("tight", "ample", "cold-a", "cold-b")))
-    loaded = {"preload": ("llama3.2:3b", "tight:1b", "ample:1b"), "max_loaded": 9}
+    warm = ("tight", "ample", "strip", "warn", "off")  # each for one test, since it leaves its model otherwise
+    models = (MODEL, OTHER, SLOW, *(SimModel(f"{name}:1b") for name in (*warm, "cold-a", "cold-b")))
+    loaded = {"preload": ("llama3.2:3b", *(f"{name}:1b" for name in warm)), "max_loaded": 99, "memory_gb": 512}
     machines = [SimConfig(name, models=models, slots=8, interval_s=0.5, **loaded, **PACE) for name in "ab"]
     running = started(tmp_path_factory.mktemp("settings"), *machines)
     yield running
@@ -59,6 +61,17 @@ def chat(fleet, model="llama3.2:3b", **body):
 def both(fleet, fault):
     for node_id in fleet.nodes.nodes:
         fleet.nodes.script(node_id, fault)
+
+
+def held(fleet, asks, enough):
+    """The statuses of requests that are sent at once, to nodes whose faults are cleared when this is true."""
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(lambda: asyncio.run(send(fleet.url, asks, len(asks))))
+        try:
+            until(enough, "what was to be seen")
+        finally:
+            fleet.nodes.clear()
+        return [seen.status for seen in asked.result()]
 
 
 def setting(fleet, name):
@@ -158,16 +171,21 @@ def test_retries_zero_is_one_try(pair, change):
     assert pair.router.row(answer.headers["x-request-id"])["retry_count"] == 0
 
 
-@pytest.mark.parametrize(("pct", "model", "few"), [(0, "tight:1b", True), (100, "ample:1b", False)])
-def test_retry_budget_pct_bounds_the_retries_under_way(pair, change, pct, model, few):
+@pytest.mark.parametrize(("pct", "model", "will_retry"), [(0, "tight:1b", [False]), (100, "ample:1b", [True] * 4)])
+def test_retry_budget_pct_bounds_the_retries_under_way(pair, change, pct, model, will_retry):
     """When everything fails, retries must not multiply the load."""
     change(retry_budget_pct=pct)
-    # One node fails at once; the other takes a moment, so that all retries are under way together.
+    # One node fails at once; the other keeps all that it gets until the log tells enough.
     pair.nodes.script("a", Fault(FaultKind.HTTP_500, times=None))
-    pair.nodes.script("b", Fault(FaultKind.HANG_BEFORE_HEADERS, times=12, seconds=0.3))
+    pair.nodes.script("b", Fault(FaultKind.HANG_BEFORE_HEADERS, times=None))
+
+    def told():
+        lines = [line["will_retry"] for line in pair.router.lines("attempt_failed") if line["model"] == model]
+        return [each for each in lines if each is will_retry[0]]
+
     asks = [ask("/api/chat", model=model, messages=HELLO, stream=False) for _ in range(12)]
-    answered = [seen.status for seen in asyncio.run(send(pair.url, asks, 12))]
-    assert (answered.count(200) < 12) is few
+    answered = held(pair, asks, lambda: len(told()) >= len(will_retry))
+    assert (answered.count(200) < 12) is (will_retry == [False])
 
 
 def test_first_byte_timeout_s_ends_a_silent_attempt(pair, change):
@@ -212,16 +230,20 @@ def test_body_limit_mb_is_the_largest_body(pair, change):
 def test_queue_limit_and_queue_timeout_s_bound_who_waits(pair, change):
     """Sixteen slots, one place to wait: the eighteenth is refused, the seventeenth waits in vain."""
     change(queue_limit=1, queue_timeout_s=0.3)
-    asks = [ask("/api/chat", model="slow:1b", messages=HELLO, options={"num_predict": 12}) for _ in range(24)]
-    statuses = [seen.status for seen in asyncio.run(send(pair.url, asks, 24))]
-    assert {200, 429, 503} == set(statuses)
+    both(pair, Fault(FaultKind.HANG_BEFORE_HEADERS, times=None))
+    asks = [ask("/api/chat", model="slow:1b", messages=HELLO) for _ in range(24)]
+
+    def refused():
+        return {row["error_type"] for row in pair.router.rows("status = 'rejected' AND original_model = 'slow:1b'")}
+
+    assert {200, 429, 503} == set(held(pair, asks, lambda: refused() == {"queue_full", "queue_timeout"}))
 
 
 @pytest.mark.parametrize(("mode", "actions"), [("strip", ["stripped"]), ("warn", ["warned"]), ("off", [])])
 def test_context_protection_follows_its_mode(pair, change, mode, actions):
     """Whoever debugs a num_ctx turns it off for one request, not for a restart."""
     change(context_protection=mode)
-    answer = chat(pair, options={"num_ctx": 2048})
+    answer = chat(pair, f"{mode}:1b", options={"num_ctx": 2048})
     lines = pair.router.told(answer.headers["x-request-id"])
     assert [line["action"] for line in lines if line["event"].startswith("Context protection")] == actions
 

@@ -31,7 +31,7 @@ def test_an_answer_that_is_only_a_tool_call_is_whole(fleet, stream):
     """It has no text, and is no empty answer."""
     answer, row = ask(fleet, "/api/chat", model="llama3.2:3b", messages=CALL_A_TOOL, tools=[TOOL], stream=stream)
     assert b"tool_calls" in answer.content
-    assert (row["status"], row["error_message"]) == ("completed", None)
+    assert (row["status"], row["error_message"], row["finish_reason"]) == ("completed", None, "tool_calls")
     assert row["time_to_first_token_ms"] is None or stream
 
 
@@ -50,3 +50,19 @@ def test_a_limit_that_ends_an_answer_in_its_text_is_no_remark(fleet):
     """That is what limits are for."""
     _, row = ask(fleet, "/api/chat", model="llama3.2:3b", messages=HELLO, options={"num_predict": 3})
     assert (row["finish_reason"], row["error_message"]) == ("length", None)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("path", "limited", "word"),
+    [
+        ("/api/chat", {"messages": HELLO, "options": {"num_predict": 3}}, b'"length"'),
+        ("/v1/chat/completions", {"messages": HELLO, "max_tokens": 3}, b'"length"'),
+        ("/v1/messages", {"messages": HELLO, "max_tokens": 3}, b'"max_tokens"'),
+    ],
+)
+def test_a_limit_is_one_word_in_the_rows_and_the_dialects_own_in_the_answer(fleet, path, limited, word, stream):
+    """Whoever asks the database which answers were cut off must not know every dialect."""
+    answer, row = ask(fleet, path, model="llama3.2:3b", stream=stream, **limited)
+    assert word in answer.content
+    assert row["finish_reason"] == "length"

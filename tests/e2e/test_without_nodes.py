@@ -49,7 +49,7 @@ def test_without_any_node_lists_are_empty_and_not_errors(lonely):
     assert httpx.get(lonely.url + "/api/tags").json() == {"models": []}
     assert httpx.get(lonely.url + "/api/ps").json() == {"models": []}
     assert httpx.get(lonely.url + "/v1/models").json() == {"object": "list", "data": []}
-    assert lonely.router.get("/dashboard/api/traces") == {"traces": [], "next_cursor": None}
+    assert lonely.router.get("/dashboard/api/traces") == {"traces": [], "next_cursor": None, "searched_until": None}
     assert lonely.router.get("/fleet/status")["fleet"]["nodes_total"] == 0
     assert httpx.get(lonely.url + "/metrics").status_code == 200
 

@@ -3,6 +3,9 @@
 import asyncio
 import json
 import random
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +35,16 @@ class Ask:
 
 def ask(path: str, leave: bool = False, headers: dict[str, str] | None = None, **body: Any) -> Ask:
     return Ask(path, json.dumps(body).encode(), headers or {}, leave)
+
+
+@contextmanager
+def asking(port: int, path: str, request_id: str = "leaves", **body: Any) -> Iterator[None]:
+    """A client that has sent its request, reads nothing, and leaves at the end of the block."""
+    content = json.dumps(body)
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: {request_id}\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        client.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n{content}".encode())
+        yield
 
 
 def mixed(count: int, seed: int) -> list[Ask]:

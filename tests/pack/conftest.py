@@ -1,16 +1,19 @@
-"""A fleet under observation: a router, simulated nodes that have all that a node can have, a collector, Prometheus."""
+"""A fleet under observation: a router, simulated nodes that have all that a node can have, a real agent that serves its
+own metrics, a collector, Prometheus.
+"""
 
 import asyncio
 import dataclasses
 import shutil
 import threading
+import time
 
 import pytest
 
 from herd.sim import Fault, FaultKind, SimConfig, SimModel
 from tests.e2e.conftest import EMBED, LARGE, LLAMA, QWEN, SLOW, VISION, Fleet
 from tests.e2e.traffic import HELLO, ask, mixed, send
-from tests.harness import Nodes, Router, free_port, until
+from tests.harness import Agent, Nodes, Router, free_port, until
 from tests.pack.contents import RULES
 from tests.pack.prometheus import Prometheus
 from tests.telemetry.otlp import OtlpReceiver
@@ -32,11 +35,18 @@ class Observed(Fleet):
         self.collector.start()
         settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": self.collector.url, "OTEL_BSP_SCHEDULE_DELAY": "300", **environment}
         super().__init__(Router(home / "home", free_port(), **settings), Nodes())
-        self.prometheus = Prometheus(home / "prometheus", f"127.0.0.1:{self.router.port}", rules)
+        targets = self.router.data_dir / "prometheus" / "agents.json"
+        collector = self.collector.url.removeprefix("http://")
+        router = f"127.0.0.1:{self.router.port}"
+        self.prometheus = Prometheus(home / "prometheus", [router], targets, rules, collector)
+        engine = self.nodes.start(SimConfig("engine", models=(SimModel("agents:1b", size_gb=0.1),)))
+        self.agent = Agent(home / "agent", "watched", engine.url, self.url)
         try:
             self.router.start()
+            self.agent.start()
             self.join(*machines)
             self.prometheus.start()
+            until(lambda: self.prometheus.query('up{job="herd-agents", node="watched"} == 1'), "the agent is scraped")
         except BaseException:
             self.stop()
             raise
@@ -54,6 +64,7 @@ class Observed(Fleet):
     def stop(self):
         """End everything, in the order that loses nothing."""
         self.prometheus.stop()
+        self.agent.stop()
         self.nodes.stop()
         self.router.stop()
         self.collector.stop()
@@ -84,6 +95,7 @@ def observed(tmp_path_factory):
     running = threading.Thread(target=fleet.send, args=([ask("/api/chat", model="gemma3:4b", messages=HELLO)],))
     running.start()
     until(lambda: fleet.prometheus.query("sum(herd_requests_in_flight) > 0"), "a running request")
+    fleet.at = time.time()  # panels are looked at as they were now, however long the tests take
     yield fleet
     fleet.nodes.clear()
     running.join(20)

@@ -8,12 +8,15 @@ from typing import Any
 
 import yaml
 
-from herd.telemetry.catalog import BY_NAME
+from herd.telemetry import catalog as router
+from node.telemetry import catalog as agent
 
 ROOT = Path(__file__).parent.parent.parent
 RULES = [ROOT / "otel" / "rules" / "recording.yml", ROOT / "otel" / "rules" / "alerts.yml"]
 DASHBOARDS = sorted((ROOT / "grafana" / "dashboards").glob("*.json"))
 OPTIONAL = sorted((ROOT / "grafana" / "optional").glob("*.json"))
+METRICS = (*router.METRICS, *agent.METRICS)
+BY_NAME = {metric.name: metric for metric in METRICS}
 METRIC = re.compile(r"\bherd_[a-z0-9_]+\b")
 SELECTOR = re.compile(r"\b(herd_[a-z0-9_]+)\{([^}]*)\}")
 LABEL = re.compile(r"([a-z_]+)\s*(?:=~|!~|!=|=)\s*\"")
@@ -69,15 +72,21 @@ def labels_in(expr: str) -> set[tuple[str, str]]:
     }
 
 
+def labels_of(metric: str) -> set[str]:
+    """The labels that a metric has in Prometheus; an agent's has its node's name from the router's file of targets."""
+    return {label.name for label in BY_NAME[metric].labels} | ({"node"} if metric in agent.BY_NAME else set())
+
+
 def grouped_by(expr: str) -> set[str]:
     """The labels that results are grouped or joined by."""
     return {label.strip() for inside in BY.findall(expr) for label in inside.split(",")} - FREE_LABELS
 
 
-def filled_in(expr: str, window: str, node: str = ".+", model: str = ".+") -> str:
+def filled_in(expr: str, window: str, node: str = ".+", model: str = ".+", instance: str = ".+") -> str:
     """A panel's expression with Grafana's variables replaced as Grafana would."""
     for name, value in {
         "$__rate_interval": window, "$__range": window, "$__interval": window, "$node": node, "$model": model,
+        "$instance": instance,
     }.items():  # fmt: skip
         expr = expr.replace(name, value)
     assert "$" not in expr, f"a variable is left: {expr}"

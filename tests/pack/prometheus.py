@@ -1,4 +1,4 @@
-"""A real Prometheus for tests: a process with its own data, configured to scrape one router every second."""
+"""A real Prometheus for tests: a process with its own data that scrapes routers, agents and a collector."""
 
 import subprocess
 import time
@@ -14,15 +14,19 @@ READY_S = 30
 
 
 class Prometheus:
-    """One `prometheus` on a free port of loopback; `rules` are files."""
+    """One `prometheus` on a free port of loopback; `rules` are files, `agents` is the routers' file of targets."""
 
-    def __init__(self, home: Path, target: str, rules: list[Path]) -> None:
+    def __init__(self, home: Path, routers: list[str], agents: Path, rules: list[Path], collector: str = "") -> None:
         self.home = home
         self.url = f"http://127.0.0.1:{free_port()}"
         self._config = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
             "rule_files": [str(path) for path in rules],
-            "scrape_configs": [{"job_name": "herd", "static_configs": [{"targets": [target]}]}],
+            "scrape_configs": [
+                {"job_name": "herd", "static_configs": [{"targets": routers}]},
+                {"job_name": "herd-agents", "file_sd_configs": [{"files": [str(agents)]}]},
+                {"job_name": "otel-collector", "static_configs": [{"targets": [collector] if collector else []}]},
+            ],
         }
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -49,9 +53,10 @@ class Prometheus:
             finally:
                 self._process.kill()
 
-    def query(self, expr: str) -> list[dict[str, Any]]:
-        """The samples of an instant query; fails with Prometheus's own words where it is wrong."""
-        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": expr}, timeout=20).json()
+    def query(self, expr: str, at: float | None = None) -> list[dict[str, Any]]:
+        """The samples of a query at a moment, else now; fails with Prometheus's own words where it is wrong."""
+        asked = {"query": expr, **({} if at is None else {"time": str(at)})}
+        answer = httpx.get(f"{self.url}/api/v1/query", params=asked, timeout=20).json()
         assert answer["status"] == "success", f"{expr}: {answer.get('error')}"
         return list(answer["data"]["result"])
 

@@ -27,9 +27,10 @@ pytestmark = pytest.mark.timeout(300)
 SPEED = 120
 QUICK = {
     **THRESHOLDS, "ttft_s": 0.25, "stuck_s": 3, "thrashing_loads": 2, "flaps": 1, "stalls": 8, "overhead_s": 0.01,
+    "disk_bytes": 2 * 2**30,  # one of the nodes is a real agent, which tells of the real disk
 }  # fmt: skip
 NAMES = sorted({alert.name for alert in alerts()})
-AT_THE_END = {"RouterOverheadHigh", "NoHealthyNode", "RouterDown"}
+AT_THE_END = {"RouterOverheadHigh", "NoHealthyNode", "RouterDown", "CollectorDown"}
 PATIENCE_S = 60
 ILL = tuple(SimModel(f"{name}:1b", size_gb=0.1) for name in ("late", "mute", "broken"))
 WELL = (
@@ -103,12 +104,13 @@ class Ordeal(Observed):
                 fault.result()
 
     def end(self):
-        """First the nodes go, and all that is left to measure is the router; then it goes, too."""
+        """First the nodes go, and all that is left to measure is the router; then it goes, and the collector, too."""
         for node in self.nodes.nodes.values():
             self.nodes.call(node.kill())
         self.together((self.overload,), {"NoHealthyNode", "RouterOverheadHigh"})
         self.router.stop()
-        self.wait_for({"RouterDown"})
+        self.collector.stop()
+        self.wait_for({"RouterDown", "CollectorDown"})
 
     def wait_for(self, names):
         """Wait until these have fired, or long enough: each has a test of its own, which then says so."""
@@ -176,8 +178,10 @@ class Ordeal(Observed):
                 client.post("/api/generate", content=PADDED)
 
     def lose_records(self):
-        """The collector takes no spans."""
+        """The collector takes no spans, and cannot hand on those that it has."""
         self.collector.mode = "500"
+        while not self.over.wait(0.5) and "CollectorFailing" not in self.fired:
+            self.collector.given_up += 1
 
     def lock_the_database(self):
         """Somebody holds a transaction open in the sqlite3 command line."""
@@ -187,7 +191,8 @@ class Ordeal(Observed):
             other.rollback()
 
     def come_and_go(self):
-        """One node dies, one leaves in order, one has a loose cable."""
+        """One node dies, one leaves in order, one has a loose cable; an agent that serves its metrics dies."""
+        self.agent.stop(signal.SIGKILL)
         self.nodes.call(self.nodes.nodes["gone"].kill())
         self.nodes.call(self.nodes.nodes["left"].stop())
         for silent in (True, None):

@@ -97,6 +97,17 @@ def test_every_configuration_is_where_its_program_looks():
     assert "health" in {path.stem for path in DASHBOARDS}
 
 
+def test_prometheus_sees_the_targets_that_the_router_writes_and_nothing_else_of_its_data():
+    """The agents' job would stay empty, or the database be open to whoever gets into Prometheus."""
+    volumes = {(name, target): source for name, source, target, *_ in MOUNTS}
+    assert "HERD_DATA_DIR=/data" in (ROOT / "Dockerfile").read_text()
+    (file,) = [path for job in config("prometheus.yml")["scrape_configs"] for each in job.get("file_sd_configs", ())
+               for path in each["files"]]  # fmt: skip
+    folder, _, name = file.rpartition("/")
+    assert name == "agents.json"
+    assert volumes["prometheus", folder] == volumes["herd", "/data/prometheus"] != volumes["herd", "/data"]
+
+
 def test_services_find_each_other_at_the_ports_on_which_they_listen():
     """A wrong port is silence: nothing fails, and a panel stays empty."""
     listening = {

@@ -96,7 +96,9 @@ def test_the_three_lead_to_each_other_and_take_the_choices_along(path):
     assert siblings["includeVars"]
     assert siblings["keepTime"]
     assert set(siblings["tags"]) <= set(found["tags"])
-    assert [variable["name"] for variable in found["templating"]["list"]] == ["datasource", "tempo", "node", "model"]
+    assert [variable["name"] for variable in found["templating"]["list"]] == [
+        "datasource", "tempo", "instance", "node", "model",
+    ]  # fmt: skip
 
 
 def test_every_link_to_another_dashboard_leads_to_one():

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from herd.telemetry.catalog import BY_NAME
+from node.telemetry import catalog as agent
 from tests.harness import until
 from tests.pack.contents import DASHBOARDS, OPTIONAL, alerts, dashboard, filled_in, panels, queries, rules
 from tests.pack.test_rules import promtool
@@ -28,7 +29,7 @@ def test_every_target_of_every_panel_has_data(observed, name, title, expr):
     """Dashboards rot from the day on which they are shipped, unless this is asked at every change."""
     if title != "Alerts":  # the one panel that is rightly empty: nothing has fired yet
         expr = expr.removesuffix(" or vector(0)")
-    found = observed.prometheus.query(filled_in(expr, WINDOW))
+    found = observed.prometheus.query(filled_in(expr, WINDOW), observed.at)
     assert finite(found), f"dashboard {name}, panel {title!r} has no data: {expr}"
 
 
@@ -43,25 +44,27 @@ def test_a_choice_of_one_node_and_one_model_still_has_data(observed, name):
             and "load" not in expr
             and "usage_missing" not in expr
         ):
-            chosen = filled_in(expr, WINDOW, node="gpu-box", model="llama3\\\\.2:3b|slow:1b|qwen3:8b")
-            empty += [] if observed.prometheus.query(chosen) else [title]
+            node = "watched" if "herd_agent_" in expr else "gpu-box"  # of simulated nodes only the router tells
+            chosen = filled_in(expr, WINDOW, node=node, model="llama3\\\\.2:3b|slow:1b|qwen3:8b")
+            empty += [] if observed.prometheus.query(chosen, observed.at) else [title]
     assert empty == []
 
 
-@pytest.mark.parametrize("variable", ["node", "model"])
+@pytest.mark.parametrize("variable", ["instance", "node", "model"])
 def test_the_variables_have_choices(observed, variable):
     """An empty drop-down hides every panel behind it."""
     for path in DASHBOARDS:
         defined = next(each for each in dashboard(path)["templating"]["list"] if each["name"] == variable)
         metric, label = defined["definition"].removeprefix("label_values(").rstrip(")").split(", ")
-        choices = observed.prometheus.get(f"label/{label}/values", **{"match[]": metric})
-        assert {"node": "studio", "model": "qwen3:8b"}[variable] in choices
+        choices = observed.prometheus.get(f"label/{label}/values", **{"match[]": filled_in(metric, WINDOW)})
+        router = observed.url.removeprefix("http://")
+        assert {"instance": router, "node": "studio", "model": "qwen3:8b"}[variable] in choices
 
 
 @pytest.mark.parametrize("rule", [rule for rule in rules() if "record" in rule], ids=lambda rule: rule["record"])
 def test_every_recording_rule_has_data(observed, rule):
     """An alert on a series that is not recorded never fires."""
-    assert finite(observed.prometheus.query(rule["record"]))
+    assert finite(observed.prometheus.query(rule["record"], observed.at))
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: f"{alert['alert']} {alert['labels'].get('window', '')}")
@@ -97,6 +100,15 @@ def test_promtool_has_no_remark_about_the_metrics(observed):
     """Its rules are the naming conventions that every other tool expects."""
     text = httpx.get(f"{observed.url}/metrics", timeout=10).content
     assert promtool("check", "metrics", about=text) == ""
+    assert promtool("check", "metrics", about=observed.agent.exposition().encode()) == ""
+
+
+def test_every_metric_of_an_agent_is_there_under_its_node_s_name(observed):
+    """A panel by node needs the name that the router knows the node by."""
+    for metric in agent.METRICS:
+        name = f"{metric.name}_count" if metric.kind == "histogram" else metric.name
+        if "_gpu_" not in name:  # this machine may have none
+            assert observed.prometheus.query(f'{name}{{node="watched"}}'), name
 
 
 @pytest.mark.parametrize(("title", "query"), ROWS, ids=[title for title, _ in ROWS])

@@ -35,6 +35,9 @@ def test_the_demo_can_be_seen_in_prometheus_and_leaves_nothing_behind(tmp_path):
         url = url.replace("localhost", "127.0.0.1")
         rules = httpx.get(f"{url}/api/v1/rules").json()["data"]["groups"]
         assert {alert.name for alert in alerts()} <= {rule["name"] for group in rules for rule in group["rules"]}
+        agents = tmp_path / "data" / "prometheus" / "agents.json"  # of the demo's router, for who joins a real agent
+        assert str(agents) in httpx.get(f"{url}/api/v1/status/config").json()["data"]["yaml"]
+        assert agents.exists()
         asked = {"query": "herd_node_up"}
         until(lambda: httpx.get(f"{url}/api/v1/query", params=asked).json()["data"]["result"], "it is scraped", 30)
     finally:

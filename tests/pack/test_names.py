@@ -5,18 +5,20 @@ import re
 import pytest
 
 from grafana import build as grafana_build
-from herd.telemetry.catalog import BY_NAME, METRICS
 from otel import build as otel_build
 from otel.alerts import THRESHOLDS, recordings
 from tests.pack.contents import (
+    BY_NAME,
     DASHBOARDS,
     FREE_LABELS,
+    METRICS,
     OPTIONAL,
     ROOT,
     alerts,
     dashboard,
     grouped_by,
     labels_in,
+    labels_of,
     metrics_in,
     panels,
     queries,
@@ -51,8 +53,8 @@ def test_every_metric_and_label_of_a_panel_is_in_the_catalog(name, title, expr):
     """A name that nobody records makes a panel that never has data."""
     assert metrics_in(expr) <= BY_NAME.keys()
     for metric, label in labels_in(expr):
-        assert label in FREE_LABELS | {each.name for each in BY_NAME[metric].labels}, f"{metric} has no {label}"
-    known = {label.name for metric in metrics_in(expr) for label in BY_NAME[metric].labels}
+        assert label in FREE_LABELS | labels_of(metric), f"{metric} has no {label}"
+    known = {label for metric in metrics_in(expr) for label in labels_of(metric)}
     assert grouped_by(expr) <= known, f"{name}, {title}"
 
 
@@ -61,7 +63,7 @@ def test_every_metric_and_label_of_a_rule_is_in_the_catalog(rule):
     """An alert on a misspelt name is silent for ever."""
     assert metrics_in(rule["expr"]) <= BY_NAME.keys()
     for metric, label in labels_in(rule["expr"]):
-        assert label in FREE_LABELS | {each.name for each in BY_NAME[metric].labels}
+        assert label in FREE_LABELS | labels_of(metric)
     assert set(re.findall(r"herd:\w+:\w+", rule["expr"])) <= RECORDED
 
 

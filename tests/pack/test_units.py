@@ -2,6 +2,9 @@
 
 import configparser
 import plistlib
+import re
+import shutil
+import subprocess
 import tomllib
 
 import pytest
@@ -12,6 +15,7 @@ from tests.pack.contents import ROOT
 
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 UNITS = sorted((ROOT / "packaging" / "systemd").glob("*.service"))
+DOCUMENT = ROOT / "docs" / "services.md"
 PLISTS = sorted((ROOT / "packaging" / "launchd").glob("*.plist"))
 
 
@@ -56,6 +60,46 @@ def test_the_router_may_open_a_file_for_every_connection():
     plist = plistlib.loads((ROOT / "packaging/launchd/com.ollama-herd.herd.plist").read_bytes())
     for kind in ("SoftResourceLimits", "HardResourceLimits"):
         assert plist[kind] == {"NumberOfFiles": OPEN_FILES[0]}
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not here")
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
+def test_systemd_has_no_remark_about_a_unit(path, tmp_path):
+    """An unknown key is skipped in silence at the start, and with it what it should have forbidden."""
+    # The program is installed by whoever follows the document, not here.
+    text = re.sub(r"^ExecStart=\S+", f"ExecStart={shutil.which('true')}", path.read_text(), flags=re.MULTILINE)
+    (tmp_path / path.name).write_text(text)
+    command = ["systemd-analyze", "verify", tmp_path / path.name]
+    told = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert (told.returncode, told.stdout + told.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
+def test_the_document_says_of_a_unit_what_the_unit_says(path):
+    """Who looks for the log in the wrong folder takes the service for dead."""
+    service, text = unit(path)["Service"], DOCUMENT.read_text()
+    folder = service["Environment"].partition("=")[2]
+    for named in (f"packaging/systemd/{path.name}", service["EnvironmentFile"].removeprefix("-"),
+                  f"{folder}/logs/{path.stem}.jsonl", f"journalctl -u {path.stem}"):  # fmt: skip
+        assert named in text
+    assert f"python3 -m venv {service['ExecStart'].rpartition('/bin/')[0]}\n" in text
+    assert f"the unit waits {unit(UNITS[0].with_name('herd.service'))['Service']['TimeoutStopSec']}" in text
+
+
+@pytest.mark.parametrize("path", PLISTS, ids=lambda path: path.stem)
+def test_the_document_says_of_a_plist_what_the_plist_says(path):
+    """As above, on a Mac."""
+    found, text = plistlib.loads(path.read_bytes()), DOCUMENT.read_text()
+    assert found["StandardErrorPath"] in text
+    assert f"~/Library/LaunchAgents/{path.name}" in text
+    assert f"python3 -m venv {found['ProgramArguments'][0].rpartition('/bin/')[0]}\n" in text
+
+
+def test_the_readme_leads_to_the_document_and_every_link_in_it_somewhere():
+    """Nobody finds a page that nothing links to."""
+    assert "docs/services.md" in (ROOT / "README.md").read_text()
+    for target in re.findall(r"\]\(([^)#]+)\)", DOCUMENT.read_text()):
+        assert (DOCUMENT.parent / target).exists()
 
 
 @pytest.mark.parametrize("path", PLISTS, ids=lambda path: path.stem)

@@ -105,6 +105,7 @@ def test_the_page_and_the_documents_come_with_it(running, installed):
     page = httpx.get(f"{running}/dashboard", follow_redirects=True).text
     for path in re.findall(r'(?:src|href)="(/dashboard/[^"]+\.(?:js|css|svg))"', page):
         assert httpx.get(running + path).status_code == 200, path
+    assert 'id="node_offline"' in httpx.get(f"{running}/dashboard/runbook").text
     documents = start(installed, "herd", "docs", "runbook")
     assert documents.wait(30) == 0
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import subprocess
 
 import httpx
@@ -12,7 +13,7 @@ from herd.sim import SimConfig
 from tests.e2e.conftest import LLAMA, started
 from tests.e2e.traffic import mixed, send
 from tests.harness import free_port, until
-from tests.pack.contents import ROOT
+from tests.pack.contents import ROOT, alerts
 from tests.real.engines import ENGINES, Process
 from tests.telemetry.otlp import OtlpReceiver
 
@@ -76,3 +77,20 @@ def test_spans_reach_tempo_and_the_file_and_are_counted(way):
     assert file.read_text().count('"spanId"') >= exported
     lines = [line for line in httpx.get(metrics).text.splitlines() if line.startswith("otelcol_exporter_sent_spans")]
     assert any('exporter="otlp_http/tempo"' in line and float(line.split()[-1]) >= exported for line in lines)
+
+
+def test_the_alerts_ask_for_what_the_collector_says_of_itself(way):
+    """A name of another version's makes an alert that never fires."""
+    fleet, _, _, metrics = way
+    asked = {name for alert in alerts() for name in re.findall(r"\botelcol_\w+", alert["expr"])}
+    assert asked
+    asyncio.run(send(fleet.url, mixed(5, seed=4), 4))
+    until(lambda: asked <= names_at(metrics), "the collector's own metrics have these names", 20)
+    labels = {label for line in httpx.get(metrics).text.splitlines() if line.startswith(tuple(asked))
+              for label in re.findall(r"(\w+)=", line)}  # fmt: skip
+    assert "exporter" in labels
+
+
+def names_at(metrics):
+    """The names of the metrics in an exposition."""
+    return set(re.findall(r"^# TYPE (\S+)", httpx.get(metrics).text, re.MULTILINE))

@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+from tests.harness import free_port
+
 T = TypeVar("T")
 Act = Literal["flow", "reset", "cut", "half_close", "partition"]
 HOST = "127.0.0.1"
@@ -39,12 +41,12 @@ FLOW = Rule()
 
 
 class Proxy:
-    """Listens on a free port from `start` on; `target` is the port that it forwards to, and may be set later."""
+    """Listens on a port of its own from `start` on; `target` is the port that it forwards to, and may be set later."""
 
     def __init__(self, rule: Rule = FLOW, target: int = 0) -> None:
         self.rule = rule
         self.target = target
-        self.port = 0
+        self.port = free_port()
         self._proceeding: set[bytes] = set()
         self._links: set[Link] = set()
         self._loop = asyncio.new_event_loop()
@@ -105,7 +107,6 @@ class Proxy:
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._take, HOST, self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def _close(self) -> None:
         if self._server:

@@ -201,7 +201,7 @@ def _come_back(fleet, rows):
     with fleet.router.log.open("ab") as log:
         log.write(b'{"timestamp": "2026-01-01T00:00:00')  # where the kill cut a line
     fleet.router.start()
-    until(lambda: fleet.there("box") and fleet.there("sim"), "the fleet is back", 10)
+    until(lambda: fleet.there("box") and fleet.there("sim"), "the fleet is back")
     fleet.at_rest()
     with fleet.as_before():
         assert _whole(fleet, "sim:1b")

@@ -26,6 +26,7 @@ WEATHER = {
 }
 ASK_WEATHER = [{"role": "user", "content": "What is the weather in Oslo?"}]
 Start = Callable[..., Awaitable[SimNode]]
+PATIENCE_S = 20.0
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-async def until(condition, what, deadline_s=10.0):
+async def until(condition, what, deadline_s=PATIENCE_S):
     """Waits for a condition; fails with `what` when the deadline is over."""
     async with asyncio.timeout(deadline_s):
         try:
@@ -92,14 +93,14 @@ class Wire:
         await self.writer.drain()
 
     async def head(self):
-        return (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 5)).decode()
+        return (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), PATIENCE_S)).decode()
 
     async def chunk(self):
-        size = int(await asyncio.wait_for(self.reader.readline(), 5), 16)
-        return (await asyncio.wait_for(self.reader.readexactly(size + 2), 5))[:-2]
+        size = int(await asyncio.wait_for(self.reader.readline(), PATIENCE_S), 16)
+        return (await asyncio.wait_for(self.reader.readexactly(size + 2), PATIENCE_S))[:-2]
 
     async def rest(self):
-        return await asyncio.wait_for(self.reader.read(), 5)
+        return await asyncio.wait_for(self.reader.read(), PATIENCE_S)
 
     async def silent(self):
         """Whether nothing comes while another request on the node is answered."""

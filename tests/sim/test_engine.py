@@ -23,10 +23,10 @@ async def chat(http, node, **body):
 
 async def test_a_load_takes_the_time_of_its_size_and_says_so(http, start):
     """Cold loads are told from warm requests by load_duration alone."""
-    node = await start(load_bytes_per_s=20e9)
+    node = await start(load_bytes_per_s=4e9)
     _, cold = await chat(http, node)
     _, warm = await chat(http, node)
-    assert cold["load_duration"] >= 0.1e9  # 2 GB at 20 GB a second
+    assert cold["load_duration"] >= 0.5e9  # 2 GB at 4 GB a second
     assert warm["load_duration"] < cold["load_duration"] / 2
     assert node.engine.loads == 1
 
@@ -42,7 +42,7 @@ async def test_speed_runs_the_nodes_time_faster_than_the_walls(http, start):
 
 async def test_a_loading_model_is_not_listed_and_says_nothing(http, start):
     """Loading is silent: no header, no byte."""
-    node = await start(load_bytes_per_s=2e9)
+    node = await start(load_bytes_per_s=1e6)
     async with Wire(node) as wire:
         await wire.send("/api/chat")
         await until(lambda: node.state()["loaded"], "the load begins")
@@ -221,7 +221,7 @@ async def test_gpu_memory_is_filled_first_and_the_rest_goes_to_main_memory(http,
 
 async def test_keep_alive_unloads_an_idle_model_when_it_is_over(http, start):
     """Five minutes by default; a request may say otherwise, in seconds or as a duration."""
-    node = await start(speed=1000)
+    node = await start(speed=10)
     await chat(http, node, keep_alive="10s")
     assert loaded(node)
     await until(lambda: not loaded(node), "ten seconds of the node's time are over")
@@ -280,7 +280,7 @@ async def test_what_is_preloaded_is_in_memory_from_the_start(http, start):
 
 async def test_a_conversation_that_goes_on_is_read_faster(http, start):
     """The prompt's beginning is in the cache of the node that answered last: that is what affinity is for."""
-    node = await start(tokens_per_s=1e6, prefill_tokens_per_s=10_000, load_bytes_per_s=0)
+    node = await start(tokens_per_s=1e6, prefill_tokens_per_s=2_000, load_bytes_per_s=0)
     told = [{"role": "user", "content": "a long story " * 200}]
     first = json.loads((await post(http, node, "/api/chat", messages=told, stream=False))[2])
     told += [{"role": "assistant", "content": "yes"}, {"role": "user", "content": "and then?"}]

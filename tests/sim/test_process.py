@@ -45,7 +45,7 @@ async def test_it_prints_its_address_serves_and_ends_in_order(http, spawn):
     async with http.post(f"{told['url']}/api/embed", json={"model": "nomic-embed-text", "input": "x"}) as got:
         assert got.status == 200
     process.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(process.wait(), 10) == 0
+    assert await asyncio.wait_for(process.wait(), 20) == 0
 
 
 async def test_a_port_in_use_is_one_sentence_and_exit_1(spawn):

@@ -7,6 +7,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from herd.core.events import (
+    Attempt,
     AttemptFailed,
     ContextAction,
     ContextProtected,
@@ -101,6 +102,19 @@ def retried() -> Finished:
     usage = Usage(20, 40, 8, 16, "reported", "stop", load_s=4.0, prompt_eval_s=0.2, eval_s=1.0)
     made = builders.finished(attempts=2, usage=usage, tags=("prod",), latency_s=6.0, ttft_s=4.5)
     return replace(made, queued_at=made.received_at + 0.1, admitted_at=made.received_at + 0.6)
+
+
+def tried_again() -> Finished:
+    """A request that its plan's first node failed, and its second answered."""
+    made = retried()
+    assert made.decision is not None
+    first, second = made.decision.plan[:2]
+    return replace(made, attempts=at_nodes(made, first.node_id, second.node_id), chosen=second)
+
+
+def at_nodes(event: Finished, *node_ids: str) -> tuple[Attempt, ...]:
+    """The event's attempts, at these nodes."""
+    return tuple(replace(attempt, node_id=name) for attempt, name in zip(event.attempts, node_ids, strict=True))
 
 
 def gave_up() -> Finished:

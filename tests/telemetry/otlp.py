@@ -37,12 +37,16 @@ class ReceivedSpan:
 
 
 class OtlpReceiver:
-    """Listens on a free port from `start()` (or `with`) on; `mode` may change at any time."""
+    """Listens on a free port from `start()` (or `with`) on; `mode` may change at any time.
+
+    Prometheus may scrape it as the collector that it stands for: `given_up` spans could not be handed on.
+    """
 
     def __init__(self, mode: Mode = "ok") -> None:
         self.mode = mode
         self.spans: list[ReceivedSpan] = []
         self.requests = 0
+        self.given_up = 0
         self.url = ""
         self._changed = threading.Condition()
         self._ready = threading.Event()
@@ -56,7 +60,9 @@ class OtlpReceiver:
         assert self._ready.wait(10), "the receiver did not start"
 
     def stop(self) -> None:
-        """End, hanging requests included."""
+        """End, hanging requests included; once more does nothing."""
+        if self._ready.is_set() and not self._thread.is_alive():
+            return
         assert self._loop is not None
         assert self._stop is not None
         self._loop.call_soon_threadsafe(self._stop.set)
@@ -85,6 +91,7 @@ class OtlpReceiver:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         app = web.Application()
         app.router.add_post("/v1/traces", self._take)
+        app.router.add_get("/metrics", self._metrics)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -94,6 +101,10 @@ class OtlpReceiver:
         self._ready.set()
         await self._stop.wait()
         await runner.cleanup()
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        name = "otelcol_exporter_send_failed_spans_total"
+        return web.Response(text=f'# TYPE {name} counter\n{name}{{exporter="otlp_http/tempo"}} {self.given_up}\n')
 
     async def _take(self, request: web.Request) -> web.Response:
         body = await request.read()

@@ -1,6 +1,5 @@
 """What happens to spans, and does not happen to anything else, when the collector is away."""
 
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -8,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from herd.telemetry.spans import SpanSink, span_count
+from tests.harness import free_port
 from tests.store import builders
 from tests.telemetry.otlp import OtlpReceiver
 
@@ -27,9 +27,7 @@ def no_thread_outlives_its_test() -> Iterator[None]:
 
 def refused_url() -> str:
     """An address that nobody listens on."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{taken.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 def closing(sink: SpanSink) -> float:

@@ -18,6 +18,7 @@ from tests.telemetry.exposition import (
     sink_with,
     text_families,
     total,
+    tried_again,
     value,
 )
 
@@ -188,22 +189,15 @@ def test_a_node_beyond_the_cap_is_unknown():
     assert value(sink, "herd_upstream_requests_total", node="_unknown", code_class="2xx") == 1
 
 
-def test_a_large_fleet_s_idle_exposition_stays_under_five_thousand_lines():
-    """Rendering costs over ten microseconds a line, and every scrape pays it."""
-    sink = MetricsSink("1.2.3")
-    models = [f"model-{number}:latest" for number in range(200)]
-    sink.set_known({f"node-{number}": models for number in range(20)})
-    assert sink.render()[0].count(b"\n") < 5000
-
-
 def test_a_first_attempt_counts_for_its_reason_and_a_later_one_as_a_retry():
     """`reason` tells the plan's choice from its second thoughts."""
+    event = tried_again()
+    first, second = (attempt.node_id for attempt in event.attempts)
     sink = MetricsSink("1.2.3")
-    sink.set_known({"ada": [MODEL], "lost1": [MODEL]})
-    event = retried()
+    sink.set_known({first: [MODEL], second: [MODEL]})
     sink.take(event)
-    assert value(sink, "herd_routing_decisions_total", node="lost1", reason=event.decision.reason.value) == 1
-    assert value(sink, "herd_routing_decisions_total", node="ada", reason="retry") == 1
+    assert value(sink, "herd_routing_decisions_total", node=first, reason=event.decision.reason.value) == 1
+    assert value(sink, "herd_routing_decisions_total", node=second, reason="retry") == 1
     assert value(sink, "herd_retries_total", reason="connect") == 1
     assert total(sink, "herd_retries_exhausted_total") == 0
 
@@ -296,6 +290,19 @@ def test_openmetrics_exemplars_carry_the_trace_id():
     for name in ("herd_request_duration_seconds", "herd_time_to_first_token_seconds"):
         exemplars = [sample.exemplar for sample in open_families(sink)[name].samples if sample.exemplar]
         assert [exemplar.labels for exemplar in exemplars] == [{"trace_id": event.ids.trace_id}]
+
+
+@pytest.mark.parametrize(
+    ("spans_exported", "sampled", "linked"), [(True, True, True), (True, False, False), (False, False, True)]
+)
+def test_an_exemplar_names_a_trace_that_somebody_has(spans_exported, sampled, linked):
+    """A point that leads to a trace which was left out is a dead link; without spans it leads to row and log line."""
+    sink, event = sink_with(MODEL, spans_exported=spans_exported), builders.finished()
+    sink.take(replace(event, ids=replace(event.ids, sampled=sampled)))
+    for name in ("herd_request_duration_seconds", "herd_time_to_first_token_seconds"):
+        exemplars = [sample.exemplar for sample in open_families(sink)[name].samples if sample.exemplar]
+        assert bool(exemplars) is linked
+        assert value(sink, f"{name}_count", model=MODEL, **({"stream": "true"} if "duration" in name else {})) == 1
 
 
 def test_prometheus_text_has_no_exemplars_and_neither_format_has_created_series():

@@ -10,15 +10,17 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from herd.core.events import ContextAction, Finished, Managed, Status, TraceIds, Usage
+from herd.core.events import Attempt, ContextAction, Finished, Managed, Status, TraceIds, Usage
+from herd.core.request import Parameters
 from herd.core.routing import Candidate, Decision, Reason
 from herd.core.signals import SIGNALS
 from herd.telemetry.catalog import ATTRIBUTES
 from herd.telemetry.spans import SpanSink, instrument_control_plane, span_count
 from tests.store import builders
-from tests.telemetry.exposition import MODEL, OTHER, gave_up, retried, script
+from tests.telemetry.exposition import MODEL, OTHER, at_nodes, gave_up, retried, script, tried_again
 from tests.telemetry.otlp import OtlpReceiver, ReceivedSpan
 
+PARAMETERS = Parameters(0.5, 1.0, 40.0, -1, ("END",), 0.0, 0.25, 2, ("float",))
 CALLER = TraceIds("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", parent_span_id="1" * 16)
 
 
@@ -53,7 +55,11 @@ def only(spans: list[ReceivedSpan], kind: str) -> ReceivedSpan:
 
 def managed(**changes) -> Managed:
     """A deletion that a node carried out."""
-    usual = Managed("m1", CALLER, "/api/delete", MODEL, "ada", 200, builders.NOON, builders.NOON + 1)
+    call = Attempt(1, "ada", MODEL, "http://ada:11434/api/delete", "2" * 16, builders.NOON, builders.NOON + 0.9, 200)
+    usual = Managed(
+        "m1", CALLER, "/api/delete", MODEL, "ada", 200, builders.NOON, builders.NOON + 1, method="DELETE",
+        path="/api/delete", client_ip="127.0.0.1", attempt=call,
+    )  # fmt: skip
     return replace(usual, **changes)
 
 
@@ -163,6 +169,24 @@ def test_an_attempt_says_what_was_asked_of_whom(receiver):
     assert found["gen_ai.response.time_to_first_chunk"] == pytest.approx(0.25, abs=1e-6)
 
 
+def test_an_attempt_says_how_the_client_wanted_its_answer(receiver):
+    """A strange answer is often a strange temperature; the names are the conventions', the types too."""
+    found = only(received(receiver, builders.finished(parameters=PARAMETERS)), "CLIENT").attributes
+    asked = {name.removeprefix("gen_ai.request."): said for name, said in found.items() if "gen_ai.request." in name}
+    assert asked == {
+        "model": MODEL, "stream": True, "temperature": 0.5, "top_p": 1.0, "top_k": 40.0, "seed": -1,
+        "stop_sequences": ["END"], "presence_penalty": 0.0, "frequency_penalty": 0.25, "choice.count": 2,
+        "encoding_formats": ["float"],
+    }  # fmt: skip
+    assert {type(asked[name]) for name in ("temperature", "top_p", "top_k", "presence_penalty")} == {float}
+
+
+def test_a_single_choice_is_not_told(receiver):
+    """The conventions leave out what every request has."""
+    found = only(received(receiver, builders.finished(parameters=Parameters(choice_count=1))), "CLIENT").attributes
+    assert "gen_ai.request.choice.count" not in found
+
+
 def test_the_provider_is_the_engine_of_the_node_that_answered(receiver):
     """A fleet may mix Ollama with llama.cpp."""
     seen = builders.fleet(builders.node("ada", engine="llamacpp"))
@@ -215,11 +239,62 @@ def test_a_management_request_is_a_server_span_without_a_status(receiver):
 
 def test_a_blob_s_digest_is_not_in_the_span_s_name(receiver):
     """Names are what backends group by."""
-    broken = managed(
-        endpoint="/api/blobs/sha256:29fdb9", http_status=502, error_type="connect", error_message="refused"
+    path = "/api/blobs/sha256:29fdb9"
+    call = Attempt(
+        1, "ada", "", f"http://ada:11434{path}", "3" * 16, builders.NOON, builders.NOON, None, None, "connect"
     )
-    span = only(received(receiver, broken), "SERVER")
-    assert (span.name, span.is_error, span.message) == ("POST /api/blobs/{digest}", True, "refused")
+    broken = managed(
+        endpoint="/api/blobs", path=path, method="HEAD", http_status=502, error_type="connect",
+        error_message="refused", attempt=call,
+    )  # fmt: skip
+    spans = received(receiver, broken)
+    span = only(spans, "SERVER")
+    assert (span.name, span.is_error, span.message) == ("HEAD /api/blobs/{digest}", True, "refused")
+    assert (span.attributes["url.path"], span.attributes["http.route"]) == (path, "/api/blobs/{digest}")
+    call_span = only(spans, "CLIENT")
+    assert (call_span.name, call_span.attributes["error.type"]) == ("HEAD /api/blobs/{digest}", "connect")
+
+
+def test_a_management_request_s_call_to_the_node_is_a_span_of_its_own(receiver):
+    """How long the node took, and which one: a pull of minutes is otherwise one bar without a cause."""
+    event = managed(attempt=replace(managed().attempt, http_status=500), http_status=500)
+    spans = received(receiver, event)
+    server, call = only(spans, "SERVER"), only(spans, "CLIENT")
+    assert (server.attributes["url.path"], server.attributes["client.address"]) == ("/api/delete", "127.0.0.1")
+    assert (call.parent, call.span_id, call.trace_id) == (server.span_id, "2" * 16, server.trace_id)
+    assert server.started_at <= call.started_at <= call.ended_at <= server.ended_at
+    assert call.attributes["url.full"] == "http://ada:11434/api/delete"
+    assert (call.attributes["server.address"], call.attributes["server.port"]) == ("ada", 11434)
+    assert (call.is_error, call.attributes["error.type"]) == (True, "500")
+    assert len(spans) == span_count(event)
+
+
+def test_a_management_request_that_no_node_could_take_has_no_call(receiver):
+    """A span of something that did not happen would be looked for at the node."""
+    event = managed(attempt=None, node_id=None, http_status=503, error_type="no_node")
+    assert [span.kind for span in received(receiver, event)] == ["SERVER"]
+    assert span_count(event) == 1
+
+
+def test_a_retry_says_so_on_the_route_and_each_attempt_says_why_it_went_there(receiver):
+    """The reasons of the spans are those that the metric counts; the plan's own word stays on the first attempt."""
+    event = tried_again()
+    spans = received(receiver, event)
+    route = next(span for span in spans if span.name == "herd.route")
+    first, second = (span for span in spans if span.kind == "CLIENT")
+    assert (route.attributes["herd.node"], route.attributes["herd.reason"]) == (event.attempts[1].node_id, "retry")
+    planned = event.decision.reason.value
+    assert [span.attributes["herd.reason"] for span in (first, second)] == [planned, "retry"]
+
+
+def test_a_node_that_was_second_in_the_plan_has_its_own_reason(receiver):
+    """The first had no free slot; to say of the second why the first was the first would be wrong."""
+    event = builders.finished(node_id="ada")
+    event = replace(event, chosen=event.decision.plan[1], attempts=at_nodes(event, event.decision.plan[1].node_id))
+    spans = received(receiver, event)
+    assert {
+        span.attributes.get("herd.reason") for span in spans if span.kind == "CLIENT" or span.name == "herd.route"
+    } == {"least_loaded"}
 
 
 def test_texts_and_numbers_that_protobuf_refuses_do_not_cost_the_batch(receiver):
@@ -235,7 +310,7 @@ def test_every_attribute_is_declared_and_every_declaration_is_true(receiver):
     context = ContextAction("stripped", "ada", MODEL, 32_768, 8192)
     again = retried()
     reconnected = tuple(replace(attempt, reconnected=True) for attempt in again.attempts)
-    capped = builders.finished(asked=builders.request(max_tokens=64), context=context)
+    capped = builders.finished(asked=builders.request(max_tokens=64), context=context, parameters=PARAMETERS)
     events = [event for event in script() if isinstance(event, Finished)]
     spans = received(receiver, *events, capped, replace(again, attempts=reconnected), managed(), gave_up())
     where = {"herd.route": "herd.route", "herd.queue": "herd.queue"}
@@ -309,6 +384,19 @@ def test_a_new_trace_is_marked_as_the_sampler_will_decide(receiver, monkeypatch)
             sink.take(replace(builders.refused(), ids=ids))
     assert {span.trace_id for span in receiver.spans} == {ids.trace_id for ids in made if ids.sampled}
     assert 0 < len(receiver.spans) < 40
+
+
+@pytest.mark.parametrize(
+    ("sampler", "flags"), [("always_on", "00"), ("always_off", "01"), ("parentbased_always_on", "00")]
+)
+def test_a_caller_s_trace_is_marked_as_the_sampler_decides_too(receiver, monkeypatch, sampler, flags):
+    """A sampler that does not ask the caller overrules its flag; exemplars and nodes must hear the same."""
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
+    with exporting(receiver) as sink:
+        ids = sink.new_ids(f"00-{'a' * 32}-{'b' * 16}-{flags}")
+        sink.take(replace(builders.refused(), ids=ids))
+    assert ids.sampled is (sampler == "always_on")
+    assert bool(receiver.spans) is ids.sampled
 
 
 async def test_the_control_plane_has_spans_and_the_data_plane_only_those_made_by_hand(receiver):
