@@ -160,6 +160,7 @@ def busy(tmp_path_factory):
     running = started(tmp_path_factory.mktemp("busy"), *MACHINES, EVIL)
     make_history(running)
     chat(running, "evil-1", model=MARKUP)
+    running.router.row("evil-1")
     yield running
     running.nodes.stop()
     running.router.stop()

@@ -73,8 +73,10 @@ def test_a_change_of_the_fleet_is_told(heard_fleet):
     with listening(heard_fleet.url) as events:
         first(events, "hello")
         httpx.post(f"{heard_fleet.url}/fleet/nodes/one/drain")
-        told = first(events, "fleet")
-        httpx.post(f"{heard_fleet.url}/fleet/nodes/one/drain?draining=false")
+        try:
+            told = first(events, "fleet")
+        finally:
+            httpx.post(f"{heard_fleet.url}/fleet/nodes/one/drain?draining=false")
     assert (told["kind"], told["node_id"]) == ("drain_changed", "one")
 
 

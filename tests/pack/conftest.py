@@ -54,7 +54,7 @@ class Observed(Fleet):
     def join(self, *machines):
         """Let these join with times of their own, and wait until they are online."""
         for machine in machines:
-            self.nodes.start(dataclasses.replace(machine, router_url=self.url, interval_s=0.3))
+            self.nodes.start(dataclasses.replace(machine, router_url=self.url, interval_s=0.3, keep_alive_s=1e9))
         until(lambda: self.router.online() == len(self.nodes.nodes), "all nodes are online")
 
     def send(self, asks, at_once=8):

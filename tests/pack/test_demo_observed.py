@@ -59,10 +59,10 @@ def test_without_prometheus_the_demo_says_what_to_do_and_starts_nothing(tmp_path
 
 def test_another_port_is_taken_where_the_usual_one_is_in_use():
     """Somebody's own Prometheus is not in the way."""
+    usual = free_port()
     with socket.socket() as somebody:
-        somebody.bind(("127.0.0.1", 0))
+        somebody.bind(("127.0.0.1", usual))
         somebody.listen()
-        usual = somebody.getsockname()[1]
         assert observe.free_port(usual) != usual
     assert observe.free_port(usual) == usual
 
