@@ -13,7 +13,7 @@ demo: $(STAMP)  ## start a router with three simulated nodes and mixed traffic; 
 test: $(STAMP) tools $(TYPES)/.installed  ## the gate: lint, types, all tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q -n 2 --dist loadscope
+	$(BIN)/pytest -q -n 3 --dist loadscope --no-loadscope-reorder
 
 $(STAMP): pyproject.toml requirements-dev.lock
 	$(PYTHON) -m venv $(VENV)

@@ -65,7 +65,7 @@ def read_openai(document: Document) -> Frame:
     """A chunk of /v1/chat/completions or /v1/completions, or the whole of one that does not stream."""
     if document.get("error"):
         return Frame(error=_error_text(document["error"]))
-    choices = [choice for choice in document.get("choices") or () if isinstance(choice, dict)]
+    choices = [choice for choice in _list(document.get("choices")) if isinstance(choice, dict)]
     usage = _openai_usage(_object(document.get("usage"))) or _timings(_object(document.get("timings")))
     if choices and not any(usage.values()):  # Ollama puts zeros into every chunk; what is meant comes last
         usage = {}
@@ -83,15 +83,15 @@ def read_openai(document: Document) -> Frame:
 
 def read_responses(document: Document) -> Frame:
     """An event of /v1/responses, or the whole response object."""
-    kind = document.get("type")
+    kind = _text(document.get("type"))
     inner = _object(document.get("response")) if kind else document
     if kind in {"error", "response.failed"} or (not kind and document.get("error")):
         return Frame(error=_error_text(document.get("error") or inner.get("error") or document), end=bool(kind))
     ended = kind in {"response.completed", "response.incomplete"} or (
-        not kind and inner.get("status") in {"completed", "incomplete"}
+        not kind and _text(inner.get("status")) in {"completed", "incomplete"}
     )
     details = _object(inner.get("incomplete_details"))
-    delta = isinstance(kind, str) and kind.endswith(".delta") and bool(document.get("delta"))
+    delta = kind is not None and kind.endswith(".delta") and bool(document.get("delta"))
     return Frame(
         content=delta or (not kind and ended),
         spoken=(delta and "reasoning" not in str(kind)) or (not kind and ended),
@@ -110,7 +110,7 @@ def read_messages(document: Document) -> Frame:
     if kind == "message":
         return Frame(
             content=bool(document.get("content")),
-            spoken=any(_object(part).get("type") != "thinking" for part in document.get("content") or ()),
+            spoken=any(_object(part).get("type") != "thinking" for part in _list(document.get("content"))),
             end=bool(document.get("stop_reason")),
             finish_reason=_reason(document.get("stop_reason")),
             usage=_anthropic_usage(_object(document.get("usage"))),

@@ -70,7 +70,9 @@ class Ordeal(Observed):
         self.said: dict[str, str] = {}
         self.over = threading.Event()
         # Until its first scrape Prometheus takes the router for dead, and rightly says so.
-        until(lambda: self.prometheus.query("up == 1") and not self.prometheus.query("ALERTS"), "all is well")
+        until(
+            lambda: self.prometheus.query("up == 1") and not self.prometheus.query("ALERTS"), "all is well", PATIENCE_S
+        )
         self.since = time.time()
 
     def be_well(self):
@@ -153,10 +155,10 @@ class Ordeal(Observed):
 
     def knock(self):
         """More come than may wait."""
-        until(lambda: self.router.metric("herd_queue_depth", model="tight:1b") > 20, "a queue")
+        until(lambda: self.router.metric("herd_queue_depth", model="tight:1b") > 20, "a queue", PATIENCE_S)
         full = [ask("/api/chat", model="tight:1b", messages=HELLO) for _ in range(10)]
         threading.Thread(target=self.send, args=(full[:4], 4), daemon=True).start()
-        until(lambda: self.router.metric("herd_queue_depth", model="tight:1b") >= 30, "a full queue")
+        until(lambda: self.router.metric("herd_queue_depth", model="tight:1b") >= 30, "a full queue", PATIENCE_S)
         self.again(full, "QueueRejecting")
 
     def thrash(self):
@@ -198,13 +200,14 @@ class Ordeal(Observed):
         for silent in (True, None):
             self.nodes.nodes["loose"].hardware.set(silent=silent)
             up = 0 if silent else 1
-            until(lambda up=up: self.prometheus.value('herd_node_up{node="loose"}') == up, f"the loose node is {up}")
+            seen = f'herd_node_up{{node="loose"}} == {up}'
+            until(lambda seen=seen: self.prometheus.query(seen), f"the loose node is {up}", PATIENCE_S)
 
     def overflow(self):
         """A node with more models than there are labels, and little disk."""
         self.nodes.start(dataclasses.replace(LIBRARY, router_url=self.url, interval_s=0.3))
         self.nodes.nodes["library"].hardware.set(disk_free_gb=1)
-        until(lambda: self.router.metric("herd_node_up", node="library"), "the library is there")
+        until(lambda: self.router.metric("herd_node_up", node="library"), "the library is there", PATIENCE_S)
         self.again([ask("/api/chat", model="z204:1b", messages=HELLO)], "LabelOverflow", 0.5)
 
 
