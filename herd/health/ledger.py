@@ -38,6 +38,7 @@ class Ledger:
         self._kept_at: dict[str, float] = {}
         self._silences: dict[Subject, float] = {}
         self._being_told: set[str] = set()
+        self._critical_at: dict[str, float] = {}
         self._since = 0.0
 
     @property
@@ -63,12 +64,14 @@ class Ledger:
         for episode in tuple(self._open.values()):
             if now - max(episode.last_seen, self._since) > resolve_after_s:
                 changes.append(self._resolve(episode, now))
-        return self._alerted(changes, now) if alerting else Taken(tuple(changes))
+        return self._alerted(changes, now, resolve_after_s) if alerting else Taken(tuple(changes))
 
     def told(self, episode_id: str, now: float) -> FindingChanged | None:
         """The webhook has the alert of an episode; before that a restart has it told again. None where that is over."""
-        episode = next((episode for episode in self._open.values() if episode.id == episode_id), None)
-        return self._keep(replace(episode, alerted=True), "seen", now) if episode else None
+        if episode_id not in self._being_told:
+            return None
+        self._being_told.discard(episode_id)
+        return self._keep(replace(self._of(episode_id), alerted=True), "seen", now)
 
     def acknowledge(self, episode_id: str, note: str, now: float) -> FindingChanged:
         """The operator knows of it; an empty note leaves the one before. KeyError where no open episode has the id."""
@@ -111,17 +114,26 @@ class Ledger:
         self._kept_at.pop(episode.id, None)
         episode = replace(episode, alerted=episode.alerted or episode.id in self._being_told)
         self._being_told.discard(episode.id)
+        self._critical_at.pop(episode.id, None)
         return FindingChanged(now, "resolved", replace(episode, resolved_at=now))
 
-    def _alerted(self, changes: list[FindingChanged], now: float) -> Taken:
-        """The same with what the webhook is to be told: once when critical and not silenced, once when that is over."""
+    def _alerted(self, changes: list[FindingChanged], now: float, resolve_after_s: float) -> Taken:
+        """The same with what the webhook is to be told: that something is critical and not silenced, or no more so."""
         alerts = [Alert("resolved", change.episode) for change in changes if _ends_an_alert(change)]
-        for episode in self._open.values():
-            critical = episode.finding.severity is Severity.CRITICAL and episode.last_seen == now
-            known = episode.alerted or episode.id in self._being_told or episode.silenced(now)
-            if critical and not known:
-                self._being_told.add(episode.id)
-                alerts.append(Alert("firing", episode))
+        for episode in tuple(self._open.values()):
+            told = episode.alerted or episode.id in self._being_told
+            if episode.finding.severity is not Severity.CRITICAL:
+                # What flickers about its threshold is one alarm, not ten.
+                if told and now - self._critical_at.get(episode.id, 0.0) > resolve_after_s:
+                    self._being_told.discard(episode.id)
+                    calmed = replace(episode, alerted=False)
+                    changes.append(self._keep(calmed, "seen", now))
+                    alerts.append(Alert("resolved", calmed))
+            elif episode.last_seen == now:
+                self._critical_at[episode.id] = now
+                if not told and not episode.silenced(now):
+                    self._being_told.add(episode.id)
+                    alerts.append(Alert("firing", episode))
         return Taken(tuple(changes), tuple(alerts))
 
 

@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import httpx
@@ -19,6 +20,7 @@ CAPACITY: Final = 100
 PATIENCE_S: Final = 5.0
 PAUSES_S: Final = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)  # between tries; after the last the alert is given up
 SETTING: Final = "webhook_url"
+NEVER: Final = "0001-01-01T00:00:00Z"  # as Alertmanager writes a time that is not known
 
 
 class Webhook:
@@ -86,8 +88,9 @@ async def _post(client: httpx.AsyncClient, url: str, body: dict[str, Any]) -> tu
 def payload(alert: Alert) -> dict[str, Any]:
     """An alert as JSON; `text` alone is what chat programs show."""
     episode, finding = alert.episode, alert.episode.finding
-    over = alert.status == "resolved"
-    text = f"Resolved: {finding.title}" if over else f"{finding.title}. {finding.description} {finding.fix}"
+    whole = f"{finding.title}. {finding.description} {finding.fix}"
+    text = f"Resolved: {finding.title}" if episode.resolved_at else f"No longer critical: {whole}"
+    text = whole if alert.status == "firing" else text
     return {
         "text": text,
         "status": alert.status,
@@ -103,4 +106,24 @@ def payload(alert: Alert) -> dict[str, Any]:
         "last_seen": episode.last_seen,
         "resolved_at": episode.resolved_at,
         "data": dict(finding.data),
+        "version": "4",  # from here on what receivers of Prometheus's Alertmanager read
+        "alerts": [_as_alertmanager(alert)],
     }
+
+
+def _as_alertmanager(alert: Alert) -> dict[str, Any]:
+    episode, finding = alert.episode, alert.episode.finding
+    labels = {"alertname": finding.check_id, "severity": finding.severity.value, "node": finding.node_id,
+              "model": finding.model}  # fmt: skip
+    return {
+        "status": alert.status,
+        "labels": {name: value for name, value in labels.items() if value},
+        "annotations": {"summary": finding.title, "description": f"{finding.description} {finding.fix}"},
+        "startsAt": _rfc3339(episode.first_seen),
+        "endsAt": _rfc3339(episode.resolved_at or episode.last_seen) if alert.status == "resolved" else NEVER,
+        "fingerprint": episode.id,
+    }
+
+
+def _rfc3339(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -137,6 +137,19 @@ def test_a_warning_is_not_alerted_until_it_becomes_critical(book):
     assert alerts(book.at(70.0)) == [("resolved", "a")]
 
 
+def test_what_is_no_longer_critical_is_told_once_that_lasts_and_its_return_again(book):
+    """A warning of a week that becomes critical again must wake somebody; one that flickers must not all night."""
+    assert alerts(book.at(0.0, down())) == [("firing", "a")]
+    book.ledger.told("id1", 1.0)
+    for now in (10.0, 59.0):
+        assert alerts(book.at(now, down(severity=WARNING))) == []
+    assert alerts(book.at(60.0, down())) == []
+    for now in (80.0, 119.0):
+        assert alerts(book.at(now, down(severity=WARNING))) == []
+    assert alerts(book.at(121.0, down(severity=WARNING))) == [("resolved", "a")]
+    assert alerts(book.at(125.0, down())) == [("firing", "a")]
+
+
 def test_a_warning_that_ends_is_not_alerted(book):
     """Nobody was told of it."""
     book.at(0.0, down(severity=WARNING))

@@ -79,6 +79,17 @@ def test_an_alert_has_a_text_for_chats_and_fields_for_programs():
     assert payload(alert("resolved"))["text"] == "Resolved: Node a is offline"
 
 
+def test_an_alert_can_be_read_as_one_of_prometheuss_alertmanager():
+    """Bridges to pagers and chats are written for that."""
+    (firing,), (over,) = payload(alert())["alerts"], payload(alert("resolved"))["alerts"]
+    assert firing["labels"] == {"alertname": "node_offline", "severity": "critical", "node": "a"}
+    assert firing["annotations"] == {"summary": "Node a is offline", "description": "It is gone. Look at it."}
+    assert (firing["status"], firing["startsAt"], firing["endsAt"]) == (
+        "firing", "1970-01-01T00:00:01.000Z", "0001-01-01T00:00:00Z",
+    )  # fmt: skip
+    assert (over["status"], over["endsAt"], over["fingerprint"]) == ("resolved", "1970-01-01T00:00:03.000Z", "ab12")
+
+
 async def test_alerts_arrive_in_order(webhook, receiver):
     """A recovery before its alarm would leave the alarm standing."""
     for each in (alert(), alert("resolved"), alert(node_id="b")):

@@ -52,7 +52,7 @@ async def at_once(url: str, streams: list[Stream], meanwhile: Callable[[], objec
             stream.broken = True
 
     async def then() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await all_begun.wait()
         await asyncio.to_thread(meanwhile)
 

@@ -15,7 +15,8 @@ from tests.resilience.streams import Stream, at_once
 
 COUNT = 64
 MEMORY = 16 * 2**20
-QUICK = {"HERD_HEARTBEAT_DEGRADED_S": "1.5", "HERD_HEARTBEAT_OFFLINE_S": "2"}
+# Long enough that no node is lost by chance: it would come back with a single slot.
+QUICK = {"HERD_HEARTBEAT_DEGRADED_S": "3", "HERD_HEARTBEAT_OFFLINE_S": "4"}
 PACE = ("--slots", "100", "--tokens-per-s", "30", "--load-bytes-per-s", "0", "--memory-gb", "64")
 PARTS = {"box": ("engine", "agent"), "sim": ("sim",)}
 NUMBERS = itertools.count()
