@@ -40,7 +40,7 @@ def dashboard(name: str) -> Json:
         "tags": [TAG],
         "schemaVersion": 39,
         "version": 1,
-        "editable": True,
+        "editable": False,
         "graphTooltip": 1,
         "timezone": "browser",
         "refresh": "30s",

@@ -3,8 +3,8 @@
 from typing import Final
 
 from grafana.panels import GREEN, RED, TABLE_LEGEND, YELLOW, Column, Panel, Row, Target
-from grafana.queries import FROM_CELL, NODE, increase, most, of, or_zero, quantile, rate, total, worst
-from otel.alerts import BURNS, THRESHOLDS
+from grafana.queries import FROM_CELL, MODEL, NODE, increase, most, of, or_zero, quantile, rate, total, worst
+from otel.alerts import BURNS, PACK, THRESHOLDS
 
 BUDGET: Final = 1 - THRESHOLDS["error_objective"]
 YES_NO: Final = {"0": ("no", GREEN), "1": ("yes", YELLOW)}
@@ -16,22 +16,25 @@ GPU_USED: Final = (
     f"{total('herd_node_gpu_memory_bytes', USED, 'node, gpu')} / "
     f"{total('herd_node_gpu_memory_bytes', ALL, 'node, gpu')}"
 )
+# An agent and the collector have an `instance` of their own; an alert about a router that was never seen has none.
+OURS: Final = f'ALERTS{{alertstate="firing", pack="{PACK}"'
+FIRING: Final = f'{OURS}, instance=~"$instance|"}} or {OURS}, alertname=~"Agent.+|Collector.+"}}'
 
 NOW: Final = Row("Now", (
     Panel("Health score", "100 less 20 for each critical finding and 10 for each warning; what `/dashboard/api/health` "
           "says.", "none", (Target(f"min({of('herd_health_score')})"),), "errorbudgetburn", "stat", 3, 4,
           ((None, RED), (60, YELLOW), (90, GREEN)), maximum=100),
-    Panel("Alerts", "Alerts of this pack that fire now.", "none",
-          (Target(or_zero('count(ALERTS{alertstate="firing"})')),), "alerts", "stat", 3, 4, ((None, GREEN), (1, RED))),
+    Panel("Alerts", "Alerts of this pack that fire now: the chosen routers', the agents' and the collector's.", "none",
+          (Target(or_zero(f"count({FIRING})")),), "alerts", "stat", 3, 4, ((None, GREEN), (1, RED))),
     Panel("Nodes ready", "Nodes that new requests may go to: heartbeats come, the engine answers, no drain, memory "
-          "pressure not critical.", "none", (Target(or_zero(total("herd_node_ready"))),), "nohealthynode",
-          "stat", 3, 4, ((None, RED), (1, GREEN))),
+          "pressure not critical.", "none", (Target(or_zero(total("herd_node_ready", NODE))),),
+          "nohealthynode", "stat", 3, 4, ((None, RED), (1, GREEN))),
     Panel("Failed, last 5 min", "Share of requests that failed on our side; what clients got wrong or left does not "
           "count.", "percentunit", (Target(worst("herd:error_ratio:ratio5m")),), "errorbudgetburn", "stat", 3, 4,
           ((None, GREEN), (BUDGET, YELLOW), (14.4 * BUDGET, RED))),
     Panel("In flight", "Requests that nodes work on now.", "none",
           (Target(or_zero(total("herd_requests_in_flight", NODE))),), "queuesaturated", "stat", 3, 4),
-    Panel("Waiting", "Requests that wait for a slot now.", "none", (Target(or_zero(total("herd_queue_depth"))),),
+    Panel("Waiting", "Requests that wait for a slot now.", "none", (Target(or_zero(total("herd_queue_depth", MODEL))),),
           "queuesaturated", "stat", 3, 4, ((None, GREEN), (1, YELLOW), (THRESHOLDS["queue_depth"], RED))),
     Panel("Oldest request", "Age of the oldest request that has not ended; 0 where none runs.", "s",
           (Target(or_zero(f"max(time() - {of('herd_oldest_request_timestamp_seconds')})")),), "requeststuck", "stat",
@@ -131,19 +134,19 @@ AGENTS: Final = Row("The agents that serve their own metrics", (
 
 WAYS_OUT: Final = Row("Second chances and refusals", (
     Panel("Retries", "Attempts that were followed by another, by why they failed; requests that failed all the same; "
-          "and requests that were not tried again because too many others were.", "reqps", (
+          "and requests that were not tried again because too many others were, by why they failed.", "reqps", (
           Target(rate("herd_retries_total", by="reason"), "retried: {{reason}}"),
           Target(rate("herd_retries_exhausted_total"), "failed all the same"),
-          Target(rate("herd_retry_budget_exhausted_total"), "budget spent"),
+          Target(rate("herd_retry_budget_exhausted_total", by="reason"), "budget spent: {{reason}}"),
           ), "errorbudgetburn", legend=TABLE_LEGEND),
     Panel("Fallbacks, context protection, reaped requests", "Answers by another model, num_ctx that would have made a "
           "node reload, and requests ended because nothing moved.", "reqps", (
           Target(or_zero(rate("herd_fallbacks_total")), "fallbacks"),
           Target(rate("herd_context_protection_total", by="action"), "num_ctx {{action}}"),
-          Target(rate("herd_zombies_reaped_total"), "reaped"),
+          Target(rate("herd_zombies_reaped_total", NODE), "reaped"),
           ), "requeststuck", legend=TABLE_LEGEND),
     Panel("Queue", "Requests that wait for a slot, by model.", "none",
-          (Target(total("herd_queue_depth", 'model=~"$model"', "model"), "{{model}}"),), "queuesaturated", stack=True),
+          (Target(total("herd_queue_depth", MODEL, "model"), "{{model}}"),), "queuesaturated", stack=True),
     Panel("Refused by the queue", "Full (429), or waited too long (503).", "reqps",
           (Target(rate("herd_queue_rejected_total", by="reason"), "{{reason}}"),), "queuerejecting"),
 ))  # fmt: skip

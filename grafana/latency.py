@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from grafana.panels import GREEN, RED, TABLE_LEGEND, YELLOW, Panel, Row, Target
+from grafana.panels import GREEN, RED, TABLE_LEGEND, TOKENS_A_SECOND, YELLOW, Panel, Row, Target
 from grafana.queries import BOTH, MODEL, NODE, increase, quantile, rate, worst
 from otel.alerts import THRESHOLDS
 
@@ -51,10 +51,10 @@ TOKENS: Final = Row("The tokens after it", (
     Panel("Time per output token, p50", "Streams, by model: what a reader feels as speed.", "s",
           (Target(quantile(0.5, "herd_time_per_output_token_seconds", MODEL, "model"), "{{model}}"),),
           "ttftbudgetburn", legend=TABLE_LEGEND),
-    Panel("Tokens a second of one stream, p50", "The same the other way round.", "none",
+    Panel("Tokens a second of one stream, p50", "The same the other way round.", TOKENS_A_SECOND,
           (Target(f"1 / {quantile(0.5, 'herd_time_per_output_token_seconds', MODEL, 'model')}", "{{model}}"),),
           "ttftbudgetburn", legend=TABLE_LEGEND),
-    Panel("Output tokens a second of the fleet", "All requests together, by node.", "none",
+    Panel("Output tokens a second of the fleet", "All requests together, by node.", TOKENS_A_SECOND,
           (Target(rate("herd_tokens_total", f'{BOTH}, type="output"', "node"), "{{node}}"),), "usagemissing",
           stack=True),
     Panel("Answers without token counts", "Completed answers whose engine did not count.", "none",

@@ -13,6 +13,7 @@ COLUMNS: Final = 24
 PROMETHEUS: Final[Mapping[str, str]] = {"type": "prometheus", "uid": "${datasource}"}
 TEMPO: Final[Mapping[str, str]] = {"type": "tempo", "uid": "${tempo}"}
 DATABASE: Final[Mapping[str, str]] = {"type": "frser-sqlite-datasource", "uid": "${database}"}
+TOKENS_A_SECOND: Final = "suffix:tok/s"  # Grafana has no unit for it; after `suffix:` it takes any
 GREEN, YELLOW, RED = "green", "yellow", "red"
 TABLE_LEGEND: Final[Json] = {
     "displayMode": "table", "placement": "right", "showLegend": True, "calcs": ["lastNotNull", "max"],

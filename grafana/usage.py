@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from grafana.panels import TABLE_LEGEND, Column, Panel, Row, Target
+from grafana.panels import TABLE_LEGEND, TOKENS_A_SECOND, Column, Panel, Row, Target
 from grafana.queries import BOTH, FROM_CELL, MODEL, NODE, RANGE, increase, or_zero, quantile, rate, total
 
 COMPLETED: Final = f'{MODEL}, status="completed"'
@@ -15,10 +15,10 @@ REQUESTS: Final = Row("Requests and tokens", (
                   f"{increase('herd_requests_total', MODEL, over=RANGE)}", instant=True),), "errorbudgetburn", "stat",
           4, 4),
     Panel("Input tokens", "In the range shown; those from a cache are among them.", "short",
-          (Target(increase("herd_tokens_finished_total", 'type="input"', over=RANGE), instant=True),), "usagemissing",
+          (Target(increase("herd_tokens_total", f'{BOTH}, type="input"', over=RANGE), instant=True),), "usagemissing",
           "stat", 4, 4),
     Panel("Output tokens", "In the range shown; reasoning is among them.", "short",
-          (Target(increase("herd_tokens_finished_total", 'type="output"', over=RANGE), instant=True),), "usagemissing",
+          (Target(increase("herd_tokens_total", f'{BOTH}, type="output"', over=RANGE), instant=True),), "usagemissing",
           "stat", 4, 4),
     Panel("Models loaded", "In the memory of all nodes.", "none",
           (Target(or_zero(total("herd_models_loaded", NODE))),), "modelthrashing", "stat", 4, 4),
@@ -35,7 +35,7 @@ REQUESTS: Final = Row("Requests and tokens", (
           (Target(rate("herd_requests_total", MODEL, "status"), "{{status}}"),), "errorbudgetburn", stack=True,
           legend=TABLE_LEGEND),
     Panel("Tokens by kind", "Tokens a second; output includes reasoning, input includes what came from a cache.",
-          "none", (Target(rate("herd_tokens_total", BOTH, "type"), "{{type}}"),), "usagemissing",
+          TOKENS_A_SECOND, (Target(rate("herd_tokens_total", BOTH, "type"), "{{type}}"),), "usagemissing",
           legend=TABLE_LEGEND),
 ))  # fmt: skip
 
@@ -78,7 +78,7 @@ TAGS: Final = Row("Tags, where the setting metric_tags is on", (
     Panel("Requests by tag", "Of the tags that are counted; the setting metric_tags says how many may be.", "reqps",
           (Target(rate("herd_tag_requests_total", by="tag"), "{{tag}}"),), "labeloverflow", stack=True,
           legend=TABLE_LEGEND),
-    Panel("Tokens by tag", "Tokens a second, input and output.", "none",
+    Panel("Tokens by tag", "Tokens a second, input and output.", TOKENS_A_SECOND,
           (Target(rate("herd_tag_tokens_total", by="tag, type"), "{{tag}} {{type}}"),), "labeloverflow",
           legend=TABLE_LEGEND),
 ))  # fmt: skip

@@ -5,6 +5,7 @@ the command line, a change at run time. A name or type that is not of the table,
 other, stop the start, with a sentence that says which and where.
 """
 
+import json
 import math
 import os
 import re
@@ -17,6 +18,7 @@ from typing import Final, get_args
 
 Value = bool | int | float | str
 NAME: Final = "config.toml"
+VARIABLE: Final = "HERD_"
 TRACE_ID: Final = "{trace_id}"
 LARGE: Final = 10**18  # beyond every setting's bounds
 _NAME = r"[^=;,\s]+"
@@ -27,7 +29,8 @@ RULES: Final = rf"(\s*{_NAME}\s*=\s*{_NAME}(\s*,\s*{_NAME})*\s*(;|$))*\s*"
 class Setting:
     """One row of the table; the type of `default` is the type of the setting.
 
-    `minimum` and `maximum` hold for numbers, `pattern` for texts, whole. A `secret` is shown only in part.
+    `minimum` and `maximum` hold for numbers, `pattern` for texts, whole; `form` is a text that is right. A `secret` is
+    shown only in part.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Setting:
     choices: tuple[str, ...] = ()
     maximum: float = math.inf
     pattern: str = ""
+    form: str = ""
     secret: bool = False
 
     @property
@@ -85,7 +89,7 @@ TABLE: Final = (
             choices=("strip", "warn", "off"), runtime=True),
     Setting("loaded_fallback", True, "A loaded fallback that the client named beats a cold load.", runtime=True),
     Setting("equivalent_models", "", "Models as good as another, where only they are loaded: `a = b, c; d = e`.",
-            runtime=True, pattern=RULES),
+            runtime=True, pattern=RULES, form="qwen3:8b = gemma3:12b, mistral:7b; llama3.3:70b = qwen2.5:72b"),
     Setting("usage_in_streams", True, "Ask nodes for token counts in OpenAI streams where the client did not.",
             runtime=True),
     Setting("auto_pull", False, "Pull a model that no node has to the node with the best room when it is asked for.",
@@ -97,16 +101,17 @@ TABLE: Final = (
     Setting("retention_days", 30, "Days that rows are kept.", minimum=1, maximum=3_650, runtime=True),
     Setting("store_limit_mb", 10_000, "Size of the database over which the oldest rows go, in MiB.",
             minimum=16, maximum=10_000_000, runtime=True),
-    Setting("otlp_endpoint", "", "OTLP/HTTP endpoint for spans; empty: OTEL_EXPORTER_OTLP_ENDPOINT, or none."),
+    Setting("otlp_endpoint", "", "OTLP/HTTP endpoint for spans; empty: OTEL_EXPORTER_OTLP_ENDPOINT, or none.",
+            pattern=r"https?://[!-~]+", form="http://localhost:4318"),
     Setting("trace_url", "", "Where a request's spans are shown; `{trace_id}` in it is replaced. The page links there.",
-            runtime=True, pattern=r"https?://[!-~]+"),
+            runtime=True, pattern=r"https?://[!-~]+", form="http://localhost:16686/trace/{trace_id}"),
     Setting("metric_tags", 0, "How many different tags may be labels of metrics, first come first served; 0: none.",
             maximum=500),
     Setting("advertise", True, "Announce the router by mDNS where it listens on more than loopback."),
     Setting("shutdown_grace_s", 30.0, "How long running requests may take to end at shutdown.",
             minimum=0, maximum=3_600),
     Setting("webhook_url", "", "Where critical health findings and their recoveries are sent as JSON; empty: nowhere.",
-            runtime=True, pattern=r"https?://[!-~]+", secret=True),
+            runtime=True, pattern=r"https?://[!-~]+", form="https://example.com/alerts", secret=True),
     Setting("health_min_requests", 20, "Requests that a rate needs before a health check judges it.",
             minimum=1, maximum=1_000_000, runtime=True),
     Setting("health_memory_warning_pct", 85.0, "Memory or VRAM in use from which memory_pressure warns.",
@@ -263,7 +268,7 @@ def load(command_line: Mapping[str, Value] | None = None, environment: Mapping[s
         return f"{path}, line {line}" if line else str(path)
 
     take("file", in_file, found)
-    take("environment", lambda _: "the environment (HERD_…)", spoken)
+    take("environment", lambda name: f"{_variable(name)} in the environment", spoken)
     take("command line", lambda _: "the command line", command_line or {})
     for name, words in contradictions(values).items():
         if sources[name] != "default":  # one of them is not: the defaults agree
@@ -279,7 +284,7 @@ def contradictions(values: Mapping[str, Value]) -> dict[str, str]:
             words = f"{less} is at most {more}, not {values[less]:g} beside {values[more]:g}"
             found.update(dict.fromkeys((less, more), words))
     if values["trace_url"] and TRACE_ID not in str(values["trace_url"]):
-        found["trace_url"] = f"trace_url has {TRACE_ID} in it, where the id goes, not {values['trace_url']!r}"
+        found["trace_url"] = f"trace_url has {TRACE_ID} in it, where the id goes, not {_written(values['trace_url'])}"
     return found
 
 
@@ -287,16 +292,14 @@ def checked(name: str, value: object, where: str) -> Value:
     """The value if it is right for the setting; raises SettingError with the reason."""
     setting = BY_NAME.get(name)
     if setting is None:
-        near = get_close_matches(name, BY_NAME, 1)
-        meant = f", did you mean {near[0]!r}?" if near else ";"
-        raise SettingError(f"{where}: there is no setting {name!r}{meant} `herd docs settings` lists them all")
+        raise SettingError(f"{where}: there is no setting {_written(name)}{_meant(name, str)}")
     wanted = type(setting.default)
     if wanted is float and type(value) is int:
         value = float(max(-LARGE, min(LARGE, value)))  # there are whole numbers that no float can hold
     if type(value) is not wanted or not isinstance(value, get_args(Value)):
-        raise SettingError(f"{where}: {name} takes {_TYPE_WORDS[wanted]}, not {value!r}")
+        raise SettingError(f"{where}: {name} takes {_TYPE_WORDS[wanted]}, not {_written(value)}")
     if wrong := _out_of_bounds(setting, value):
-        raise SettingError(f"{where}: {name} {wrong}, not {value!r}")
+        raise SettingError(f"{where}: {name} {wrong}, not {_written(value)}")
     return value
 
 
@@ -311,8 +314,20 @@ def _out_of_bounds(setting: Setting, value: Value) -> str | None:
     if setting.choices and value not in setting.choices:
         return f"is one of {', '.join(setting.choices)}"
     if setting.pattern and value and not re.fullmatch(setting.pattern, str(value)):
-        return f"is empty or matches {setting.pattern}"
+        return f"is empty or like `{setting.form}`"
     return None
+
+
+def _meant(name: str, spell: Callable[[str], str]) -> str:
+    near = get_close_matches(name, BY_NAME, 1)
+    return f"{f', did you mean {spell(near[0])}?' if near else ';'} `herd docs settings` lists them all"
+
+
+def _written(value: object) -> str:
+    """A value as JSON has it, from wherever it came; without what is within a list or an object."""
+    if isinstance(value, list | dict):
+        return "[…]" if isinstance(value, list) else "{…}"
+    return json.dumps(value, default=str)
 
 
 _TYPE_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
@@ -335,18 +350,27 @@ def _line_of(name: str, text: str) -> int | None:
     return next((number for number, line in enumerate(text.split("\n"), 1) if given.match(line)), None)
 
 
+def _variable(name: str) -> str:
+    return f"{VARIABLE}{name.upper()}"
+
+
+_OF_OTHERS = {"router_url", "url", "metrics_bind", "metrics_token"}  # the agent's and the command line's
+
+
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    prefix = "HERD_"
-    named = {key[len(prefix) :].lower(): text for key, text in environment.items() if key.startswith(prefix)}
-    # the agent's and the command line's, not the router's
-    for other in ("router_url", "url", "metrics_bind", "metrics_token"):
-        named.pop(other, None)
+    named: dict[str, str] = {}
+    for key, text in environment.items():
+        name = key.removeprefix(VARIABLE).lower()
+        if not key.startswith(VARIABLE) or name in _OF_OTHERS:
+            continue
+        if name not in BY_NAME:
+            raise SettingError(f"the environment: there is no setting {key}{_meant(name, _variable)}")
+        named[name] = text
     return named
 
 
 def _from_text(name: str, text: str) -> object:
-    setting = BY_NAME.get(name)
-    wanted = type(setting.default) if setting else str
+    wanted = type(BY_NAME[name].default)
     try:
         if wanted is bool:
             return {"true": True, "false": False, "1": True, "0": False}[text.strip().lower()]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+PACK: Final = "herd"  # every alert's label `pack`, which tells them from others in the same Prometheus
 RUNBOOK: Final = "https://github.com/geeks-accelerator/ollama-herd/blob/main/docs/runbook.md"
 NOT_HERDS_FAULT: Final = "bad_request|unauthorized|model_missing|upstream_4xx"
 UNITS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
@@ -119,7 +120,8 @@ def alerts(thresholds: Mapping[str, float] = THRESHOLDS, speed: float = 1) -> li
 def _promises(t: Mapping[str, float], span: Span) -> list[Alert]:
     return [
         Alert("RouterDown", 'up{job="herd"} == 0 or absent(up{job="herd"})', span("1m"), "critical",
-              "The router does not answer", "Prometheus cannot scrape {{ $labels.instance }}."),
+              "The router does not answer",
+              'Prometheus cannot scrape {{ or $labels.instance "any router: its job `herd` has no target" }}.'),
         *_burn("ErrorBudgetBurn", "herd:error_ratio:ratio", "herd:requests:increase", t["error_objective"],
                "Requests fail", t, span),
         *_burn("TTFTBudgetBurn", "herd:ttft_late_ratio:ratio", "herd:streams:increase", t["ttft_objective"],
@@ -165,8 +167,8 @@ def _of_nodes(t: Mapping[str, float], span: Span) -> list[Alert]:
         Alert("NodeFlapping", f"changes(herd_node_up[{span('1h')}]) >= {2 * t['flaps']:g}", "0m", "warning",
               "Node {{ $labels.node }} comes and goes", "It came or went {{ $value }} times within an hour."),
         Alert("ModelThrashing",
-              f"sum by (node, model) (increase(herd_model_loads_total[{span('30m')}])) > {t['thrashing_loads']:g}",
-              "0m", "warning",
+              f"sum by (instance, node, model) (increase(herd_model_loads_total[{span('30m')}])) > "
+              f"{t['thrashing_loads']:g}", "0m", "warning",
               "{{ $labels.model }} is loaded again and again on {{ $labels.node }}",
               "{{ $value | humanize }} cold loads in half an hour: models push each other out of memory there."),
         Alert("DiskLow", f"herd_node_disk_free_bytes < {t['disk_bytes']:g}", span("5m"), "warning",
@@ -185,8 +187,8 @@ def _of_requests(t: Mapping[str, float], span: Span) -> list[Alert]:
         Alert("RequestStuck", f"time() - herd_oldest_request_timestamp_seconds > {t['stuck_s']:g}", span("1m"),
               "warning", "A request does not end", "The oldest one is {{ $value | humanizeDuration }} old."),
         Alert("UsageMissing",
-              f"sum by (model) (increase(herd_usage_missing_total[{span('1h')}])) / "
-              f'(sum by (model) (increase(herd_requests_total{{status="completed"}}[{span("1h")}])) '
+              f"sum by (instance, model) (increase(herd_usage_missing_total[{span('1h')}])) / "
+              f'(sum by (instance, model) (increase(herd_requests_total{{status="completed"}}[{span("1h")}])) '
               f"> {t['least_requests']:g}) > {t['usage_missing_ratio']:g}", span("15m"), "warning",
               "Answers of {{ $labels.model }} carry no token counts", "{{ $value | humanizePercentage }} of them."),
     ]  # fmt: skip

@@ -186,6 +186,7 @@ class _Demo:
         """The router, whatever settings of the user's own are in the environment."""
         command = (sys.executable, "-m", "herd", "--port", str(self._port), "--data-dir", str(self._home))
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HERD_")}
+        environment["HERD_METRIC_TAGS"] = "20"  # so that the dashboards' panels of tags have something to show
         return child(command, self._said, STOP_S, environment)
 
     @property
@@ -265,7 +266,7 @@ class _Demo:
             "Ctrl-C ends it.\n",
             f"  {look[0]:<9} {look[1]}",
             f"  metrics   {url}/metrics",
-            *([f"  alerts    {seen_at}/alerts (Prometheus, with herd's rules)"] if seen_at else []),
+            *([f"  alerts    {seen_at} (Prometheus, with herd's rules)"] if seen_at else []),
             f"  database  {self._home / 'latency.db'}",
             f"  log       {self._home / 'logs' / 'herd.jsonl'}",
             "\nTo try in a second terminal:\n",

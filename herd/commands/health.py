@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
+from rich.padding import Padding
+
 from herd.commands import CommandError, WrongUse
 from herd.commands.moments import duration, local
 from herd.commands.output import cell, show, show_json, table
@@ -16,6 +18,8 @@ Document = Mapping[str, Any]
 PATH: Final = "/dashboard/api/health"
 WARNING, CRITICAL, UNREACHABLE = 1, 2, 3
 ENDS: Final = {"critical": CRITICAL, "warning": WARNING, "info": 0}
+BELONGS: Final = {"note": "ack", "hours": "silence"}  # which action an option is of
+HOURS: Final = 8.0
 STYLES: Final = {"critical": "bold red", "warning": "yellow", "info": ""}
 
 
@@ -23,8 +27,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Print, or say something of a finding.
 
     Returns 0 where all is well or only to know, 1 for a warning, 2 for something critical, 3 where no router answers.
-    Raises CommandError for an id that is not open, WrongUse for none.
+    Raises CommandError for an id that is not open, WrongUse for none and for an option that does not belong.
     """
+    _only_what_belongs(arguments)
     url = router_url(arguments.url)
     try:
         if arguments.action is not None:
@@ -32,6 +37,14 @@ def run(arguments: argparse.Namespace) -> int:
         return _past(arguments, url) if arguments.past else _now(arguments, url)
     except RouterAway as error:
         return _no_router(error)
+
+
+def _only_what_belongs(arguments: argparse.Namespace) -> None:
+    for option, action in BELONGS.items():
+        if getattr(arguments, option) is not None and arguments.action != action:
+            raise WrongUse(f"--{option} goes with `herd health {action} ID` alone")
+    if arguments.past and arguments.action is not None:
+        raise WrongUse(f"--past shows what is over; it does not go with {arguments.action}")
 
 
 def _no_router(error: CommandError) -> int:
@@ -56,8 +69,8 @@ def _now(arguments: argparse.Namespace, url: str) -> int:
 
 def _print(document: Document, url: str) -> None:
     checks, found = document["checks"], document["recommendations"]
-    passing = sum(check["status"] == "pass" for check in checks)
-    show(f"health {document['health_score']} of 100; {passing} of {len(checks)} checks pass at {url}")
+    passing = [check["check_id"] for check in checks if check["status"] == "pass"]
+    show(f"health {document['health_score']} of 100; {len(passing)} of {len(checks)} checks pass at {url}")
     for entry in found:
         show("", cell(entry["severity"].upper(), STYLES[entry["severity"]]).append_text(cell(f"  {_head(entry)}", "")))
         show(f"  {entry['description']}", f"  {entry['fix']}")
@@ -67,6 +80,8 @@ def _print(document: Document, url: str) -> None:
         show("", f"Not known while the database cannot be read: {', '.join(unknown)}")
     if found:
         show("", "`herd docs runbook` explains them; `herd health ack ID` and `herd health silence ID` quiet them")
+    if passing:
+        show("", Padding(cell(f"Passing: {', '.join(passing)}", "dim"), 0, expand=False))
 
 
 def _head(entry: Document) -> str:
@@ -104,9 +119,11 @@ def _say(arguments: argparse.Namespace, url: str) -> int:
         raise WrongUse(f"which finding? `herd health {arguments.action} ID`; `herd health` shows the ids")
     path = f"{PATH}/findings/{quote(arguments.finding, safe='')}"
     if arguments.action == "ack":
-        told = tell(url, f"{path}/acknowledge", {"note": arguments.note}, "acknowledged")
+        told = tell(url, f"{path}/acknowledge", {"note": arguments.note or ""}, "acknowledged")
     else:
-        told = tell(url, f"{path}/silence", {"hours": arguments.hours}, "silenced_until")
+        told = tell(
+            url, f"{path}/silence", {"hours": HOURS if arguments.hours is None else arguments.hours}, "silenced_until"
+        )
     if arguments.json:
         show_json(told)
     else:

@@ -70,7 +70,7 @@ def free_port(usual: int = USUAL_PORT) -> int:
 
 @asynccontextmanager
 async def prometheus(home: Path, target: str) -> AsyncIterator[str]:
-    """Prometheus, scraping `target`; gives its address. CommandError where it does not start."""
+    """Prometheus, scraping `target`; gives the address of its page of alerts. CommandError where it does not start."""
     folder, port = home / "prometheus", free_port()
     folder.mkdir(exist_ok=True)
     config, said = folder / "prometheus.yml", folder / "prometheus.out"
@@ -81,7 +81,13 @@ async def prometheus(home: Path, target: str) -> AsyncIterator[str]:
     )  # fmt: skip
     async with child(command, said, STOP_S) as process:
         await _until_ready(process, f"http://127.0.0.1:{port}", said)
-        yield f"http://localhost:{port}"
+        yield await _alerts_page(f"http://localhost:{port}")
+
+
+async def _alerts_page(url: str) -> str:
+    """Debian builds Prometheus with its older pages, which are below another path."""
+    async with aiohttp.ClientSession() as session, session.get(f"{url}/alerts") as answer:
+        return f"{url}/alerts" if answer.status == 200 else f"{url}/classic/alerts"
 
 
 async def _until_ready(process: Process, url: str, said: Path) -> None:

@@ -157,7 +157,7 @@ def the_one(prefix: str, ids: Sequence[str], where: str) -> str:
     """The one id that begins with a prefix. Raises NotThere for none, CommandError for several."""
     found = sorted(each for each in ids if prefix and each.startswith(prefix))
     if not found:
-        raise NotThere(f"no request {prefix!r} in {where}; it may still run, or be older than what is kept")
+        raise NotThere(f"no request {prefix!r} in {where}; it may still run, or retention has deleted it")
     if len(found) > 1:
         some = ", ".join(found[:MOST_NAMED]) + (", …" if len(found) > MOST_NAMED else "")
         raise CommandError(f"several requests begin with {prefix!r} ({some}); give more of the id")

@@ -84,6 +84,17 @@ export function failed(error) {
   );
 }
 
+/** The router is sure that there is no such thing: asking again by itself would not bring it back. */
+export function absent(error) {
+  return el(
+    "div",
+    { class: "empty", role: "alert" },
+    el("h2", {}, "Not on record"),
+    el("p", {}, error.message),
+    el("p", { class: "muted" }, "Reload the page to look again."),
+  );
+}
+
 /** A command or an id with a button that copies it. */
 export function copyable(text, label = "Copy") {
   return el("div", { class: "copyable" }, el("pre", { tabindex: "0" }, el("code", {}, text)), copyButton(text, label));

@@ -3,7 +3,7 @@
 
 import { ApiError } from "./api.js";
 import { announce, el, patch } from "./dom.js";
-import { failed, heading, unavailable } from "./parts.js";
+import { absent, failed, heading, unavailable } from "./parts.js";
 import { current, link } from "./route.js";
 
 const SLOWLY_MS = 30_000; // how old a view may be while nobody says that something changed
@@ -143,8 +143,12 @@ export class Shell {
     if (!this.#route.id) return [heading(title), error.status === 404 ? unavailable(title) : failed(error)];
     return [
       heading(title, el("a", { rel: "up", href: link(id, this.#route.params) }, `All ${title.toLowerCase()}`)),
-      failed(error),
+      error.status === 404 ? absent(error) : failed(error),
     ];
+  }
+
+  #absent() {
+    return this.#route.id && this.#data.error.status === 404;
   }
 
   #stale(error) {
@@ -198,6 +202,6 @@ export class Shell {
     const live = this.#section?.live?.(this.#route);
     const every = live?.every_ms ?? SLOWLY_MS;
     if (live && Date.now() - this.#last >= every) this.#load();
-    else if (!live && this.#data?.error && Date.now() - this.#last >= 5000) this.#load();
+    else if (!live && this.#data?.error && !this.#absent() && Date.now() - this.#last >= 5000) this.#load();
   }
 }

@@ -222,7 +222,7 @@ class Advice:
         return {"reason": reason, "priority": "high", "already_available": held}
 
     def _best(self, machine: Machine, category: str) -> Model | None:
-        """The best of a category that fits a node, and that answers there as fast as one reads."""
+        """The best of a category that fits a node, unless it is known to answer slower than one reads."""
         hardware = self._hardware[machine.node_id]
 
         def fast(model: Model) -> bool:
@@ -241,11 +241,16 @@ class Advice:
         model = self.library.find(name)
         figure = self.library.quality(model, categories[0]) if model else None
         proof = f": {figure.score:g} % on {figure.benchmark} ({figure.source})" if figure else ""
-        speed = "" if categories[0] == "embedding" else " and answers there as fast as one reads"
+        speed = unknown = ""
+        if categories[0] != "embedding":
+            if self._speed(machine, name)[0]:
+                speed = " and answers there as fast as one reads"
+            else:
+                unknown = "; how fast it answers there is not known"
         gaps = [category for category in categories if self._gaps.get(category) == machine.node_id]
         before = f"No node has a model for {_listed(gaps)}; the" if gaps else "The"
         return {
-            "reason": f"{before} best for {_listed(categories)} that fits this node{speed}{proof}.",
+            "reason": f"{before} best for {_listed(categories)} that fits this node{speed}{proof}{unknown}.",
             "priority": "medium" if gaps else "low",
             "already_available": self._holds(machine, name),
             "best_for": list(categories),

@@ -172,7 +172,7 @@ def _page(request: Request, page: Page, format: str) -> Response:
 def _trace(request_id: str, reader: Reader) -> Response:
     found = reader.trace(request_id)
     if found is None:
-        text = f"no request {request_id!r} on record; it may still run, or be older than what is kept"
+        text = f"no request {request_id!r} on record; it may still run, or retention has deleted it"
         return AsciiJSON({"error": text, "ids": reader.ids(request_id)}, 404)
     return AsciiJSON(whole(found))
 

@@ -69,7 +69,7 @@ class _Narrowed:
         wanted = {name: self._wanted[name] for name in _BITS if name in self._wanted}
         bits = sum(_BITS[name] for name in wanted)
         kind = min(kind for kind in rollups.KINDS if kind & bits == bits)
-        clauses = [f"{name} = :{name}" for name in wanted]
+        clauses = [f"{name} = :{name}{' COLLATE NOCASE' if name == 'model' else ''}" for name in wanted]
         if (status := self._wanted.get("status")) is not None:
             clauses.append(f"{status}_count > 0" if status in STATUSES else "0")
         return self._starts(starts, span, [kind], " AND ".join(clauses), wanted)

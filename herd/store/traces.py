@@ -25,7 +25,7 @@ _BY_ID: Final = (
 _JSON_MARKS: Final = frozenset('[]",')  # between tags, and in none of them
 _CLAUSES: Final = {
     "status": "status = :status",
-    "model": "model = :model",
+    "model": "model = :model COLLATE NOCASE",
     "node_id": "node_id = :node_id",
     # The first half is a cheap look at the text, the second makes it exact.
     "tag": "instr(tags, :tag_text) > 0 AND EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag)",
@@ -46,8 +46,8 @@ _CURSOR: Final = re.compile(r"([0-9.e+-]{1,32})_([0-9]{1,18})")
 class TraceFilter:
     """What a trace must be, where not None; `since` (inclusive) and `until` (exclusive) are unix seconds of receipt.
 
-    `q` is a piece of the model, the node, the error message or a tag, in any case of ASCII letters, or the beginning of
-    the request's id, or the whole trace id.
+    `model` is a whole name, `q` a piece of the model, the node, the error message or a tag, both in any case of ASCII
+    letters; or `q` is the beginning of the request's id, or the whole trace id.
     """
 
     status: str | None = None

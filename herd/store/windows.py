@@ -41,7 +41,7 @@ _BITS: Final = {"tag": TAG, "node_id": NODE, "model": MODEL, "asked": ASKED}
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which requests: those with the tag, answered with the model, or by the node; all where None."""
+    """Which requests: those with the tag, answered with the model (in any case), or by the node; all where None."""
 
     tag: str | None = None
     model: str | None = None
@@ -132,7 +132,9 @@ def _add_stored(
 def _where(kind: int, starts: range, scope: Scope) -> tuple[str, dict[str, Any]]:
     """Which stored cells: of a kind, with these beginnings, a span from one to the next."""
     filters = scope.filters
-    clauses = ["kind = :kind", "span = :span", *(f"{name} = :{name}" for name in filters)]
+    clauses = ["kind = :kind", "span = :span", *(f"{name} = :{name}" for name in filters if name != "model")]
+    if "model" in filters:
+        clauses.append("model = :model COLLATE NOCASE")
     values = {"kind": kind, "span": starts.step, "start": starts.start, "end": starts.stop, **filters}
     if kind & TAG and "tag" not in filters:
         # The cells of a tag lie together, a year of them. Where the tag is open, each beginning is looked up by itself.
@@ -174,7 +176,7 @@ def _add_rows(groups: dict[Group, Cell], rows: Iterator[Row], by: Sequence[str],
 def _within(row: Row, scope: Scope) -> bool:
     return (
         (scope.node_id is None or row.node_id == scope.node_id)
-        and (scope.model is None or row.model == scope.model)
+        and (scope.model is None or (row.model or "").lower() == scope.model.lower())
         and (scope.tag is None or scope.tag in tags_of(row.tags))
     )
 

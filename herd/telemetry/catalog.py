@@ -24,7 +24,7 @@ NO_NODE: Final = "_none"  # the request ended before a node was chosen
 MAX_MODELS: Final = 200
 MAX_NODES: Final = 64
 # Series made before their first use stop here. Up to 10 nodes with 20 models all of them are made, and with everything
-# in use the exposition stays under 5,000 lines; in a larger fleet what is used comes on top, as it is used.
+# in use the exposition stays under 5,000 samples; in a larger fleet what is used comes on top, as it is used.
 EAGER_LINES: Final = 4500
 COLD_LOAD_S: Final = 0.5  # an engine that reports a longer load had to fetch the model
 STALL_S: Final = 0.1  # an event loop that comes this late has stalled
@@ -135,7 +135,7 @@ METRICS: Final = (
     Metric("herd_tokens_total", "counter", "Tokens; output includes reasoning, input includes cached_input.",
            (MODEL, NODE, TOKEN_TYPE)),
     Metric("herd_tokens_finished_total", "counter", "Tokens, whatever their model: what `herd audit` compares.",
-           (TOKEN_TYPE,)),
+           (TOKEN_TYPE,), spare=True),
     Metric("herd_usage_missing_total", "counter", "Completed answers without token counts.", (MODEL,)),
     Metric("herd_requests_in_flight", "gauge", "Requests that a node works on.", (NODE,)),
     Metric("herd_oldest_request_timestamp_seconds", "gauge",
@@ -158,7 +158,7 @@ METRICS: Final = (
     Metric("herd_retries_exhausted_total", "counter",
            "Requests that failed on an error that another node might not have had.", (RETRY_REASON,)),
     Metric("herd_retry_budget_exhausted_total", "counter",
-           "Requests not tried again because too many others were being retried."),
+           "Requests not tried again because too many others were being retried, by why they failed.", (RETRY_REASON,)),
     Metric("herd_fallbacks_total", "counter", "Requests answered by another model than the one asked for.",
            (FROM_MODEL, TO_MODEL, FALLBACK_REASON)),
     Metric("herd_context_protection_total", "counter", "Times that a num_ctx would have made a node reload a model.",
@@ -226,7 +226,11 @@ ATTRIBUTES: Final = (
     Entry(semconv.HTTP_ROUTE, SERVER, "path, with what differs in every request replaced"),
     Entry(semconv.URL_PATH, SERVER, "path"),
     Entry(semconv.URL_SCHEME, SERVER, "scheme"),
-    Entry(semconv.HTTP_RESPONSE_STATUS_CODE, SERVER, "status code that the client got, or would have got"),
+    Entry(
+        semconv.HTTP_RESPONSE_STATUS_CODE,
+        SERVER,
+        "status code of the answer; 499 where the client left",
+    ),
     Entry(semconv.CLIENT_ADDRESS, SERVER, "address of the client"),
     Entry(semconv.ERROR_TYPE, SERVER, "`error_type`, only where the request failed on herd's side"),
     Entry(semconv.GEN_AI_REQUEST_MODEL, SERVER, "model asked for"),

@@ -162,6 +162,10 @@ def make_provider(endpoint: str = "", version: str = "") -> Provider | None:
     room = _whole_number("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE_SIZE)
     ledger, ids = Ledger(room), PresetIds()
     timeout = None if _variable(TIMEOUT_VARIABLES) else EXPORT_TIMEOUT_S
+    target = endpoint.strip() or _variable(ENDPOINT_VARIABLES)
+    if not target.startswith(("http://", "https://")):
+        logger.error("Spans are not exported: %s does not begin with http:// or https://", target)
+        return None
     try:
         exporter = OTLPSpanExporter(endpoint=_traces_url(endpoint), timeout=timeout)
         processor = CountedProcessor(CountedExporter(exporter, ledger), ledger, room)

@@ -36,6 +36,10 @@ class Names:
             self._overflow()
         return UNKNOWN
 
+    def peek(self, name: str) -> str:
+        """The same, by somebody who only looks: a scrape must not count."""
+        return self._known.get(name, UNKNOWN)
+
     def update(self, names: Collection[str]) -> tuple[set[str], set[str]]:
         """Take the fleet's names; returns the label values that came and those that went."""
         before = set(self.known)

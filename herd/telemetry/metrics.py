@@ -70,7 +70,7 @@ class MetricsSink:
         self._exhausted = made.counter("herd_retries_exhausted_total")
         self._fallbacks = made.counter("herd_fallbacks_total")
         self._context = made.counter("herd_context_protection_total")
-        self._budget = made.counter("herd_retry_budget_exhausted_total").of()
+        self._budget = made.counter("herd_retry_budget_exhausted_total")
         self._zombies = made.counter("herd_zombies_reaped_total")
         self._breakers = made.counter("herd_breaker_transitions_total")
         self._upstream = made.counter("herd_upstream_requests_total")
@@ -97,7 +97,7 @@ class MetricsSink:
         elif isinstance(event, ContextProtected) and event.action.action in ACTIONS:
             self._context.of(event.action.action).inc()
         elif isinstance(event, AttemptFailed) and event.budget_spent:
-            self._budget.inc()
+            self._budget.of(_retry_reason(event.attempt)).inc()
         elif isinstance(event, FleetChanged) and event.kind == "zombie_reaped":
             self._zombies.of(self.nodes.of(event.node_id) if event.node_id else NO_NODE).inc()
         elif isinstance(event, FleetChanged) and event.kind == "breaker_changed" and event.data["to"] in BREAKER_TO:

@@ -192,7 +192,7 @@ OF_ROUTER: Mapping[str, Callable[[ScrapeView], Iterable[Row]]] = {
 
 def families(view: ScrapeView, models: Names, nodes: Names) -> Iterator[Metric]:
     """The view as metric families; a node beyond the cap is left out, a model beyond it adds to `_unknown`."""
-    labelled = [(nodes.of(node.node_id), node) for node in view.nodes]
+    labelled = [(nodes.peek(node.node_id), node) for node in view.nodes]
     shown = [(label, node) for label, node in labelled if label != UNKNOWN]
     for name, rows_of in OF_NODE.items():
         yield family(name, (((label, *rest), value) for label, node in shown for rest, value in rows_of(node)))
@@ -200,12 +200,12 @@ def families(view: ScrapeView, models: Names, nodes: Names) -> Iterator[Metric]:
         yield family(name, rows_of_router(view))
     depth = Tally(dict.fromkeys(models.known, 0))
     for model, waiting in view.queue_depth.items():
-        depth[models.of(model)] += waiting
+        depth[models.peek(model)] += waiting
     yield family("herd_queue_depth", (((model,), value) for model, value in depth.items()))
     vram: Tally[tuple[str, ...]] = Tally()
     for label, node in shown:
         for model, size in node.models_loaded.items():
-            vram[label, models.of(model)] += size
+            vram[label, models.peek(model)] += size
     yield family("herd_model_vram_bytes", vram.items())
 
 

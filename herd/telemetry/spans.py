@@ -4,8 +4,11 @@ The ids are those that the request was given at its start, so row, log line, exe
 """
 
 import os
+import re
 import time
+from collections.abc import MutableMapping
 from dataclasses import replace
+from typing import Any
 
 from fastapi import FastAPI
 from opentelemetry.context import Context
@@ -34,8 +37,9 @@ from herd.telemetry.span_fields import Fields
 Traced = Finished | Managed
 
 
-# Matched against the URL without its query: inference, management, probes, scrapes, heartbeats, the event stream.
-LEFT_OUT = r"^\w+://[^/]*/(?:$|v1/|api/|metrics$|healthz$|readyz$|heartbeat$|dashboard/events$)"
+# Matched against the URL without its query: inference, management, probes, scrapes, heartbeats, the page and its files.
+LEFT_OUT = r"^\w+://[^/]*/(?:$|v1/|api/|metrics$|healthz$|readyz$|heartbeat$|dashboard$|dashboard/(?:events$|runbook$|static/))"
+PORT = re.compile(r":[0-9]+$")
 
 
 def instrument_control_plane(app: FastAPI, spans: "SpanSink") -> None:
@@ -48,8 +52,19 @@ def instrument_control_plane(app: FastAPI, spans: "SpanSink") -> None:
     # The instrumentation still speaks the HTTP names of years ago unless it is told otherwise.
     os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
     FastAPIInstrumentor.instrument_app(
-        app, tracer_provider=spans.provider.sdk, excluded_urls=LEFT_OUT, exclude_spans=["send", "receive"]
-    )
+        app, tracer_provider=spans.provider.sdk, excluded_urls=LEFT_OUT, exclude_spans=["send", "receive"],
+        server_request_hook=_tidy,
+    )  # fmt: skip
+
+
+def _tidy(span: Span, scope: MutableMapping[str, Any]) -> None:
+    """Keep of a query its names alone (somebody searched for the values), and of the Host header the name."""
+    if query := scope.get("query_string"):
+        names = (part.partition("=")[0] for part in query.decode("latin-1").split("&"))
+        span.set_attribute(semconv.URL_QUERY, "&".join(f"{name}=REDACTED" for name in names))
+    host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+    if host:
+        span.set_attribute(semconv.SERVER_ADDRESS, PORT.sub("", host))
 
 
 class SpanSink:

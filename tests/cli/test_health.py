@@ -36,11 +36,21 @@ def _ending(told, wanted):
     return told if told.returncode == wanted else None
 
 
-def test_a_healthy_fleet_is_one_line_and_status_0(watched, inside):
-    """Cron sends no mail for nothing."""
+def test_a_healthy_fleet_is_two_lines_and_status_0(watched, inside):
+    """All is well is said at a glance, and what was looked at by name."""
     told = sick(watched, inside, 0)
-    assert told.stdout.startswith("health 100 of 100; 23 of 23 checks pass")
-    assert told.stdout.count("\n") == 1
+    verdict, nothing, names = told.stdout.splitlines()
+    assert verdict.startswith("health 100 of 100; 23 of 23 checks pass")
+    checks = [check["check_id"] for check in watched[0].get("/dashboard/api/health")["checks"]]
+    assert (nothing, names) == ("", f"Passing: {', '.join(checks)}")
+
+
+def test_the_checks_that_pass_are_named_below_the_findings(watched, inside):
+    """22 of 23 checks pass leaves open which: whoever looks for one wants to see it among them, or not."""
+    told = sick(watched, inside, 1, agent_version="0.0.1")
+    names = told.stdout.splitlines()[-1].removeprefix("Passing: ").split(", ")
+    assert len(names) == 22
+    assert "version_mismatch" not in names
 
 
 def test_a_warning_is_status_1_and_says_what_to_do(watched, inside):
@@ -130,6 +140,11 @@ def _holding(told, words):
         (("silence", "../nope"), 1, "Not Found"),
         (("mute", "x"), 64, "invalid choice"),
         (("silence", "x", "--hours", "-1"), 64, "--hours"),
+        (("--note", "x"), 64, "--note goes with `herd health ack ID`"),
+        (("--hours", "3"), 64, "--hours goes with `herd health silence ID`"),
+        (("ack", "nope", "--hours", "3"), 64, "--hours goes with `herd health silence ID`"),
+        (("silence", "nope", "--note", "x"), 64, "--note goes with `herd health ack ID`"),
+        (("ack", "nope", "--past"), 64, "--past"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_sentence(watched, inside, arguments, status, says):

@@ -50,9 +50,9 @@ def test_importing_the_command_line_imports_nothing_heavy():
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--port", "many"), "port takes a whole number, not 'many'"),
-        (("--queue-timeout-s", "soon"), "queue_timeout_s takes a number, not 'soon'"),
-        (("--log-level", "LOUD"), "log_level is one of DEBUG, INFO, WARNING, ERROR, not 'LOUD'"),
+        (("--port", "many"), 'port takes a whole number, not "many"'),
+        (("--queue-timeout-s", "soon"), 'queue_timeout_s takes a number, not "soon"'),
+        (("--log-level", "LOUD"), 'log_level is one of DEBUG, INFO, WARNING, ERROR, not "LOUD"'),
         (("--retention-days", "0"), "retention_days is at least 1"),
     ],
 )
@@ -69,8 +69,7 @@ def test_a_wrong_name_in_the_environment_is_named(herd):
     """A misspelt variable that is silently ignored costs an evening."""
     refused = herd(HERD_RETENTION="30")
     assert refused.returncode == USAGE
-    assert "HERD_…" in refused.stderr
-    assert "'retention'" in refused.stderr
+    assert "no setting HERD_RETENTION, did you mean HERD_RETENTION_DAYS?" in refused.stderr
 
 
 def test_an_unknown_command_does_not_start_the_router(inside):

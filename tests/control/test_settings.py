@@ -41,19 +41,21 @@ def test_the_command_line_beats_the_environment_beats_the_file_beats_the_default
 @pytest.mark.parametrize(
     ("file", "environment", "words"),
     [
-        ("prot = 1", {}, r"config.toml, line 1: there is no setting 'prot', did you mean 'port'\?"),
-        ('advertise = "false"', {}, "line 1: advertise takes true or false, not 'false'"),
-        ("# mine\n\nport = true", {}, "config.toml, line 3: port takes a whole number, not True"),
+        ("prot = 1", {}, r"config.toml, line 1: there is no setting \"prot\", did you mean port\?"),
+        ('advertise = "false"', {}, 'line 1: advertise takes true or false, not "false"'),
+        ("# mine\n\nport = true", {}, "config.toml, line 3: port takes a whole number, not true"),
         ("retries = 2\n  'port' = 0", {}, "config.toml, line 2: port is at least 1"),
         ("retries = 1000", {}, "line 1: retries is at most 10, not 1000"),
-        ("# port = 1\n\n[logs]\nlevel = 'INFO'", {}, "config.toml, line 3: there is no setting 'logs'; `herd docs"),
-        ("port = 1\nlog.level = 'INFO'", {}, "config.toml, line 2: there is no setting 'log'"),
-        ('"por\\u0074s" = 1', {}, "config.toml: there is no setting 'ports', did you mean 'port'"),
+        ("# port = 1\n\n[logs]\nlevel = 'INFO'", {}, 'config.toml, line 3: there is no setting "logs"; `herd docs'),
+        ("port = 1\nlog.level = 'INFO'", {}, 'config.toml, line 2: there is no setting "log"'),
+        ('"por\\u0074s" = 1', {}, 'config.toml: there is no setting "ports", did you mean port'),
         ('context_protection = "maybe"', {}, "is one of strip, warn, off"),
         ("retries = 1\nport = \n", {}, r"config.toml: .*line 2, column 8"),
-        ("", {"HERD_PORT": "many"}, r"environment.*port takes a whole number, not 'many'"),
+        ("", {"HERD_PORT": "many"}, 'HERD_PORT in the environment: port takes a whole number, not "many"'),
         ("", {"HERD_ADVERTISE": "perhaps"}, "advertise takes true or false"),
-        ("", {"HERD_NOPE": "1"}, "there is no setting 'nope'"),
+        ("", {"HERD_NOPE": "1"}, "the environment: there is no setting HERD_NOPE; `herd docs settings` lists them all"),
+        ("", {"HERD_RETRYS": "1"}, r"the environment: there is no setting HERD_RETRYS, did you mean HERD_RETRIES\?"),
+        ("retries = [[1]]", {}, r"retries takes a whole number, not \[…\]"),
         (
             "heartbeat_offline_s = 5",
             {},
@@ -75,6 +77,16 @@ def test_booleans_of_the_environment_are_words_and_whole_numbers_serve_as_number
     (tmp_path / "config.toml").write_text("connect_timeout_s = 7")
     settings = load({"data_dir": str(tmp_path)}, {"HERD_ADVERTISE": "false"})
     assert (settings.flag("advertise"), settings.number("connect_timeout_s")) == (False, 7.0)
+
+
+@pytest.mark.parametrize("setting", [each for each in TABLE if each.pattern], ids=lambda each: each.name)
+def test_a_text_of_another_form_is_answered_with_one_that_is_right(setting, tmp_path):
+    """A regular expression is an answer for whoever wrote it."""
+    place = {"data_dir": str(tmp_path)}
+    assert load({**place, setting.name: setting.form}, {}).text(setting.name) == setting.form
+    with pytest.raises(SettingError) as caught:
+        load({**place, setting.name: "a="}, {})
+    assert f'{setting.name} is empty or like `{setting.form}`, not "a="' in str(caught.value)
 
 
 def test_equivalent_models_of_another_form_are_refused_with_the_rule_that_is_wrong(tmp_path):

@@ -95,11 +95,20 @@ def test_a_request_that_failed_shows_every_attempt_and_what_it_said(visit, busy)
     tab.shot("trace-failed-1-narrow")
 
 
-def test_a_request_that_is_not_on_record_says_so(visit, busy):
-    """A link may be older than what is kept."""
+def test_a_request_that_is_not_on_record_says_so_once_and_offers_the_list(visit, busy):
+    """A link may be older than what is kept, and then no patience brings it back."""
     tab = visit(busy, expected=("404",))
-    tab.go("#/traces/nobody-knows")
+    asked = []
+    tab.page.on("request", lambda request: asked.append(request.url))
+    tab.page.clock.install()
+    page = tab.go("#/traces/nobody-knows")
     tab.sees("no request 'nobody-knows' on record")
+    assert page.get_by_text("keeps trying").count() == 0
+    page.clock.run_for(60_000)
+    page.evaluate("fetch('/dashboard/api/traces?limit=1').then((answer) => answer.status)")  # the last that is asked
+    assert sum(url.endswith("/traces/nobody-knows") for url in asked) == 1
+    page.locator("main").get_by_role("link", name="All traces").click()
+    tab.settled("traces")
 
 
 def test_the_filters_stand_in_the_address_and_survive_a_reload(visit, busy):

@@ -242,3 +242,18 @@ def test_every_chart_has_a_table_of_the_same_numbers(visit, busy):
     requests = sum(row["request_count"] for row in busy.router.get("/dashboard/api/usage")["data"])
     shown = sum(int(text) for text in rows.first.locator("td").all_inner_texts() if text.isdigit())
     assert shown == requests
+
+
+@pytest.mark.parametrize("section", ["apps", "usage"])
+def test_a_column_that_counts_more_than_what_failed_is_not_named_so(visit, busy, section):
+    """`failed_count` of the API and of the file is another number: what broke off is beside it, not in it."""
+    tab = visit(busy)
+    page = tab.go(f"#/{section}")
+    table = page.get_by_role("table").filter(has=page.get_by_role("columnheader", name="Requests")).first
+    heads = table.get_by_role("columnheader")
+    names = heads.all_inner_texts()
+    place = next(place for place, name in enumerate(names) if name.strip() == "Errors")
+    assert not [name for name in names if name.strip() == "Failed"]
+    shown = [row.locator("th, td").nth(place).inner_text() for row in table.locator("tbody tr").all()]
+    rows = busy.router.get(f"/dashboard/api/{section}")["data"]
+    assert sum(map(int, shown)) == sum(row["failed_count"] + row["incomplete_count"] for row in rows)

@@ -101,6 +101,18 @@ def test_measured_speed_is_told_before_the_one_expected_from_bandwidth():
     assert speeds == {"mac": (38.0, "measured"), "pc": (41.5, "memory bandwidth")}
 
 
+def test_no_speed_is_claimed_where_none_is_known():
+    """Who pulls 40 GB for its speed must not have been told a guess."""
+    unheard = Machine("new", 64 * GIB, (Accelerator("NVIDIA GeForce RTX 9999", "nvidia", 48 * GIB),))
+    for machine, known in ((unheard, False), (mac(), True)):
+        chats = [row for row in told([machine])["nodes"][0]["recommended_models"] if row["best_for"] != ["embedding"]]
+        assert chats
+        for row in chats:
+            assert (row["tokens_per_s"] is not None) is known
+            assert ("as fast as one reads" in row["reason"]) is known
+            assert ("how fast it answers there is not known" in row["reason"]) is not known
+
+
 def test_a_model_that_nobody_knows_is_named_and_not_sized_by_guess():
     """A guessed size is how a machine is filled to the brim, or kept empty."""
     document = told([mac()], Traffic(asked={"nobodys:7b": 9}))

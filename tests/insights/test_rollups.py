@@ -72,6 +72,19 @@ def test_rollups_say_what_the_rows_say_in_every_window_and_for_every_filter(roll
             same(cell, exact.groups[group])
 
 
+@pytest.mark.parametrize("exact", [0, ALL_ROWS])
+def test_a_model_is_found_in_any_case_of_its_name(rolled, exact):
+    """Engines do not mind it, so a table that is empty for it would be taken for a model that nobody used."""
+    model, since = next(scope.model for scope in scopes(rolled) if scope.model), SINCES[0]
+    told = read(rolled, since, ("node_id", "model"), Scope(model=model.upper()), exact=exact).groups
+    wanted = read(rolled, since, ("node_id", "model"), Scope(model=model), exact=exact).groups
+    assert model != model.upper()
+    assert {group: cell.counters for group, cell in told.items()} == {
+        group: cell.counters for group, cell in wanted.items()
+    }
+    assert wanted
+
+
 def test_what_was_asked_for_is_rolled_up_by_the_model_asked_for(rolled):
     """Demand for a model that is never loaded shows only there."""
     told, exact = (read(rolled, END - 3 * DAY_S, ("asked",), exact=limit).groups for limit in (0, ALL_ROWS))

@@ -22,6 +22,8 @@ SELECTOR = re.compile(r"\b(herd_[a-z0-9_]+)\{([^}]*)\}")
 LABEL = re.compile(r"([a-z_]+)\s*(?:=~|!~|!=|=)\s*\"")
 BY = re.compile(r"\b(?:by|group_left|on)\s*\(([^)]*)\)")
 HISTOGRAM_SUFFIX = re.compile(r"_(bucket|sum|count)$")
+# What is left of a sentence with a word missing, or of a template that was not filled in.
+HOLE = re.compile(r"\s[.,:;)]|\(\s*\)|\s\s|``|^\s|\s$|\{\{|<no value>|%!")
 FREE_LABELS = {"le", "alertname", "alertstate", "severity", "job", "instance", ""}
 
 

@@ -22,6 +22,7 @@ from tests.e2e.conftest import EMBED, LLAMA, QWEN, SLOW
 from tests.e2e.traffic import HELLO, ask, mixed
 from tests.harness import until
 from tests.pack.conftest import Observed
+from tests.pack.contents import HOLE
 
 pytestmark = pytest.mark.timeout(300)
 SPEED = 120
@@ -244,6 +245,5 @@ def test_a_node_that_left_in_order_is_not_missed(ordeal):
 @pytest.mark.parametrize("name", NAMES)
 def test_what_the_alert_says_is_filled_in(ordeal, name):
     """A template's error is sent to the pager as it is."""
-    assert "{{" not in ordeal.said[name]
+    assert not HOLE.search(ordeal.said[name])
     assert "error" not in ordeal.said[name].replace("error budget", "").replace("errorbudget", "").lower()
-    assert "%!" not in ordeal.said[name]

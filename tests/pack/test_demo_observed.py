@@ -31,8 +31,9 @@ def test_the_demo_can_be_seen_in_prometheus_and_leaves_nothing_behind(tmp_path):
     try:
         said = tmp_path / "said.txt"
         until(lambda: "Ctrl-C ends it." in said.read_text() or demo.poll() is not None, "the demo runs", 60)
-        url = re.search(r"alerts +(http://localhost:\d+)/alerts", said.read_text()).group(1)
+        url, page = re.search(r"alerts +(http://localhost:\d+)(/\S+)", said.read_text()).groups()
         url = url.replace("localhost", "127.0.0.1")
+        assert httpx.get(url + page).status_code == 200
         rules = httpx.get(f"{url}/api/v1/rules").json()["data"]["groups"]
         assert {alert.name for alert in alerts()} <= {rule["name"] for group in rules for rule in group["rules"]}
         agents = tmp_path / "data" / "prometheus" / "agents.json"  # of the demo's router, for who joins a real agent

@@ -6,10 +6,26 @@ import subprocess
 import pytest
 import yaml
 
-from tests.pack.contents import ROOT, RULES, alerts
+from tests.pack.contents import (
+    HOLE,
+    ROOT,
+    RULES,
+    alerts,
+    filled_in,
+    grouped_by,
+    labels_of,
+    metrics_in,
+    queries,
+)
 
 RULE_TESTS = sorted((ROOT / "otel" / "tests").glob("*.yml"))
 NAMES = sorted({alert["alert"] for alert in alerts()})
+FIRING = (
+    'alertname="NodeDown", instance="office", pack="herd"', 'alertname="NodeDown", instance="home", pack="herd"',
+    'alertname="RouterDown", job="herd", pack="herd"', 'alertname="AgentDown", instance="studio", pack="herd"',
+    'alertname="CollectorDown", instance="collector", pack="herd"', 'alertname="DiskLow", instance="office"',
+    'alertname="AgentDown", instance="office", pack="other"',
+)  # fmt: skip
 
 
 def promtool(*arguments, about=None):
@@ -56,3 +72,42 @@ def test_every_alert_is_shown_to_fire_and_to_stay_silent(name):
     expected = list(judged(name))
     assert True in expected, f"no test shows {name} firing"
     assert False in expected, f"no test shows {name} silent"
+
+
+def test_what_an_alert_says_has_no_hole_where_a_label_is_missing():
+    """ "Prometheus cannot scrape ." is what somebody reads at three in the morning."""
+    said = [
+        text
+        for path in RULE_TESTS
+        for group in yaml.safe_load(path.read_text())["tests"]
+        for case in group.get("alert_rule_test", ())
+        for alert in case["exp_alerts"]
+        for text in alert["exp_annotations"].values()
+    ]
+    assert said
+    assert [text for text in said if HOLE.search(text)] == []
+    assert all(map(HOLE.search, ("Prometheus cannot scrape .", "The agent of  does not answer", "are refused ()")))
+
+
+@pytest.mark.parametrize("alert", alerts(), ids=lambda alert: f"{alert['alert']} {alert['labels'].get('window', '')}")
+def test_an_alert_speaks_of_no_label_that_its_expression_drops(alert):
+    """Prometheus fills in nothing for it, and says nothing about that."""
+    expr, said = alert["expr"], " ".join(alert["annotations"].values())
+    kept = grouped_by(expr) if " by (" in expr else {label for name in metrics_in(expr) for label in labels_of(name)}
+    kept |= {"node"} if "herd-agents" in expr else set()
+    assert set(re.findall(r"\$labels\.(\w+)", said)) <= kept | {"instance"}
+    if "absent(" in expr:
+        assert "{{ $labels." not in said, "where nothing is there, no label is: `or` says what stands in for it"
+
+
+@pytest.mark.parametrize(("chosen", "count"), [(".+", 5), ("office", 4), ("home", 4), ("(office|home)", 5), ("x", 3)])
+def test_the_panel_counts_the_pack_s_own_alerts_of_the_chosen_router(chosen, count, tmp_path):
+    """Another program's full disk is not herd's red number, and neither is another router's lost node."""
+    (expr,) = (expr for _, title, expr in queries() if title == "Alerts")
+    series = [{"series": f'ALERTS{{{labels}, alertstate="firing"}}', "values": "1x5"} for labels in FIRING]
+    series.append({"series": 'ALERTS{alertname="NodeDown", pack="herd", alertstate="pending"}', "values": "1x5"})
+    asked = {"expr": filled_in(expr, "1m", instance=chosen), "eval_time": "2m",
+             "exp_samples": [{"labels": "{}", "value": count}]}  # fmt: skip
+    case = {"tests": [{"interval": "1m", "input_series": series, "promql_expr_test": [asked]}]}
+    (tmp_path / "panel.yml").write_text(yaml.safe_dump(case))
+    assert "SUCCESS" in promtool("test", "rules", tmp_path / "panel.yml")

@@ -19,7 +19,7 @@ ROWS = 900
 END = 1_767_794_580.0  # neither an hour nor a day begins there
 PLAIN = {
     "status": "status = :status",
-    "model": "model = :model",
+    "model": "lower(model) = lower(:model)",
     "node_id": "node_id = :node_id",
     "tag": "EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag)",
     "since": "timestamp >= :since",
@@ -102,7 +102,7 @@ def test_a_search_finds_exactly_what_reading_every_row_finds(connection, data, l
         st.builds(
             TraceFilter,
             status=optional("completed", "failed", "rejected", "nonsense"),
-            model=optional("model-00:70b", "rare:1b", "nope:1b"),
+            model=optional("model-00:70b", "rare:1b", "RARE:1b", "nope:1b"),
             node_id=optional("node-00", "node-03", "nope"),
             tag=optional("app-01", "team-a", "caf\u00e9", "nope"),
             since=st.none() | MOMENTS,

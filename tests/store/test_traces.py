@@ -36,6 +36,7 @@ def mixed(keep):
         ({"status": "failed"}, {"lost"}),
         ({"status": "incomplete"}, set()),
         ({"model": "qwen3:8b"}, {"other"}),
+        ({"model": "QWEN3:8B"}, {"other"}),
         ({"model": "qwen3"}, set()),
         ({"node_id": "bob"}, {"slow"}),
         ({"tag": "prod"}, {"plain", "slow"}),

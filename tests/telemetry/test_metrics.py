@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from herd.core.events import Attempt, Status, Usage
+from herd.core.events import Attempt, AttemptFailed, Status, Usage
 from herd.telemetry.metrics import OPENMETRICS, MetricsSink, prefers_openmetrics
 from tests.store import builders
 from tests.telemetry.exposition import (
@@ -141,8 +141,10 @@ def test_a_model_beyond_the_cap_is_unknown_and_counted_as_overflow():
     sink = sink_with("a:1", "b:1", "c:1", max_models=2)
     sink.take(builders.finished(model="c:1"))
     assert total(sink, "herd_requests_total", model="_unknown") == 1
-    assert (value(sink, "herd_label_overflow_total", label="model") or 0) > 0
+    counted = value(sink, "herd_label_overflow_total", label="model")
+    assert counted > 0
     assert value(sink, "herd_label_overflow_total", label="node") == 0
+    assert value(sink, "herd_label_overflow_total", label="model") == counted, "to look is not to use"
 
 
 def test_tags_are_no_labels_unless_the_operator_lets_them_in():
@@ -208,6 +210,18 @@ def test_a_request_that_failed_for_want_of_another_node_is_exhausted_not_retried
     sink.take(gave_up())
     assert value(sink, "herd_retries_exhausted_total", reason="connect") == 1
     assert total(sink, "herd_retries_total") == 0
+
+
+def test_a_retry_that_the_budget_forbade_counts_by_what_it_was_for():
+    """Whether nodes refuse or break is the first question when everything is tried again."""
+    sink = sink_with(MODEL)
+    for error_type in ("upstream_5xx", "connect", "connect"):
+        attempt = replace(tried_again().attempts[0], error_type=error_type)
+        for spent in (True, False):
+            sink.take(AttemptFailed("r1", "0" * 31 + "1", attempt, will_retry=False, budget_spent=spent))
+    assert value(sink, "herd_retry_budget_exhausted_total", reason="connect") == 2
+    assert value(sink, "herd_retry_budget_exhausted_total", reason="upstream_5xx") == 1
+    assert value(sink, "herd_retry_budget_exhausted_total", reason="stream_aborted") == 0
 
 
 @pytest.mark.parametrize(

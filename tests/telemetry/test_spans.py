@@ -411,6 +411,8 @@ async def test_the_control_plane_has_spans_and_the_data_plane_only_those_made_by
         "/healthz",
         "/heartbeat",
         "/",
+        "/dashboard",
+        "/dashboard/static/app.js",
     )
     for path in paths:
         app.add_api_route(path, lambda: {"ok": True})
@@ -425,13 +427,18 @@ async def test_the_control_plane_has_spans_and_the_data_plane_only_those_made_by
     port = server.servers[0].sockets[0].getsockname()[1]
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
         for path in paths:
-            assert (await client.get(path, headers={"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"})).is_success
+            asked = f"{path}?q=secret&tag=team" if path.endswith("traces") else path
+            assert (await client.get(asked, headers={"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"})).is_success
     server.should_exit = True
     await serving
     assert await asyncio.to_thread(sink.close, 10)
     assert sorted(span.name for span in receiver.spans) == ["GET /dashboard/api/traces", "GET /fleet/status"]
     assert {(span.trace_id, span.parent) for span in receiver.spans} == {("a" * 32, "b" * 16)}
-    assert receiver.spans[0].attributes["http.response.status_code"] == 200
+    for span in receiver.spans:
+        assert (span.attributes["http.response.status_code"], span.attributes["server.address"]) == (200, "127.0.0.1")
+    searched = next(span for span in receiver.spans if span.name.endswith("traces"))
+    assert searched.attributes["url.query"] == "q=REDACTED&tag=REDACTED"
+    assert "secret" not in str(searched.attributes)
 
 
 def test_an_application_is_left_alone_where_nothing_is_exported(monkeypatch):

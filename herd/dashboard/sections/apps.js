@@ -71,9 +71,9 @@ const columns = (scope) => [
   },
   { head: "Requests", number: true, sort: (row) => row.request_count, cell: (row) => count(row.request_count) },
   {
-    head: "Failed",
+    head: "Errors",
     number: true,
-    title: "Failed or broken off",
+    title: "Failed and broken off",
     sort: (row) => row.failed_count + row.incomplete_count,
     cell: (row) => count(row.failed_count + row.incomplete_count),
   },

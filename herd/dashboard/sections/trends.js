@@ -53,7 +53,7 @@ function charts(rows) {
       series: [
         bar("rejected", "rejected_count", "--series-5"),
         bar("client left", "client_disconnected_count", "--series-other"),
-        bar("failed", (row) => row.failed_count + row.incomplete_count, "--bad"),
+        bar("errors", (row) => row.failed_count + row.incomplete_count, "--bad"),
         bar("completed", "completed_count", "--series-1"),
       ],
     }),

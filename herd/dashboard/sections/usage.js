@@ -151,10 +151,10 @@ function columns(keys) {
       cell: (row) => percent((100 * row.completed_count) / row.request_count),
     },
     {
-      head: "Failed",
+      head: "Errors",
       number: true,
       sort: (row) => row.failed_count + row.incomplete_count,
-      title: "Failed or broken off",
+      title: "Failed and broken off",
       cell: (row) => count(row.failed_count + row.incomplete_count),
     },
     {
