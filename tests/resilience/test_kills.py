@@ -159,7 +159,7 @@ def test_a_killed_agent_costs_no_stream_only_new_requests_until_it_is_back(fleet
 
     def kill_and_wait():
         fleet.processes["agent"].kill()
-        until(lambda: not fleet.there("box"), "nobody vouches for the node any more")
+        until(lambda: "box" in fleet.lost(), "nobody vouches for the node any more")
 
     with fleet.as_before():
         fleet.play(streams, kill_and_wait)

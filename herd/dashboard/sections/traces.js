@@ -108,6 +108,10 @@ function newer(params, context) {
 }
 
 let typing = null;
+window.addEventListener("hashchange", () => {
+  const { section, id } = current();
+  if (section !== "traces" || id) clearTimeout(typing); // who has left the list did not finish the search
+});
 
 function filters(params, status) {
   const set = (name, value) => {
