@@ -2,11 +2,15 @@
 
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /source
+RUN apt-get update && apt-get install --yes --no-install-recommends binutils
 RUN python -m venv /opt/build && python -m venv /opt/herd
 # What is installed is pinned, with its hashes; `make lock` writes both files.
 COPY requirements-build.lock requirements.lock ./
 RUN /opt/build/bin/pip install --no-cache-dir --only-binary :all: --require-hashes -r requirements-build.lock \
-    && /opt/herd/bin/pip install --no-cache-dir --no-compile --only-binary :all: --require-hashes -r requirements.lock
+    && /opt/herd/bin/pip install --no-cache-dir --no-compile --only-binary :all: --require-hashes -r requirements.lock \
+    # A quarter of the size is what only a debugger, a compiler, a type checker or a package's own tests read.
+    && find /opt/herd/lib -name '*.so' -exec strip --strip-unneeded {} + \
+    && find /opt/herd/lib -type f -regextype egrep -regex '.*/tests/.*|.*\.(pyi|pyx|pxd|pxi|c|h|proto)' -delete
 COPY pyproject.toml README.md LICENSE ./
 COPY herd ./herd
 COPY node ./node

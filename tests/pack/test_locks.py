@@ -86,6 +86,14 @@ def test_the_image_installs_what_is_pinned_and_fetches_nothing_else():
     assert {name for name in WANTED if name in text} == set(WANTED)
 
 
+def test_the_image_leaves_symbols_and_the_tools_of_its_build_behind():
+    """Symbols are a quarter of what is installed, and the image is to stay under 200 MB."""
+    build, image = re.split(r"^FROM .+$", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)[1:]
+    assert "strip --strip-unneeded" in build
+    assert build.index("-r requirements.lock") < build.index("strip --strip-unneeded")
+    assert "apt-get" not in image
+
+
 def test_the_image_is_compiled_when_it_is_built():
     """Its containers may not write, so each start would compile all of it again: ten seconds on a small machine."""
     text = (ROOT / "Dockerfile").read_text()
