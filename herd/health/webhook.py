@@ -88,11 +88,8 @@ async def _post(client: httpx.AsyncClient, url: str, body: dict[str, Any]) -> tu
 def payload(alert: Alert) -> dict[str, Any]:
     """An alert as JSON; `text` alone is what chat programs show."""
     episode, finding = alert.episode, alert.episode.finding
-    whole = f"{finding.title}. {finding.description} {finding.fix}"
-    text = f"Resolved: {finding.title}" if episode.resolved_at else f"No longer critical: {whole}"
-    text = whole if alert.status == "firing" else text
     return {
-        "text": text,
+        "text": _text(alert),
         "status": alert.status,
         "severity": finding.severity.value,
         "check_id": finding.check_id,
@@ -109,6 +106,14 @@ def payload(alert: Alert) -> dict[str, Any]:
         "version": "4",  # from here on what receivers of Prometheus's Alertmanager read
         "alerts": [_as_alertmanager(alert)],
     }
+
+
+def _text(alert: Alert) -> str:
+    finding = alert.episode.finding
+    if alert.status == "resolved" and alert.episode.resolved_at:
+        return f"Resolved: {finding.title}"
+    whole = f"{finding.title}. {finding.description} {finding.fix}"
+    return whole if alert.status == "firing" else f"No longer critical: {whole}"
 
 
 def _as_alertmanager(alert: Alert) -> dict[str, Any]:

@@ -39,19 +39,8 @@ LOOK: Final = Label("outcome", LOOKS)
 MEMORY: Final = Label("kind", ("total", "used", "available"))
 GPU: Final = Label("gpu")
 GPU_MEMORY: Final = Label("kind", ("total", "used"))
-LOOK_S: Final = (
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-)  # 10 s is the longest wait for one answer
+# Seconds; ten is the longest wait for one answer.
+LOOK_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 METRICS: Final = (
     Metric("herd_agent_build_info", "info", "Version of the agent.", (VERSION,), spare=True),

@@ -89,28 +89,28 @@ def test_who_waits_for_a_slot_when_the_grace_is_over_is_told_to_come_back(tmp_pa
     assert sorted(row["status"] for row in fleet.router.rows()) == ["failed", "rejected"]
 
 
-def test_a_pull_under_way_is_waited_for(tmp_path):
-    """Half a download is begun anew by hand, and its client has been told nothing."""
-    config = SimConfig("only", models=(SLOW,), pull_bytes_per_s=5e8)
-    fleet = started(tmp_path / "pulls", config, HERD_SHUTDOWN_GRACE_S="20")
+def stopped_while_it_pulls(home, bytes_per_s, grace_s):
+    """A fleet whose router was stopped in the middle of a client's pull, and the last line that the client got."""
+    config = SimConfig("only", models=(SLOW,), pull_bytes_per_s=bytes_per_s)
+    fleet = started(home, config, HERD_SHUTDOWN_GRACE_S=grace_s)
     thread, found = in_background(lambda: httpx.post(f"{fleet.url}/api/pull", json={"model": "new:1b"}, timeout=30))
     until(lambda: fleet.nodes.nodes["only"].state()["in_flight"].get("/api/pull"), "the node pulls")
     assert fleet.router.stop() == 0
     thread.join(30)
     fleet.nodes.stop()
-    assert json.loads(found[0].content.splitlines()[-1]) == {"status": "success"}
+    return fleet, json.loads(found[0].content.splitlines()[-1])
+
+
+def test_a_pull_under_way_is_waited_for(tmp_path):
+    """Half a download is begun anew by hand, and its client has been told nothing."""
+    _, last = stopped_while_it_pulls(tmp_path / "pulls", 5e8, "20")
+    assert last == {"status": "success"}
 
 
 def test_a_pull_beyond_the_grace_is_told_that_it_was_ended(tmp_path):
     """`ollama pull` would take a cut for a network error and begin again at once."""
-    config = SimConfig("only", models=(SLOW,), pull_bytes_per_s=1e6)
-    fleet = started(tmp_path / "pulls", config, HERD_SHUTDOWN_GRACE_S="0.5")
-    thread, found = in_background(lambda: httpx.post(f"{fleet.url}/api/pull", json={"model": "new:1b"}, timeout=30))
-    until(lambda: fleet.nodes.nodes["only"].state()["in_flight"].get("/api/pull"), "the node pulls")
-    assert fleet.router.stop() == 0
-    thread.join(30)
-    fleet.nodes.stop()
-    assert "router stopped" in json.loads(found[0].content.splitlines()[-1])["error"]
+    fleet, last = stopped_while_it_pulls(tmp_path / "pulls", 1e6, "0.5")
+    assert "router stopped" in last["error"]
     assert "Traceback" not in fleet.router.stderr() + fleet.router.log.read_text()
 
 
