@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from herd.core.errors import BadRequest, BodyTooLarge, Forbidden, HerdError
 from herd.dataplane.dialects import dialect_of, error_body
-from herd.errors import BadRequest, BodyTooLarge, Forbidden, HerdError
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CONTROL_BODY_LIMIT = 8 * 2**20  # heartbeats and settings; the data plane counts for itself

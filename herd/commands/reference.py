@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from herd.config import TABLE
+from herd.core.errors import AttemptError, HerdError, OutOfFiles
 from herd.core.signals import SIGNALS
-from herd.errors import AttemptError, HerdError, OutOfFiles
 from herd.health.checks import CHECKS
 from herd.telemetry.catalog import METRICS
 

@@ -12,15 +12,13 @@ from types import FrameType
 from typing import Final
 
 import uvicorn
-from fastapi import FastAPI
 
 from herd import __version__
-from herd.advertise import is_loopback
-from herd.app import build
+from herd.app import Router
 from herd.commands import CommandError
 from herd.commands.runfile import announced
 from herd.config import SettingError, Settings
-from herd.dataplane.serve import DataPlane
+from herd.fleet.advertise import is_loopback
 
 logger = logging.getLogger(__name__)
 BACKLOG: Final = 2048
@@ -38,12 +36,12 @@ def run(settings: Settings) -> int:
     _make_data_dir(settings)
     listener = listen(settings.text("host"), settings.count("port"))
     with listener, announced(settings.data_dir, url_of(settings)):
-        app = build(settings)
+        router = Router(settings)
         if warning := open_door(settings.text("host")):
             logger.warning(warning)
         sys.stderr.write(start_block(settings))
         sys.stderr.flush()
-        server = Server(_uvicorn_config(app), app.state.plane, settings.number("shutdown_grace_s"))
+        server = Server(_uvicorn_config(router), router, settings.number("shutdown_grace_s"))
         return _serve(server, listener)
 
 
@@ -129,9 +127,9 @@ def _why_not(error: OSError, host: str, port: int) -> str:
     return f"cannot listen on {host} port {port} ({error.strerror}); choose others with --host and --port"
 
 
-def _uvicorn_config(app: FastAPI) -> uvicorn.Config:
+def _uvicorn_config(router: Router) -> uvicorn.Config:
     return uvicorn.Config(
-        app,
+        router.asgi,
         loop="uvloop",
         http="httptools",
         lifespan="on",
@@ -140,16 +138,16 @@ def _uvicorn_config(app: FastAPI) -> uvicorn.Config:
         log_config=None,  # its loggers go where all others go
         server_header=False,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=1,  # `DataPlane.drain` has waited before
+        timeout_graceful_shutdown=1,  # `Router.drain` has waited before
     )
 
 
 class Server(uvicorn.Server):
     """Lets running requests end before it closes its doors; a second signal closes them at once."""
 
-    def __init__(self, config: uvicorn.Config, plane: DataPlane, grace_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, router: Router, grace_s: float) -> None:
         super().__init__(config)
-        self._plane = plane
+        self._router = router
         self._grace_s = grace_s
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -161,7 +159,7 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains, the second one ends."""
-        if self._loop is None or self._plane.stopping:
+        if self._loop is None or self._router.plane.stopping:
             super().handle_exit(sig, frame)
         else:
             self._loop.call_soon_threadsafe(self._begin_to_end, sig, frame)
@@ -170,7 +168,7 @@ class Server(uvicorn.Server):
         self._ending = asyncio.create_task(self._end(sig, frame))
 
     async def _end(self, sig: int, frame: FrameType | None) -> None:
-        await self._plane.drain(self._grace_s)
+        await self._router.drain(self._grace_s)
         super().handle_exit(sig, frame)
 
 

@@ -2,38 +2,41 @@
 
 from typing import Any
 
-from herd.dataplane.dialects import Endpoint, dump
-from herd.dataplane.parse import Parsed
-from herd.errors import BadRequest
+from herd.core.errors import BadRequest
+from herd.dataplane.dialects import dump
+from herd.dataplane.phases import Asked
+
+USAGE_WANTED = b',"stream_options":{"include_usage":true}}'
 
 
-def for_node(
-    body: bytes, parsed: Parsed, endpoint: Endpoint, model: str, loaded_num_ctx: int | None, usage_in_streams: bool
-) -> tuple[bytes, bool]:
+def for_node(asked: Asked, model: str, loaded_num_ctx: int | None, usage_in_streams: bool) -> tuple[bytes, bool]:
     """The bytes for a node, and whether herd asked for usage that the client did not ask for.
 
     Rules: herd's own fields (`fallback_models`, `metadata.tags`) are taken out; another `model` is written where a
     fallback answers; `num_ctx` gives way to the loaded context (`loaded_num_ctx`) where context protection says so;
     `stream_options.include_usage` is added.
     """
-    document = parsed.document
+    document = asked.document
     changes: dict[str, Any] = {}
     if "fallback_models" in document:
         changes["fallback_models"] = None
     if isinstance(metadata := document.get("metadata"), dict) and "tags" in metadata:
         changes["metadata"] = {key: value for key, value in metadata.items() if key != "tags"} or None
-    if model != parsed.request.model:
+    if model != asked.request.model:
         changes["model"] = model
     if loaded_num_ctx is not None:
         changes |= _with_num_ctx(document, loaded_num_ctx)
-    asked = usage_in_streams and endpoint.usage_on_request and parsed.request.stream and not _asks_usage(document)
-    if asked:
+    on_request = asked.received.endpoint.usage_on_request and asked.request.stream
+    asking = usage_in_streams and on_request and not _asks_usage(document)
+    if not changes and asking and "stream_options" not in document:
+        return asked.body.rstrip()[:-1] + USAGE_WANTED, True  # behind what the client wrote, which stays as it is
+    if asking:
         changes["stream_options"] = {**(document.get("stream_options") or {}), "include_usage": True}
     if not changes:
-        return body, False
+        return asked.body, False
     merged = {**document, **changes}
     try:
-        return dump({key: value for key, value in merged.items() if key not in changes or value is not None}), asked
+        return dump({key: value for key, value in merged.items() if key not in changes or value is not None}), asking
     except RecursionError as error:
         raise BadRequest("the request body is nested too deeply") from error
 

@@ -10,11 +10,11 @@ from hashlib import blake2b
 from math import isinf
 from typing import Any
 
+from herd.core.errors import BadRequest
 from herd.core.request import NOTHING_SAID, Parameters, Request
 from herd.core.tags import collect
 from herd.dataplane.dialects import Endpoint, Shape
 from herd.dataplane.parameters import read_parameters
-from herd.errors import BadRequest
 from herd.wire import canonical_name
 
 BYTES_PER_TOKEN = 4  # a rule of thumb for English text; only routing and context_fit build on it

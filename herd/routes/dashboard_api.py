@@ -16,6 +16,7 @@ from pydantic import BeforeValidator
 
 from herd.core.events import Status
 from herd.routes.parameters import only_known
+from herd.routes.surface import surface_of
 from herd.routes.tables import AsciiJSON, Format, as_csv
 from herd.store import reports
 from herd.store.queries import Reader, StoreUnreadable
@@ -151,7 +152,7 @@ async def _table(request: Request, make: Callable[[Reader], Report], window: Doc
 
 async def _answer(request: Request, make: Callable[[Reader], Response]) -> Response:
     """Read and write out on a thread of the reader's: a thousand rows as JSON would hold up every stream."""
-    reader: Reader = request.app.state.reader
+    reader = surface_of(request).reader
     try:
         return await reader.ask(make, reader)
     except StoreUnreadable as error:

@@ -10,7 +10,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from herd import wire
 from herd.core.request import Dialect
 from herd.dataplane.dialects import error_document
-from herd.roster import Entry, Roster
+from herd.fleet.entry import Entry
+from herd.routes.surface import surface_of
 
 router = APIRouter()
 Document = dict[str, Any]
@@ -52,7 +53,7 @@ async def models(request: Request) -> Document:
 @router.get("/v1/models/{name:path}")
 async def model(request: Request, name: str) -> Response:
     """One model as OpenAI describes it."""
-    wanted = request.app.state.roster.spelled(name)
+    wanted = surface_of(request).keeper.cell.spelled(name)
     found = next((entry for entry in _openai_models(request) if wire.canonical_name(entry["id"]) == wanted), None)
     if found is None:
         error = error_document(Dialect.OPENAI, 404, f"model '{name}' not found", "model_missing")
@@ -61,8 +62,8 @@ async def model(request: Request, name: str) -> Response:
 
 
 def _present(request: Request) -> list[Entry]:
-    roster: Roster = request.app.state.roster
-    present = [entry for entry in roster.entries.values() if entry.node.status != "offline"]
+    entries = surface_of(request).keeper.cell.entries
+    present = [entry for entry in entries.values() if entry.node.status != "offline"]
     return sorted(present, key=lambda entry: entry.node.engine != "ollama")  # its listings alone have Ollama's fields
 
 

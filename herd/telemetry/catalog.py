@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from herd.core.breaker import BreakerState
+from herd.core.errors import AttemptError, error_types
 from herd.core.events import Status
 from herd.core.finding import Severity
 from herd.core.routing import Reason, RejectionReason
 from herd.core.signals import SIGNALS
-from herd.errors import AttemptError, error_types
 from herd.health.checks import CHECKS
 from herd.telemetry import semconv
 from herd.telemetry.semconv import OPERATIONS

@@ -27,7 +27,8 @@ from opentelemetry.trace import (
 from herd import __version__
 from herd.core.events import Attempt, Event, Finished, Managed, TraceIds
 from herd.core.routing import Decision
-from herd.telemetry import semconv, span_fields, trace_ids
+from herd.dataplane import trace_ids
+from herd.telemetry import semconv, span_fields
 from herd.telemetry.backlog import Backlog
 from herd.telemetry.export import SHUTDOWN_S, Provider, make_provider
 from herd.telemetry.labels import clean

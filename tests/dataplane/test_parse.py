@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from herd.core.errors import BadRequest
 from herd.core.request import Parameters
 from herd.dataplane.body import for_node
 from herd.dataplane.dialects import ENDPOINTS
 from herd.dataplane.parse import parse
-from herd.errors import BadRequest
 
 CHAT, NATIVE = ENDPOINTS["/v1/chat/completions"], ENDPOINTS["/api/chat"]
 HELLO = [{"role": "user", "content": "Hello"}]

@@ -3,12 +3,12 @@
 import json
 
 import pytest
+from herd.dataplane.tap import LINE_LIMIT, Tap, WholeTap
 from hypothesis import given
 from hypothesis import strategies as st
 
 from herd.dataplane.dialects import Shape
 from herd.dataplane.frames import READERS, Frame
-from herd.dataplane.tap import LINE_LIMIT, Tap, WholeTap
 
 OLLAMA = (
     b'{"model":"m","message":{"role":"assistant","content":"Hi"},"done":false}\n'

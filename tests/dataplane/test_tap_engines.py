@@ -2,8 +2,9 @@
 
 import json
 
-from herd.dataplane.dialects import Shape
 from herd.dataplane.tap import Tap, WholeTap
+
+from herd.dataplane.dialects import Shape
 
 
 def event(kind, **fields):

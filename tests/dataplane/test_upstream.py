@@ -5,10 +5,10 @@ import resource
 from contextlib import contextmanager
 
 import pytest
+from herd.dataplane.upstream import CLIENT_ERRORS, Upstream, as_attempt_error, request_headers
 
 from herd.core.breaker import FAULTS_OF_THE_NODE
-from herd.dataplane.upstream import CLIENT_ERRORS, Upstream, as_attempt_error, request_headers
-from herd.telemetry.trace_ids import new_ids
+from herd.dataplane.trace_ids import new_ids
 from tests.harness import free_port
 
 CALLER = ("traceparent", f"00-{'a' * 32}-{'b' * 16}-01")

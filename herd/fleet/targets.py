@@ -1,6 +1,6 @@
 """Tells Prometheus where the agents' metrics are, in a file of targets that it reads by itself.
 
-The nodes are those that the roster knows and whose heartbeats say where. One that left in order goes; one that is lost
+The nodes are those that the cell knows and whose heartbeats say where. One that left in order goes; one that is lost
 stays, so that somebody sees that it does not answer.
 """
 
@@ -9,7 +9,7 @@ import json
 import logging
 from pathlib import Path
 
-from herd.roster import Roster
+from herd.fleet.cell import Cell
 
 logger = logging.getLogger(__name__)
 LOOK_S = 1.0
@@ -18,8 +18,8 @@ LOOK_S = 1.0
 class TargetsFile:
     """Keeps the file as the fleet is; a file that cannot be written is a line in the log, and tried again."""
 
-    def __init__(self, roster: Roster, path: Path) -> None:
-        self._roster = roster
+    def __init__(self, cell: Cell, path: Path) -> None:
+        self._cell = cell
         self._path = path
         self._written: str | None = None
         self._is_failing = False
@@ -36,7 +36,7 @@ class TargetsFile:
         """The targets of this moment, in the form of Prometheus's file_sd_config."""
         groups = [
             {"targets": [entry.heartbeat.metrics_address], "labels": {"node": name}}
-            for name, entry in sorted(self._roster.entries.items())
+            for name, entry in sorted(self._cell.entries.items())
             if entry.heartbeat.metrics_address and not entry.left
         ]
         return json.dumps(groups, indent=2) + "\n"

@@ -8,23 +8,22 @@ import asyncio
 import json
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import aiohttp
-
-from herd import errors
 from herd.config import Settings
-from herd.core.events import FleetChanged
+from herd.core import errors
+from herd.core.clock import moment
+from herd.core.events import Event, FleetChanged
 from herd.core.fleet import Node
 from herd.core.library import is_library_name
 from herd.core.placement import PULL, best_room, no_room, obstacle
-from herd.dataplane.answer import refusal
 from herd.dataplane.dialects import dump
-from herd.dataplane.life import Life
-from herd.dataplane.upstream import CLIENT_ERRORS, Upstream, as_attempt_error
-from herd.roster import Roster
+from herd.dataplane.exchange import Answer, Call, Upstream
+from herd.dataplane.phases import Asked, Decided
+from herd.dataplane.replies import refusal
+from herd.fleet.cell import Cell
 
 MOST_AT_ONCE = 4  # each is a download of gigabytes, started by whoever writes a name
 RETRY_AFTER_S = 60
@@ -79,11 +78,9 @@ class Pull:
 class Pulls:
     """Every pull that herd started on its own; the setting `auto_pull` says whether it may."""
 
-    def __init__(
-        self, settings: Settings, roster: Roster, upstream: Upstream, emit: Callable[[FleetChanged], None]
-    ) -> None:
+    def __init__(self, settings: Settings, cell: Cell, upstream: Upstream, emit: Callable[[Event], None]) -> None:
         self._settings = settings
-        self._roster = roster
+        self._cell = cell
         self._upstream = upstream
         self._emit = emit
         self._under_way: dict[str, Pull] = {}
@@ -93,24 +90,25 @@ class Pulls:
         """The pulls under way, the oldest first."""
         return [pull.view() for pull in self._under_way.values()]
 
-    async def supply(self, life: Life, as_asked: str) -> bool:
-        """Fetch the model that a request asks for and no node has; False where that is not what keeps it from a node.
+    def supply(self, decided: Decided) -> Awaitable[Asked] | None:
+        """Fetch the model that a request asks for and no node has; None where that is not what keeps it from a node.
 
-        Raises ModelMissing with the node's own reason where the pull fails, QueueFull where too much is pulled already.
+        The answer is the request under the name that the model has then. Raises ModelMissing with the node's own
+        reason where the pull fails, QueueFull where too much is pulled already.
         """
-        assert life.request is not None
-        if not self._settings.flag("auto_pull") or not is_library_name(life.request.model):
-            return False
-        if not isinstance(refusal(life, as_asked), errors.ModelMissing):
-            return False
+        asked = decided.asked
+        if not self._settings.flag("auto_pull") or not is_library_name(asked.request.model):
+            return None
+        if not isinstance(refusal(decided), errors.ModelMissing):
+            return None
         # Engines find names in any case, so whoever writes one otherwise waits for the same download.
-        same = (name for name in self._under_way if name.lower() == life.request.model.lower())
-        life.request = replace(life.request, model=next(same, life.request.model))
+        same = (name for name in self._under_way if name.lower() == asked.request.model.lower())
+        model = next(same, asked.request.model)
         try:
-            await self._fetch(life, life.request.model)
+            pull = self._pull_of(model)
         except PullFailed as failure:
-            raise errors.ModelMissing(f"model '{as_asked}' not found, and it cannot be pulled: {failure}") from None
-        return True
+            raise _missing(asked, str(failure)) from None
+        return self._come(pull, replace(asked, request=replace(asked.request, model=model)))
 
     async def close(self) -> None:
         """End all pulls; the engines keep what came, and go on from there when asked again."""
@@ -119,27 +117,30 @@ class Pulls:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _fetch(self, life: Life, model: str) -> None:
+    def _pull_of(self, model: str) -> Pull:
+        """The pull of a model, begun here where there is none yet; raises PullFailed where there can be none."""
         until, reason = self._failed.get(model, (0.0, ""))
-        if until > time.time():
+        if until > time.monotonic():
             raise PullFailed(reason)
         pull = self._under_way.get(model) or self._start(model)
         if pull.waiting >= self._settings.count("queue_limit"):
             raise errors.QueueFull(f"{pull.waiting} requests wait for {model} to be pulled", RETRY_AFTER_S)
+        return pull
+
+    async def _come(self, pull: Pull, asked: Asked) -> Asked:
         pull.waiting += 1
-        began = life.clock.now()
         try:
             failure = await asyncio.shield(pull.task)
         finally:
             pull.waiting -= 1
-            life.waited(began)
         if failure:
-            raise PullFailed(failure)
+            raise _missing(asked, failure)
+        return asked
 
     def _start(self, model: str) -> Pull:
         if len(self._under_way) >= MOST_AT_ONCE:
             raise errors.QueueFull(f"{MOST_AT_ONCE} other models are being pulled already", RETRY_AFTER_S)
-        fleet, expected = self._roster.fleet(time.time()), self._expected()
+        fleet, expected = self._cell.fleet(moment()), self._expected()
         node = best_room(fleet, expected)
         if node is None:
             words = (f"{node.node_id}: {obstacle(node, expected[node.node_id])}" for node in fleet.nodes[:8])
@@ -178,18 +179,10 @@ class Pulls:
 
     async def _download(self, pull: Pull) -> None:
         body = dump({"model": pull.model, "stream": True})
-        try:
-            async with asyncio.timeout(SILENCE_S):
-                opened = await self._upstream.open(
-                    "POST", pull.node.url + PULL, {"content-type": "application/json"}, body
-                )
-            try:
-                async for document in _documents(opened.response):
-                    self._follow(pull, document)
-            finally:
-                opened.response.close()
-        except CLIENT_ERRORS as error:
-            raise as_attempt_error(error, content_seen=bool(pull.layers), answered=bool(pull.layers)) from error
+        call = Call("POST", pull.node.url + PULL, ((b"content-type", b"application/json"),), body)
+        async with self._upstream.exchange(call, _due()) as answer:
+            async for document in _documents(answer):
+                self._follow(pull, document)
         if pull.status != "success":
             raise PullFailed("the node's answer ended before the model was there")
 
@@ -211,7 +204,7 @@ class Pulls:
             self._tell("pull_progress", pull, percent=percent)
 
     def _check_room(self, pull: Pull) -> None:
-        entry = self._roster.entries.get(pull.node.node_id)
+        entry = self._cell.entries.get(pull.node.node_id)
         node = entry.node if entry else pull.node
         expected = self._expected(but=pull.model)[node.node_id]
         if reason := no_room(node, pull.total, pull.completed, expected):
@@ -221,7 +214,7 @@ class Pulls:
         """Wait for the heartbeat that names the model: before, no node would be chosen for it."""
         pull.status = "waiting for the node's heartbeat"
         deadline = time.monotonic() + LISTED_WITHIN_S
-        while not self._roster.knows(pull.model):
+        while not self._cell.knows(pull.model):
             if time.monotonic() > deadline:
                 raise PullFailed(f"{pull.node.node_id} has pulled it and does not list it")
             await asyncio.sleep(LOOK_EVERY_S)
@@ -235,7 +228,7 @@ class Pulls:
         return left
 
     def _remember(self, model: str, reason: str) -> None:
-        now = time.time()
+        now = time.monotonic()
         if len(self._failed) >= MOST_FAILED:
             self._failed = {name: failed for name, failed in self._failed.items() if failed[0] > now}
         if len(self._failed) < MOST_FAILED:
@@ -246,12 +239,13 @@ class Pulls:
         self._emit(FleetChanged(time.time(), kind, pull.node.node_id, pull.model, data))
 
 
-async def _documents(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
+async def _documents(answer: Answer) -> AsyncIterator[dict[str, Any]]:
     """The lines of a node's answer as they come; raises PullFailed for what is no JSON object."""
     pending = b""
     while True:
-        async with asyncio.timeout(SILENCE_S):
-            chunk = await response.content.readany()
+        answer.due_at = _due()
+        chunk = await answer.read()
+        answer.content_seen = True
         *lines, pending = (pending + chunk).split(b"\n") if chunk else (pending, b"")
         for line in filter(bytes.strip, lines):
             yield _read(line)
@@ -259,6 +253,14 @@ async def _documents(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str
             return
         if len(pending) > LINE_LIMIT:
             raise PullFailed("the node's answer is not in lines")
+
+
+def _due() -> float:
+    return asyncio.get_running_loop().time() + SILENCE_S
+
+
+def _missing(asked: Asked, reason: str) -> errors.ModelMissing:
+    return errors.ModelMissing(f"model '{asked.as_asked}' not found, and it cannot be pulled: {reason}")
 
 
 def _read(line: bytes) -> dict[str, Any]:

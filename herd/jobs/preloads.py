@@ -5,16 +5,20 @@ What to load is `core.preload`'s to say. A load holds a slot like a request, so 
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from herd import errors
+from herd.config import Settings
+from herd.core import errors
 from herd.core.admission import Place
-from herd.core.events import FleetChanged
+from herd.core.clock import moment
+from herd.core.events import Event, FleetChanged
 from herd.core.preload import ENDPOINT, Load, asked_about, to_keep, to_load
 from herd.dataplane.dialects import dump
-from herd.dataplane.serve import DataPlane
-from herd.dataplane.upstream import CLIENT_ERRORS, ERROR_BODY_LIMIT, as_attempt_error, status_error
+from herd.dataplane.exchange import ERROR_BODY_LIMIT, Call, Upstream, status_error
+from herd.dataplane.frames import told_in
+from herd.fleet.keeper import Keeper
 from herd.store.queries import Reader, StoreUnreadable
 
 TICK_S = 1.0
@@ -29,18 +33,23 @@ EMBED = "/api/embed"  # without a text it loads, and it takes the models that ge
 class Preloads:
     """Looks every `preload_interval_s` whether a model that is asked for could be warm, and loads it."""
 
-    def __init__(self, plane: DataPlane, reader: Reader) -> None:
-        self._plane = plane
+    def __init__(
+        self, settings: Settings, keeper: Keeper, upstream: Upstream, reader: Reader, emit: Callable[[Event], None]
+    ) -> None:
+        self._settings = settings
+        self._keeper = keeper
+        self._upstream = upstream
         self._reader = reader
+        self._emit = emit
         self._avoid: dict[tuple[str, str], float] = {}
 
     async def run(self) -> None:
         """Look until cancelled; first after one interval, when a restarted router has heard all its nodes."""
-        settings, looked = self._plane.settings, time.monotonic()
+        looked = time.monotonic()
         while True:
             await asyncio.sleep(TICK_S)
-            due = time.monotonic() - looked >= settings.number("preload_interval_s")
-            if due and settings.flag("preload") and not self._plane.stopping:
+            due = time.monotonic() - looked >= self._settings.number("preload_interval_s")
+            if due and self._settings.flag("preload"):
                 looked = time.monotonic()
                 with suppress(StoreUnreadable):  # the trace store tells of its own troubles
                     await self.look()
@@ -51,23 +60,17 @@ class Preloads:
         most = dict(sorted(demand.items(), key=lambda item: -item[1])[:MOST_MODELS])
         if not most:
             return
-        now, slots = time.time(), self._plane.slots
-        fleet = self._plane.roster.snapshot(asked_about(tuple(most)), slots.in_flight(), 0, now)
-        self._avoid = {pair: until for pair, until in self._avoid.items() if until > now}
+        now = moment()
+        fleet = self._keeper.cell.snapshot(asked_about(tuple(most)), now)
+        self._avoid = {pair: until for pair, until in self._avoid.items() if until > now.tick}
         loads = to_load(fleet, most, frozenset(self._avoid))
-        keeps = to_keep(fleet, most, 2 * self._plane.settings.number("preload_interval_s"))
+        keeps = to_keep(fleet, most, 2 * self._settings.number("preload_interval_s"))
         await asyncio.gather(*map(self._load, loads), *map(self._keep, keeps))
 
     async def _load(self, load: Load) -> None:
-        place, slots, began = Place(load.node.node_id, load.model), self._plane.slots, time.time()
-        if not slots.any_free((place,)):
-            return
-        await slots.acquire(load.model, "preload", (place,), lambda: (place,))
-        try:
-            if await self._load_now(load) and load.node.slots > 1:
+        with self._keeper.only_at(Place(load.node.node_id, load.model)) as taken:
+            if taken and await self._load_now(load) and load.node.slots > 1:
                 await self._heard(load)
-        finally:
-            slots.release(place, time.time() - began)
 
     async def _load_now(self, load: Load) -> bool:
         """Load, and tell how that went; whether the model is loaded now."""
@@ -83,7 +86,7 @@ class Preloads:
 
     async def _heard(self, load: Load) -> None:
         """Wait for the heartbeat that names the model: until then requests would take another node, and load there."""
-        entry = self._plane.roster.entries.get(load.node.node_id)
+        entry = self._keeper.cell.entries.get(load.node.node_id)
         for _ in range(HEARD_LOOKS):
             if entry is None or entry.node.in_memory(load.model):
                 return
@@ -103,22 +106,16 @@ class Preloads:
             await self._post(load, EMBED, {"input": []})
 
     async def _post(self, load: Load, endpoint: str, more: dict[str, Any]) -> None:
-        url, body = load.node.url + endpoint, dump({"model": load.model, "keep_alive": KEEP_ALIVE, **more})
-        try:
-            async with asyncio.timeout(LOAD_WITHIN_S):
-                opened = await self._plane.upstream.open("POST", url, {"content-type": "application/json"}, body)
-                try:
-                    answer = await opened.response.content.read(ERROR_BODY_LIMIT)
-                finally:
-                    opened.response.close()
-        except CLIENT_ERRORS as error:
-            raise as_attempt_error(error, content_seen=False, answered=False) from error
-        if opened.response.status >= 400:
-            raise status_error(opened.response.status, answer.decode(errors="replace")[:500])
+        body = dump({"model": load.model, "keep_alive": KEEP_ALIVE, **more})
+        call = Call("POST", load.node.url + endpoint, ((b"content-type", b"application/json"),), body)
+        async with self._upstream.exchange(call, asyncio.get_running_loop().time() + LOAD_WITHIN_S) as answer:
+            said, _ = await answer.read_limited(ERROR_BODY_LIMIT)
+            if answer.status >= 400:
+                raise status_error(answer.status, told_in(said)[:500])
 
     def _tell(self, load: Load, seconds: float, reason: str) -> None:
         node_id, data = load.node.node_id, {"demand": round(load.demand, 1), "seconds": round(seconds, 3)}
         if reason:
-            self._avoid[node_id, load.model] = time.time() + AVOID_S
+            self._avoid[node_id, load.model] = moment().tick + AVOID_S
         kind, told = ("preload_failed", {"reason": reason}) if reason else ("preload", {})
-        self._plane.emit(FleetChanged(time.time(), kind, node_id, load.model, {**data, **told}))
+        self._emit(FleetChanged(time.time(), kind, node_id, load.model, {**data, **told}))

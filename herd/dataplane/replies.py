@@ -1,45 +1,46 @@
-"""What a client is told: the headers that describe the decision, refusals, and errors before and within an answer."""
+"""What herd itself says to a client: headers that describe the attempt, refusals, and errors at any point."""
 
 import re
 from collections.abc import Sequence
 
-from herd import errors
+from herd.core import errors
 from herd.core.routing import Rejection, RejectionReason
 from herd.core.why import LEFT_OUT
-from herd.dataplane.client import Client, RawHeaders
+from herd.dataplane.client import RawHeaders
 from herd.dataplane.dialects import error_body, error_frame
-from herd.dataplane.life import Life
-from herd.telemetry.trace_ids import traceresponse
+from herd.dataplane.flights import Flight
+from herd.dataplane.phases import Attempted, Decided, Phase
+from herd.dataplane.trace_ids import traceresponse
 
 NOT_FOR_HEADERS = re.compile(r"[^\x21-\x7e]")
 BUSY_RETRY_S = 5
 NO_NODE_RETRY_S = 10  # two heartbeats: by then a node that comes back has said so
 
 
-def decision_headers(life: Life) -> RawHeaders:
-    """`X-Request-Id`, `traceresponse` and, once a node was chosen, the `X-Herd-…` headers of the answering attempt."""
+def own_headers(phase: Phase) -> RawHeaders:
+    """`X-Request-Id`, `traceresponse` and, once a node was tried, the `X-Herd-…` headers of that attempt."""
+    received = phase.received
     headers = [
-        (b"x-request-id", life.request_id.encode()),
-        (b"traceresponse", traceresponse(life.ids).encode()),
+        (b"x-request-id", received.request_id.encode()),
+        (b"traceresponse", traceresponse(received.ids).encode()),
     ]
-    if life.chosen and life.request:
-        fallback = life.chosen.model != life.request.model
+    if isinstance(phase, Attempted):
+        candidate = phase.candidate
+        fallback = candidate.model != phase.decided.asked.request.model
         headers += [
-            (b"x-herd-node", life.chosen.node_id.encode()),
-            (b"x-herd-model", NOT_FOR_HEADERS.sub("?", life.chosen.model).encode()),
-            (b"x-herd-score", f"{life.chosen.total:.2f}".encode()),
+            (b"x-herd-node", candidate.node_id.encode()),
+            (b"x-herd-model", NOT_FOR_HEADERS.sub("?", candidate.model).encode()),
+            (b"x-herd-score", f"{candidate.total:.2f}".encode()),
             (b"x-herd-fallback", b"true" if fallback else b"false"),
-            (b"x-herd-retries", str(max(0, len(life.attempts) - 1)).encode()),
+            (b"x-herd-retries", str(len(phase.attempts) - 1).encode()),
         ]
     return headers
 
 
-def refusal(life: Life, as_asked: str) -> errors.Refused:
+def refusal(decided: Decided) -> errors.Refused:
     """Why no node of the fleet can take a request, in words that say what to do."""
-    assert life.request is not None
-    assert life.fleet is not None
-    assert life.decision is not None
-    request, fleet, decision = life.request, life.fleet, life.decision
+    request, as_asked = decided.asked.request, decided.asked.as_asked
+    fleet, decision = decided.choice.fleet, decided.choice.decision
     if not fleet.nodes:
         return no_nodes()
     if all(node.status == "offline" or not node.engine_reachable for node in fleet.nodes):
@@ -65,23 +66,25 @@ def _states(told: Sequence[Rejection]) -> str:
     return "; ".join(list(reasons)[:8])
 
 
-async def send_error(client: Client, life: Life, error: errors.HerdError) -> None:
+async def send_error(flight: Flight, error: errors.HerdError) -> None:
     """Tell the client: an error answer if nothing went out yet, else an error frame within the answer."""
+    client, phase = flight.client, flight.phase
     if client.finished:
         return
-    node_id = life.chosen.node_id if life.chosen else None
+    endpoint = phase.received.endpoint
+    node_id = phase.candidate.node_id if isinstance(phase, Attempted) else None
     if client.started:
         frame = client.last_words
         if frame is None:
-            frame = error_frame(life.endpoint, error, client.broken_line, node_id)
+            frame = error_frame(endpoint, error, client.broken_line, node_id)
         await client.finish(frame)
         return
-    headers = decision_headers(life)
+    headers = own_headers(phase)
     if isinstance(error, errors.AttemptError) and error.answer:
         status, body = error.answer.status, error.answer.body
         headers += error.answer.headers
     else:
-        status, body = error.status, error_body(life.endpoint.dialect, error, node_id)
+        status, body = error.status, error_body(endpoint.dialect, error, node_id)
         headers += error_headers(error)
     await client.start(status, [*headers, (b"content-length", str(len(body)).encode())])
     await client.finish(body)
