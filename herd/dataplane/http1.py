@@ -226,15 +226,13 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data if self._size <= ROOM or self.status else self._within_room(data))
         except NotHttp as error:
             self.fail(error)
-            return
         except (HttpParserError, HttpParserUpgrade) as error:
             own = error.__context__  # what a callback here raised
             self.fail(own if isinstance(own, NotHttp) else NotHttp(str(error)))
-            return
         if self._bodiless and self.pieces:
             self.pieces.clear()
             self.abort()
-        if self._size > ROOM and not self.complete:
+        if self._size > ROOM and not (self.complete or self.closing):
             self._hold_back()
         if self.status and self._waiter is not None:
             self._wake()
@@ -250,7 +248,7 @@ class Connection(asyncio.Protocol):
     def _hold_back(self) -> None:
         if not self.pieces:
             self.fail(NotHttp(f"over {ROOM // 1024} KiB came without content"))
-        elif self._waiter is None and not (self._paused or self.closing):
+        elif self._waiter is None and not self._paused:
             self._paused = True
             self._transport.pause_reading()
 
