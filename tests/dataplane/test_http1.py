@@ -18,10 +18,11 @@ class Wire(asyncio.Transport):
 
     def __init__(self):
         super().__init__()
-        self.sent, self.ended, self.reading = b"", False, True
+        self.sent, self.ended, self.reading, self.writes = b"", False, True, 0
 
     def write(self, data):
         self.sent += data
+        self.writes += 1
 
     def abort(self):
         self.ended = True
@@ -212,6 +213,15 @@ def test_a_request_says_how_long_its_body_is(method, body, framing):
     """A server that must guess waits for more, or takes the next request for a part of this one."""
     head = head_of(method, target_of("http://a:1/x"), [(b"x-one", b"1"), (b"x-two", b"")], body)
     assert head == method.encode() + b" /x HTTP/1.1\r\nhost: a:1\r\nx-one: 1\r\nx-two: \r\n" + framing + b"\r\n"
+
+
+def test_a_head_and_a_small_body_go_out_together(clock):
+    """A packet less, and a node that reads once."""
+    for size, writes in ((0, 1), (1000, 1), (1_000_000, 2)):
+        connection, wire = Connection(clock, NODE, lambda _: None), Wire()
+        connection.connection_made(wire)
+        connection.begin(b"head", b"x" * size, bodiless=False, chunks_follow=False)
+        assert (wire.writes, wire.sent) == (writes, b"head" + b"x" * size)
 
 
 @pytest.mark.parametrize("header", [(b"x", b"1\r\ny: 2"), (b"x", b"1\n"), (b"x\r", b"1"), (b"x", b"1\0")])
