@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import NoReturn
 
-from herd.core import errors
+from herd import errors
 from herd.dataplane.http1 import Address, Broken, Connection, Headers, Late, Lost, head_of, target_of
 
 IDLE_S = 30.0
@@ -40,6 +40,10 @@ class Call:
     url: str
     headers: Headers = ()
     body: Body = None
+
+    def whole(self) -> bool:
+        """Whether all of the body is here."""
+        return self.body is None or isinstance(self.body, bytes)
 
 
 class Answer:
@@ -110,7 +114,7 @@ class Exchange:
         """Send the request, and wait for the headers.
 
         A kept connection may have been closed by the node while the request was on its way: nothing was received, so it
-        goes once more, on a fresh connection. A body that is read as it is sent cannot, and gets a fresh one at once.
+        goes once more, on a fresh connection.
         """
         call = self._call
         try:
@@ -118,7 +122,8 @@ class Exchange:
         except ValueError as error:
             raise errors.ConnectFailed(f"the node could not be reached: {error}") from error
         head = head_of(call.method, target, call.headers, call.body)
-        kept = self._upstream.take(target.address) if isinstance(call.body, bytes | None) else None
+        # A body that is read as it is sent cannot go twice.
+        kept = self._upstream.take(target.address) if call.whole() else None
         if kept is not None and await self._ask(kept, head, kept=True):
             return Answer(kept, self._due_at, reconnected=False)
         fresh = await self._upstream.connect(target.address, self._due_at)
@@ -128,21 +133,26 @@ class Exchange:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        connection = self._connection
+        if not connection.complete:
+            connection.abort()
         try:
             if self._sender is not None:
                 await self._end_sender(self._sender)
         finally:
-            if self._connection.reusable():
-                self._upstream.keep(self._connection)
+            if connection.reusable():
+                self._upstream.keep(connection)
             else:
-                self._connection.abort()
+                connection.abort()
 
     async def _ask(self, connection: Connection, head: bytes, kept: bool) -> bool:
         """Send the request and wait for the answer's headers; False where a kept connection proves to be closed."""
-        self._connection, body, answered = connection, self._call.body, False
+        self._connection, call, body, answered = connection, self._call, self._call.body, False
         try:
-            connection.begin(head, body, bodiless=self._call.method == "HEAD")
-            if not isinstance(body, bytes | None):
+            if body is None or isinstance(body, bytes):
+                connection.begin(head, body, bodiless=call.method == "HEAD", chunks_follow=False)
+            else:
+                connection.begin(head, None, bodiless=call.method == "HEAD", chunks_follow=True)
                 self._sender = asyncio.create_task(connection.send_chunks(body))
                 self._sender.add_done_callback(self._sender_ended)
             while not connection.status:
@@ -195,6 +205,11 @@ class Upstream:
     def exchange(self, call: Call, due_at: float) -> Exchange:
         """Ask a node; its headers must be here by `due_at`, in the event loop's time. Enter it to do so."""
         return Exchange(self, call, due_at)
+
+    @property
+    def connections(self) -> int:
+        """How many are open: in use, and waiting for a request."""
+        return len(self._open)
 
     async def close(self) -> None:
         """Close all connections; exchanges under way fail."""
@@ -269,6 +284,7 @@ class Upstream:
     def _sweep(self) -> None:
         """Close what has waited for too long, and look again when the next will have."""
         loop, self._sweeping = asyncio.get_running_loop(), None
+        self._idle = {address: idle for address, idle in self._idle.items() if idle}
         waiting = [connection for idle in self._idle.values() for connection in idle if not connection.closing]
         until = loop.time() - self._idle_s
         for connection in waiting:

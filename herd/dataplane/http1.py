@@ -131,13 +131,12 @@ class Connection(asyncio.Protocol):
 
     # What its user does
 
-    def begin(self, head: bytes, body: bytes | AsyncIterable[bytes] | None, bodiless: bool) -> None:
-        """Send a request; what is to be sent in chunks is left to `send_chunks`. `bodiless`: it is a HEAD request."""
-        self.idle, self._bodiless = False, bodiless
-        self._sent = isinstance(body, bytes | None)
+    def begin(self, head: bytes, body: bytes | None, *, bodiless: bool, chunks_follow: bool) -> None:
+        """Send a request, whose chunks `send_chunks` will send if they follow. `bodiless`: it is a HEAD request."""
+        self.idle, self._bodiless, self._sent = False, bodiless, not chunks_follow
         if self.closing:
             return
-        if not isinstance(body, bytes):
+        if not body:
             self._transport.write(head)
         elif len(body) <= ONE_WRITE:
             self._transport.write(head + body)
@@ -227,15 +226,13 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data if self._size <= ROOM or self.status else self._within_room(data))
         except NotHttp as error:
             self.fail(error)
-            return
         except (HttpParserError, HttpParserUpgrade) as error:
             own = error.__context__  # what a callback here raised
             self.fail(own if isinstance(own, NotHttp) else NotHttp(str(error)))
-            return
         if self._bodiless and self.pieces:
             self.pieces.clear()
             self.abort()
-        if self._size > ROOM and not self.complete:
+        if self._size > ROOM and not (self.complete or self.closing):
             self._hold_back()
         if self.status and self._waiter is not None:
             self._wake()
@@ -251,7 +248,7 @@ class Connection(asyncio.Protocol):
     def _hold_back(self) -> None:
         if not self.pieces:
             self.fail(NotHttp(f"over {ROOM // 1024} KiB came without content"))
-        elif self._waiter is None and not (self._paused or self.closing):
+        elif self._waiter is None and not self._paused:
             self._paused = True
             self._transport.pause_reading()
 
@@ -341,7 +338,7 @@ class Connection(asyncio.Protocol):
     def _ring(self) -> None:
         # Set for what was due when it was made; nobody made another when that moved, or when the answer was there.
         self._timer, self._rings_at = None, math.inf
-        if self._waiter is None:
+        if self._waiter is None or self._due_at == math.inf:
             return
         if self._due_at > self._loop.time() + CLOCK_S:
             self._ring_at(self._due_at)
