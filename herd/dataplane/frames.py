@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from herd.core.events import Usage
 from herd.dataplane.dialects import Shape
 
 NANOSECONDS = 1e9
@@ -18,6 +19,8 @@ REASONS = {
     "refusal": "content_filter",
 }  # fmt: skip
 THOUGHT = ("reasoning_content", "reasoning", "thinking")
+# Ollama stops a model that says one thing over and over. Versions that say so say it in an error with these words.
+GAVE_UP = "token repeat limit reached"
 Document = Mapping[str, Any]
 
 
@@ -29,6 +32,7 @@ class Frame:
     of one vocabulary for all shapes.
 
     `usage` holds what it says of `core.events.Usage`; `usage_only` marks the frame that carries nothing else.
+    `said` is the text of its content, as far as it is one text; `progress` tells how far the prompt is worked on.
     """
 
     content: bool = False
@@ -39,6 +43,11 @@ class Frame:
     finish_reason: str | None = None
     usage: Mapping[str, int | float] = field(default_factory=dict)
     usage_only: bool = False
+    said: str = ""
+    progress: bool = False
+
+
+Reader = Callable[[Document], Frame]
 
 
 def read_ollama(document: Document) -> Frame:
@@ -58,7 +67,9 @@ def read_ollama(document: Document) -> Frame:
         end=done,
         finish_reason=_reason(document.get("done_reason")),
         usage=_ollama_usage(document) if done else {},
-    )
+        said=_first_text(message.get("content"), document.get("response"), message.get("thinking"),
+                         document.get("thinking")),
+    )  # fmt: skip
 
 
 def read_openai(document: Document) -> Frame:
@@ -78,6 +89,8 @@ def read_openai(document: Document) -> Frame:
         finish_reason=reasons[0] if reasons else None,
         usage=usage,
         usage_only=not choices and "usage" in document,
+        said=_said_by(choices[0]) if len(choices) == 1 else "",
+        progress=_progress(document),
     )
 
 
@@ -99,6 +112,8 @@ def read_responses(document: Document) -> Frame:
         end=ended,
         finish_reason=_reason(details.get("reason")) or ("stop" if ended else None),
         usage=_openai_usage(_object(inner.get("usage"))),
+        said=_first_text(document.get("delta")) if delta else "",
+        progress=_progress(document),
     )
 
 
@@ -127,6 +142,8 @@ def read_messages(document: Document) -> Frame:
         end=kind == "message_stop",
         finish_reason=_reason(delta.get("stop_reason")),
         usage=usage,
+        said=_first_text(*(delta.get(key) for key in texts)),
+        progress=_progress(document),
     )
 
 
@@ -138,13 +155,40 @@ def read_embedding(document: Document) -> Frame:
     return Frame(content=True, spoken=True, end=True, usage=usage)
 
 
-READERS: Mapping[Shape, Callable[[Document], Frame]] = {
+READERS: Mapping[Shape, Reader] = {
     Shape.OLLAMA: read_ollama,
     Shape.OPENAI: read_openai,
     Shape.RESPONSES: read_responses,
     Shape.MESSAGES: read_messages,
     Shape.EMBEDDING: read_embedding,
 }
+
+
+def ended_by(finish_reason: str | None, called: bool) -> str | None:
+    """Ollama and /v1/responses say that an answer which calls a tool just ended; others say why."""
+    return "tool_calls" if called and finish_reason == "stop" else finish_reason
+
+
+def usage_of(found: Mapping[str, int | float], finish_reason: str | None, frames: int) -> Usage:
+    """What the node said of tokens; else the frames of content that were counted; else missing."""
+
+    def count(name: str) -> int | None:
+        return int(found[name]) if name in found else None
+
+    prompt, completion = count("prompt_tokens"), count("completion_tokens")
+    reported = prompt is not None or completion is not None
+    counted = completion is None and frames > 0
+    return Usage(
+        prompt_tokens=prompt,
+        completion_tokens=frames if counted else completion,
+        cached_tokens=count("cached_tokens"),
+        reasoning_tokens=count("reasoning_tokens"),
+        source="counted" if counted else "reported" if reported else "missing",
+        finish_reason=finish_reason,
+        load_s=found.get("load_s"),
+        prompt_eval_s=found.get("prompt_eval_s"),
+        eval_s=found.get("eval_s"),
+    )
 
 
 def told_in(body: bytes) -> str:
@@ -163,8 +207,23 @@ def _says(choice: Document, channels: tuple[str, ...]) -> bool:
     return any(said.get(channel) for channel in channels)
 
 
+def _said_by(choice: Document) -> str:
+    delta = _object(choice.get("delta") or choice.get("message"))
+    calls = _list(delta.get("tool_calls"))
+    arguments = _object(_object(calls[0]).get("function")).get("arguments") if len(calls) == 1 else None
+    return _first_text(
+        choice.get("text"), delta.get("content"), *(delta.get(key) for key in THOUGHT), arguments
+    )  # fmt: skip
+
+
+def _progress(document: Document) -> bool:
+    """llama.cpp tells of its prefill, where it was asked to (`return_progress`), in frames without content."""
+    return isinstance(document.get("prompt_progress"), dict)
+
+
 def _ollama_usage(document: Document) -> dict[str, int | float]:
-    counts = _numbers(document, {"prompt_tokens": "prompt_eval_count", "completion_tokens": "eval_count"})
+    names = {"prompt_tokens": "prompt_eval_count", "completion_tokens": "eval_count"}
+    counts = _numbers(document, {**names, "cached_tokens": "prompt_eval_cached_count"})
     times = {"load_s": "load_duration", "prompt_eval_s": "prompt_eval_duration", "eval_s": "eval_duration"}
     return {**counts, **{name: value / NANOSECONDS for name, value in _numbers(document, times).items()}}
 
@@ -222,6 +281,10 @@ def _list(value: object) -> list[Any]:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
+
+
+def _first_text(*values: object) -> str:
+    return next((value for value in values if isinstance(value, str) and value), "")
 
 
 def _reason(value: object) -> str | None:
