@@ -9,7 +9,7 @@ frame that differs in any other byte is not of the form, and is parsed.
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from herd.dataplane.frames import Frame, Reader
@@ -21,78 +21,95 @@ _BEYOND_ASCII = (
     rb"[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xef][\x80-\xbf]{2}"
     rb"|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2}"
 )
-_INSIDE = _PLAIN + rb"(?:(?:" + _ESCAPE + rb"|" + _BEYOND_ASCII + rb")" + _PLAIN + rb")*"
+_TEXT = rb'(?!")' + _PLAIN + rb"(?:(?:" + _ESCAPE + rb"|" + _BEYOND_ASCII + rb")" + _PLAIN + rb")*"
+_DATE = rb"[0-9A-Za-z:.+-]+"
 _COUNT = rb"(?:[1-9][0-9]{0,14}|0)"
-TEXT, COUNT = re.compile(_INSIDE), re.compile(_COUNT)
-# The keys whose strings may differ. Readers look at the first nine for emptiness only, wherever they stand, and at the
-# last two not at all: Ollama dates its lines, and events of /v1/responses are numbered.
+# Where values may differ: texts, of which readers ask whether they are empty, wherever they stand, and nothing else;
+# and two keys that no reader looks at: Ollama dates its lines, and the events of /v1/responses are numbered.
 HOLE = re.compile(
-    rb'"(?:(?:content|reasoning_content|reasoning|thinking|text|response|delta|partial_json|arguments|created_at)"'
-    rb': ?"(?P<text>' + _INSIDE + rb')"|sequence_number": ?(?P<count>' + _COUNT + rb"))"
-)
-MOST_HOLES = 4
+    rb'"(?:(?:content|reasoning_content|reasoning|thinking|text|response|delta|partial_json|arguments)"'
+    rb': ?"(?P<text>' + _TEXT + rb')"|created_at": ?"(?P<date>' + _DATE + rb')"|sequence_number": ?'
+    rb"(?P<count>" + _COUNT + rb"))"
+)  # fmt: skip
 Fill = Callable[[bytes, int], re.Match[bytes] | None]
+FILLS: dict[str | None, Fill] = {
+    "text": re.compile(_TEXT).match, "date": re.compile(_DATE).match, "count": re.compile(_COUNT).match,
+}  # fmt: skip
+NUMBER = re.compile(rb"[0-9]")
+MOST_HOLES = 4
+Hole = tuple[Fill, bytes, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A frame without its texts: what stands before the first hole, and for each hole what fills it and what follows.
+    """A frame without its texts: what it begins with, and for each hole what fills it, and what follows (and its size).
 
-    `spoken_at` is the number of the hole that holds the content's text.
+    `spoken` is the hole of the content's text, `group` the text in what fills it; `before` and `after` are the others.
     """
 
     head: bytes
-    skip: int
-    holes: tuple[tuple[Fill, bytes, int], ...]
-    spoken_at: int
+    size: int
+    before: tuple[Hole, ...]
+    spoken: Hole
+    group: int
+    after: tuple[Hole, ...]
 
     def match(self, data: bytes, start: int) -> tuple[int, bytes] | None:
         """Where the frame of this form that begins at `start` ends, and its text as it stands in the JSON; or None."""
         if not data.startswith(self.head, start):
             return None
-        begin = start + self.skip
-        text = b""
-        number = self.spoken_at
-        for fill, after, length in self.holes:
+        begin = start + self.size
+        for fill, fixed, size in self.before:
             filled = fill(data, begin)
-            if filled is None:
+            if filled is None or not data.startswith(fixed, end := filled.end()):
                 return None
-            end = filled.end()
-            if end == begin or not data.startswith(after, end):
+            begin = end + size
+        fill, fixed, size = self.spoken
+        filled = fill(data, begin)
+        if filled is None or not data.startswith(fixed, end := filled.end()):
+            return None
+        text, begin = filled[self.group], end + size
+        for fill, fixed, size in self.after:
+            filled = fill(data, begin)
+            if filled is None or not data.startswith(fixed, end := filled.end()):
                 return None
-            if not number:
-                text = data[begin:end]
-            number -= 1
-            begin = end + length
+            begin = end + size
         return begin, text
 
 
-def learn(before: bytes, payload: bytes, after: bytes, read: Reader, frame: Frame) -> Form | None:
+def learn(lead: bytes, payload: bytes, trail: bytes, read: Reader, frame: Frame) -> Form | None:
     """The form of a frame that was read; None where it says more than its text, or its text is not in one place.
 
-    `payload` is its JSON, `before` and `after` are the bytes around it (`data: ` and the blank line).
+    `payload` is its JSON, `lead` and `trail` are the bytes around it (`data: ` and the blank line).
     """
     if not _says_nothing_else(frame):
         return None
-    holes = [found for found in HOLE.finditer(payload) if found["text"] != b""]
-    if not 0 < len(holes) <= MOST_HOLES:
+    found = list(HOLE.finditer(payload))
+    if not 0 < len(found) <= MOST_HOLES:
         return None
-    spans = [found.span("count" if found["text"] is None else "text") for found in holes]
-    probes = [b"%d" % (10**12 + number) for number in range(len(holes))]
+    spans = [each.span(each.lastgroup or 0) for each in found]
+    probes = [b"%d" % (10**12 + number) for number in range(len(found))]
     told = read(json.loads(_filled(payload, spans, probes)))
     if replace(told, said=frame.said) != frame or (probe := told.said.encode()) not in probes:
         return None
     ends = [*(start for start, _ in spans[1:]), len(payload)]
     fixed = [payload[end:following] for (_, end), following in zip(spans, ends, strict=True)]
-    fixed[-1] += after
-    fills = [COUNT.match if found["text"] is None else TEXT.match for found in holes]
-    head = before + payload[: spans[0][0]]
-    return Form(
-        head=head,
-        skip=len(head),
-        holes=tuple((fill, text, len(text)) for fill, text in zip(fills, fixed, strict=True)),
-        spoken_at=probes.index(probe),
-    )
+    fixed[-1] += trail
+    holes = [(FILLS[each.lastgroup], text, len(text)) for each, text in zip(found, fixed, strict=True)]
+    head, spoken = lead + payload[: spans[0][0]], probes.index(probe)
+    before, hole, after = holes[:spoken], holes[spoken], holes[spoken + 1 :]
+    joined = found[0].lastgroup == "date" and spoken == 1 and not NUMBER.search(fixed[0])
+    if joined:
+        before, hole = [], (_dated(fixed[0]), *hole[1:])
+    return Form(head, len(head), tuple(before), hole, int(joined), tuple(after))
+
+
+def _dated(gap: bytes) -> Fill:
+    """A date, what follows it in every line of such an engine, and the text: one match costs less than two.
+
+    The compiled expression is kept by `re`, so a gap must be the same in many streams: it holds no number of one.
+    """
+    return re.compile(_DATE + re.escape(gap) + rb"(" + _TEXT + rb")").match
 
 
 def _says_nothing_else(frame: Frame) -> bool:
@@ -100,7 +117,7 @@ def _says_nothing_else(frame: Frame) -> bool:
     return frame.content and bool(frame.said) and not any(more)
 
 
-def _filled(payload: bytes, spans: list[tuple[int, int]], fillings: list[bytes]) -> bytes:
+def _filled(payload: bytes, spans: Sequence[tuple[int, int]], fillings: Sequence[bytes]) -> bytes:
     parts, done = [], 0
     for (start, end), filling in zip(spans, fillings, strict=True):
         parts += [payload[done:start], filling]

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from herd.core.events import Usage
 from herd.dataplane.dialects import Shape
@@ -23,7 +23,7 @@ class Whole:
     `"done": false`, or without a reason to end, under 200. `only_loaded`: a model was loaded or unloaded, no more.
     """
 
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     spoken: bool = False
     ended: bool = True
     only_loaded: bool = False

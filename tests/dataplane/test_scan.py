@@ -1,6 +1,7 @@
 """What is read from a copy of an answer: content, usage and the proper end, whatever the chunks look like."""
 
 import json
+from dataclasses import dataclass
 
 import pytest
 from herd.dataplane.tap import LINE_LIMIT, Tap, WholeTap
@@ -8,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from herd.dataplane.dialects import Shape
-from herd.dataplane.frames import READERS, Frame
+from herd.dataplane.scan import LINE_LIMIT, Scanner, Seen, Summary
+from herd.dataplane.whole import read_whole
 
 OLLAMA = (
     b'{"model":"m","message":{"role":"assistant","content":"Hi"},"done":false}\n'
@@ -20,13 +22,24 @@ CHAT = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":"Hi"
 STOP = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":2}}\n\n'
 DONE = b"data: [DONE]\n\n"
-NAMED, COUNTED = {"prompt_tokens": 3, "completion_tokens": 4}, {"input_tokens": 3, "output_tokens": 4}
 
 
-def tapped(shape, *chunks, strip=False):
-    tap = Tap(shape, strip)
-    sent = b"".join([*(tap.feed(chunk) for chunk in chunks), tap.close()])
-    return tap, sent
+@dataclass(frozen=True)
+class Scan:
+    """One answer, scanned to its end: what went to the client, what the last chunk told, and the summary."""
+
+    sent: bytes
+    passable: bool
+    last: Seen
+    summary: Summary
+
+
+def scan(shape, *chunks, strip=False):
+    scanner = Scanner(shape, strip)
+    seen = [*(scanner.feed(chunk) for chunk in chunks), scanner.close()]
+    sent, passable = b"".join(each.forward for each in seen), any(each.passable for each in seen)
+    assert sum(each.content for each in seen) == scanner.summary().content_frames
+    return Scan(sent, passable, seen[-1], scanner.summary())
 
 
 @given(st.lists(st.integers(1, 40), max_size=30))
@@ -36,59 +49,59 @@ def test_chunks_that_cut_lines_anywhere_are_read_and_passed_on_alike(sizes):
     for size in sizes:
         chunks.append(rest[:size])
         rest = rest[size:]
-    tap, sent = tapped(Shape.OLLAMA, *chunks, rest)
-    assert sent == OLLAMA
-    assert (tap.ended, tap.content_frames, tap.usage().completion_tokens) == (True, 2, 2)
+    found = scan(Shape.OLLAMA, *chunks, rest)
+    assert found.sent == OLLAMA
+    assert (found.last.ended, found.summary.content_frames, found.summary.usage.completion_tokens) == (True, 2, 2)
 
 
 def test_native_usage_and_engine_timings_come_from_the_last_line():
     """Cold loads are seen by load_duration, so it must arrive."""
-    usage = tapped(Shape.OLLAMA, OLLAMA)[0].usage()
+    usage = scan(Shape.OLLAMA, OLLAMA).summary.usage
     assert (usage.prompt_tokens, usage.source, usage.finish_reason, usage.load_s) == (7, "reported", "stop", 2.0)
 
 
 def test_a_native_stream_that_just_ends_has_not_ended_properly():
     """Ollama cuts a stream under status 200, and the client would take it for success."""
-    assert not tapped(Shape.OLLAMA, OLLAMA.splitlines(keepends=True)[0])[0].ended
+    assert not scan(Shape.OLLAMA, OLLAMA.splitlines(keepends=True)[0]).last.ended
 
 
 def test_an_error_line_under_200_is_an_error():
     """A 200 proves nothing."""
-    tap, sent = tapped(Shape.OLLAMA, b'{"error":"unexpected EOF"}\n')
-    assert (tap.error, tap.failed, tap.content_frames) == ("unexpected EOF", True, 0)
-    assert sent == b'{"error":"unexpected EOF"}\n'
+    found = scan(Shape.OLLAMA, b'{"error":"unexpected EOF"}\n')
+    assert (found.last.error, found.last.failed, found.summary.content_frames) == ("unexpected EOF", True, 0)
+    assert found.sent == b'{"error":"unexpected EOF"}\n'
 
 
 def test_a_line_that_is_no_json_object_is_malformed():
     """A client that gets it stumbles; the router must know."""
     for line in (b"{not json}\n", b"[1]\n", b'"text"\n'):
-        assert tapped(Shape.OLLAMA, line)[0].malformed
+        assert scan(Shape.OLLAMA, line).last.malformed
 
 
 def test_thinking_and_tool_calls_are_content():
     """The first token of a reasoning model is a thought, and of an agent a call."""
     for message in ({"content": "", "thinking": "Hm"}, {"content": "", "tool_calls": [{"function": {"name": "f"}}]}):
         line = json.dumps({"message": message, "done": False}).encode() + b"\n"
-        assert tapped(Shape.OLLAMA, line)[0].content_frames == 1
+        assert scan(Shape.OLLAMA, line).summary.content_frames == 1
 
 
 def test_a_role_alone_is_no_content():
     """Some engines send the role before the prompt is worked on; TTFT must not end there."""
     role = b'data: {"choices":[{"delta":{"role":"assistant","content":null},"finish_reason":null}]}\n\n'
-    assert tapped(Shape.OPENAI, role)[0].content_frames == 0
+    assert scan(Shape.OPENAI, role).summary.content_frames == 0
 
 
 def test_a_comment_is_noticed_and_is_no_content():
     """Engines send comments to keep the line open while they prefill."""
-    tap, sent = tapped(Shape.OPENAI, b": ping\n\n")
-    assert (tap.commented, tap.content_frames, sent) == (True, 0, b": ping\n\n")
+    found = scan(Shape.OPENAI, b": ping\n\n")
+    assert (found.passable, found.summary.content_frames, found.sent) == (True, 0, b": ping\n\n")
 
 
 def test_done_ends_an_openai_stream_and_so_does_a_finish_reason_alone():
     """Some engines send no [DONE]."""
-    assert tapped(Shape.OPENAI, CHAT, DONE)[0].ended
-    assert tapped(Shape.OPENAI, CHAT, STOP)[0].ended
-    assert not tapped(Shape.OPENAI, CHAT)[0].ended
+    assert scan(Shape.OPENAI, CHAT, DONE).last.ended
+    assert scan(Shape.OPENAI, CHAT, STOP).last.ended
+    assert not scan(Shape.OPENAI, CHAT).last.ended
 
 
 @given(st.lists(st.integers(1, 60), max_size=30))
@@ -98,27 +111,27 @@ def test_the_usage_frame_that_only_herd_asked_for_is_taken_out_and_nothing_else(
     for size in sizes:
         chunks.append(stream[:size])
         stream = stream[size:]
-    tap, sent = tapped(Shape.OPENAI, *chunks, stream, strip=True)
-    assert sent == CHAT + b": ping\n\n" + STOP + DONE
-    assert (tap.usage().prompt_tokens, tap.usage().completion_tokens) == (7, 2)
+    found = scan(Shape.OPENAI, *chunks, stream, strip=True)
+    assert found.sent == CHAT + b": ping\n\n" + STOP + DONE
+    assert (found.summary.usage.prompt_tokens, found.summary.usage.completion_tokens) == (7, 2)
 
 
 def test_a_usage_frame_that_the_client_asked_for_stays():
     """It is the client's."""
-    assert tapped(Shape.OPENAI, CHAT, STOP, USAGE, DONE)[1] == CHAT + STOP + USAGE + DONE
+    assert scan(Shape.OPENAI, CHAT, STOP, USAGE, DONE).sent == CHAT + STOP + USAGE + DONE
 
 
 def test_carriage_returns_at_line_ends_change_nothing():
     """SSE allows CRLF."""
     stream = (CHAT + STOP + USAGE + DONE).replace(b"\n", b"\r\n")
-    tap, sent = tapped(Shape.OPENAI, stream, strip=True)
-    assert tap.ended
-    assert sent == (CHAT + STOP + DONE).replace(b"\n", b"\r\n")
+    found = scan(Shape.OPENAI, stream, strip=True)
+    assert found.last.ended
+    assert found.sent == (CHAT + STOP + DONE).replace(b"\n", b"\r\n")
 
 
 def test_without_reported_usage_the_frames_of_content_are_counted_and_called_so():
     """A count is better than nothing, and must not pass for a report."""
-    usage = tapped(Shape.OPENAI, CHAT, CHAT, STOP, DONE)[0].usage()
+    usage = scan(Shape.OPENAI, CHAT, CHAT, STOP, DONE).summary.usage
     assert (usage.completion_tokens, usage.prompt_tokens, usage.source) == (2, None, "counted")
 
 
@@ -132,10 +145,11 @@ def test_an_anthropic_stream_ends_with_message_stop_and_adds_its_usage_up():
         {"type": "message_stop"},
     ]
     stream = b"".join(f"event: {e['type']}\ndata: {json.dumps(e)}\n\n".encode() for e in events)
-    tap, sent = tapped(Shape.MESSAGES, stream)
-    usage = tap.usage()
-    assert sent == stream
-    assert (tap.ended, tap.content_frames, usage.prompt_tokens, usage.completion_tokens) == (True, 1, 7, 5)
+    found = scan(Shape.MESSAGES, stream)
+    usage = found.summary.usage
+    assert found.sent == stream
+    assert (found.last.ended, found.summary.content_frames) == (True, 1)
+    assert (usage.prompt_tokens, usage.completion_tokens) == (7, 5)
     assert usage.finish_reason == "stop"
 
 
@@ -144,9 +158,9 @@ def test_a_responses_stream_ends_with_response_completed():
     delta = b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","delta":"Hi"}\n\n'
     usage = b'{"input_tokens":4,"output_tokens":1}'
     done = b'data: {"type":"response.completed","response":{"status":"completed","usage":' + usage + b"}}\n\n"
-    assert not tapped(Shape.RESPONSES, delta)[0].ended
-    tap = tapped(Shape.RESPONSES, delta, done)[0]
-    assert (tap.ended, tap.content_frames, tap.usage().prompt_tokens) == (True, 1, 4)
+    assert not scan(Shape.RESPONSES, delta).last.ended
+    found = scan(Shape.RESPONSES, delta, done)
+    assert (found.last.ended, found.summary.content_frames, found.summary.usage.prompt_tokens) == (True, 1, 4)
 
 
 def event(kind, **fields):
@@ -192,83 +206,18 @@ MESSAGES = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length",
 )  # fmt: skip
 def test_an_answer_ends_for_the_same_reason_in_every_dialect(shape, stream, whole, reason):
     """`WHERE finish_reason = 'length'` must find every answer that was cut off; the client's bytes keep their word."""
-    tap, sent = tapped(shape, stream)
-    assert (tap.usage().finish_reason, sent) == (reason, stream)
-    read = WholeTap(shape)
-    read.read(json.dumps(whole).encode())
-    assert read.usage().finish_reason == reason
+    found = scan(shape, stream)
+    assert (found.summary.usage.finish_reason, found.sent) == (reason, stream)
+    assert read_whole(shape, [json.dumps(whole).encode()]).usage.finish_reason == reason
 
 
 def test_a_line_over_the_cap_is_passed_on_and_not_kept():
     """An endless line must not become the router's memory."""
-    tap = Tap(Shape.OLLAMA)
+    scanner = Scanner(Shape.OLLAMA)
     half = b"x" * (LINE_LIMIT // 2 + 1)
-    assert [tap.feed(half), tap.feed(half), tap.feed(half)] == [half] * 3
-    assert tap.feed(b"\n" + OLLAMA) == b"\n" + OLLAMA
-    assert (tap.ended, tap.malformed) == (True, None)
-
-
-@pytest.mark.parametrize(
-    ("shape", "document", "tokens"),
-    [
-        (Shape.OLLAMA, {"message": {"content": "Hi"}, "done": True, "prompt_eval_count": 3, "eval_count": 4}, (3, 4)),
-        (Shape.OPENAI, {"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}], "usage": NAMED}, (3, 4)),
-        (Shape.RESPONSES, {"status": "completed", "output": [], "error": None, "usage": COUNTED}, (3, 4)),
-        (Shape.MESSAGES, {"type": "message", "content": [], "stop_reason": "end_turn", "usage": COUNTED}, (3, 4)),
-        (Shape.EMBEDDING, {"embeddings": [[0.1]], "prompt_eval_count": 3}, (3, None)),
-        (Shape.EMBEDDING, {"data": [{"embedding": [0.1]}], "usage": {"prompt_tokens": 3}}, (3, None)),
-    ],
-)  # fmt: skip
-def test_a_whole_answer_of_each_shape_gives_its_usage(shape, document, tokens):
-    """Tokens are counted for answers that do not stream, too."""
-    tap = WholeTap(shape)
-    tap.read(json.dumps(document).encode())
-    assert (tap.usage().prompt_tokens, tap.usage().completion_tokens) == tokens
-    assert (tap.error, tap.malformed, tap.ended) == (None, None, True)
-
-
-def test_a_large_embedding_is_read_at_its_end_only():
-    """Parsing megabytes of numbers would hold up every stream."""
-    vectors = ",".join("0.123456" for _ in range(20_000))
-    tap = WholeTap(Shape.EMBEDDING)
-    tap.read(f'{{"model":"e","embeddings":[[{vectors}]],"load_duration":1000000000,"prompt_eval_count":9}}'.encode())
-    assert (tap.usage().prompt_tokens, tap.usage().load_s, tap.malformed) == (9, 1.0, None)
-
-
-def test_a_whole_answer_that_says_it_is_not_done_is_not_done():
-    """Ollama stops a model that repeats itself, and answers 200 with done false."""
-    for shape, body in (
-        (Shape.OLLAMA, b'{"message":{"content":"x x x"},"done":false}'),
-        (Shape.OPENAI, b'{"choices":[{"message":{"content":"x x x"},"finish_reason":null}]}'),
-    ):
-        tap = WholeTap(shape)
-        tap.read(body)
-        assert not tap.ended
-
-
-def test_a_whole_answer_that_is_no_json_object_is_malformed():
-    """It is retried elsewhere rather than handed on."""
-    tap = WholeTap(Shape.OPENAI)
-    tap.read(b"<html>")
-    assert tap.malformed
-
-
-NAMES = st.sampled_from([
-    "choices", "content", "delta", "message", "usage", "response", "tool_calls", "thinking", "type", "done", "error",
-    "finish_reason", "content_block", "stop_reason", "status", "incomplete_details", "done_reason", "text", "output",
-])  # fmt: skip
-PLAIN = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.sampled_from(["", "x", "message_delta", "response.completed"])
-)
-ANY = st.recursive(PLAIN, lambda inside: st.lists(inside, max_size=3) | st.dictionaries(NAMES, inside, max_size=5))
-
-
-@pytest.mark.parametrize("shape", READERS)
-@given(document=st.dictionaries(NAMES, ANY, max_size=8))
-def test_no_document_of_a_node_breaks_its_reader(shape, document):
-    """Engines err, and proxies before them; the router's own error would hide theirs."""
-    assert isinstance(READERS[shape](document), Frame)
+    assert [scanner.feed(half).forward for _ in range(3)] == [half] * 3
+    assert scanner.summary().broken_line
+    seen = scanner.feed(b"\n" + OLLAMA)
+    assert seen.forward == b"\n" + OLLAMA
+    assert (seen.ended, seen.malformed) == (True, None)
+    assert not scanner.summary().broken_line

@@ -2,7 +2,9 @@
 
 import json
 
-from herd.dataplane.tap import Tap, WholeTap
+from herd.dataplane.dialects import Shape
+from herd.dataplane.scan import Scanner
+from herd.dataplane.whole import read_whole
 
 from herd.dataplane.dialects import Shape
 
@@ -26,21 +28,20 @@ ZEROS = (
 
 
 def usage_of(shape, *chunks):
-    tap = Tap(shape)
+    scanner = Scanner(shape)
     for chunk in chunks:
-        tap.feed(chunk)
-    tap.close()
-    found = tap.usage()
+        scanner.feed(chunk)
+    scanner.close()
+    found = scanner.summary().usage
     return found.prompt_tokens, found.completion_tokens, found.source
 
 
 def test_the_prompt_of_a_message_is_what_was_read_and_what_was_in_the_cache():
     """Anthropic's dialect counts them apart; a warm cache would make prompts seem one token long."""
     assert usage_of(Shape.MESSAGES, CACHED, WORD, WORD, LLAMACPP_END) == (19, 2, "reported")
-    whole = WholeTap(Shape.MESSAGES)
     used = {"cache_read_input_tokens": 18, "input_tokens": 1, "output_tokens": 2}
-    whole.read(json.dumps({"type": "message", "content": [], "stop_reason": "end_turn", "usage": used}).encode())
-    assert whole.usage().prompt_tokens == 19
+    document = {"type": "message", "content": [], "stop_reason": "end_turn", "usage": used}
+    assert read_whole(Shape.MESSAGES, [json.dumps(document).encode()]).usage.prompt_tokens == 19
 
 
 def test_the_estimate_at_a_messages_start_gives_way_to_the_count_at_its_end():
@@ -60,8 +61,7 @@ def test_a_completion_that_breaks_off_has_the_tokens_that_came():
 
 def test_a_whole_message_without_a_stop_reason_was_given_up():
     """Ollama ends an answer that repeats itself so, under status 200."""
-    whole = WholeTap(Shape.MESSAGES)
     content = [{"type": "text", "text": " it" * 31}]
     used = {"input_tokens": 0, "output_tokens": 0}
-    whole.read(json.dumps({"type": "message", "content": content, "usage": used}).encode())
+    whole = read_whole(Shape.MESSAGES, [json.dumps({"type": "message", "content": content, "usage": used}).encode()])
     assert (whole.ended, whole.error) == (False, None)
