@@ -26,7 +26,7 @@
     └── Internal                  500  internal
 
 Retryable holds only until the first content byte went to the client. Foreign exceptions are mapped here by
-`dataplane.upstream.as_attempt_error`, nowhere else.
+`dataplane.exchange`, nowhere else.
 """
 
 from typing import ClassVar, NamedTuple

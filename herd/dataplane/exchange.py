@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import NoReturn
 
-from herd import errors
+from herd.core import errors
 from herd.dataplane.http1 import Address, Broken, Connection, Headers, Late, Lost, head_of, target_of
 
 IDLE_S = 30.0

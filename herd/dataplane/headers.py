@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from herd.core.events import TraceIds
-from herd.telemetry.trace_ids import traceparent
+from herd.dataplane.trace_ids import traceparent
 
 RawHeaders = list[tuple[bytes, bytes]]
 

@@ -81,7 +81,9 @@ class Entry:
     @classmethod
     def restored(cls, heartbeat: wire.Heartbeat, known: NodeKnown, now: Moment, patience: Patience) -> "Entry":
         """A node from before the router's start: offline, and awaited for the time that makes one lost."""
-        entry = cls(heartbeat, node_from(heartbeat), min(known.last_seen, now.at), now.tick, drained=known.drained)
+        last_seen = min(known.last_seen, now.at)
+        heard = now.tick - (now.at - last_seen)
+        entry = cls(heartbeat, node_from(heartbeat), last_seen, heard, drained=known.drained)
         entry.awaited_since = None if entry.left else now.tick
         entry.refresh(now, patience)
         return entry

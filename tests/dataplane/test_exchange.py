@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from herd import errors
+from herd.core import errors
 from herd.core.breaker import FAULTS_OF_THE_NODE
 from herd.dataplane.exchange import Call, Upstream, status_error
 from tests.dataplane.scripted import CLOSE, DEAF, HALF_CLOSE, OK, RESET, SILENCE, chunked, node, soon

@@ -3,7 +3,7 @@
 import pytest
 
 from herd.dataplane.headers import request_headers, response_headers
-from herd.telemetry.trace_ids import new_ids
+from herd.dataplane.trace_ids import new_ids
 
 CALLER = (b"traceparent", f"00-{'a' * 32}-{'b' * 16}-01".encode())
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from herd.core.errors import BadRequest
 from herd.core.request import Parameters
-from herd.dataplane.body import for_node
 from herd.dataplane.dialects import ENDPOINTS
 from herd.dataplane.parse import parse
 
@@ -106,57 +105,6 @@ def test_any_json_object_is_understood_or_refused_and_nothing_else(document):
     """No body makes the router fall over."""
     with suppress(BadRequest):
         assert parse(NATIVE, json.dumps({"model": "m", **document}).encode(), {}, "").request.model == "m:latest"
-
-
-def test_a_plain_body_passes_untouched():
-    """Bytes pass through: the node sees what the client wrote, down to its spaces."""
-    body = b'{ "model" : "m",  "messages" : [], "x": 1e300 }'
-    assert for_node(body, parse(CHAT, body, {}, ""), CHAT, "m:latest", None, True) == (body, False)
-
-
-def changed(document, endpoint=CHAT, model="m:latest", loaded_num_ctx=None, usage=True):
-    body = json.dumps({"model": "m", **document}).encode()
-    sent, asked = for_node(body, parse(endpoint, body, {}, ""), endpoint, model, loaded_num_ctx, usage)
-    return json.loads(sent), asked
-
-
-def test_herds_own_fields_are_taken_out():
-    """Nodes refuse or misread what is not of their dialect."""
-    sent, _ = changed({"fallback_models": ["n"], "metadata": {"tags": ["a"], "kept": "yes"}})
-    assert sent == {"model": "m", "metadata": {"kept": "yes"}}
-    assert changed({"metadata": {"tags": ["a"]}})[0] == {"model": "m"}
-
-
-def test_another_model_is_written_only_where_a_fallback_answers():
-    """`m` and `m:latest` are the same model; rewriting would change bytes for nothing."""
-    assert changed({}, model="n:1b")[0]["model"] == "n:1b"
-
-
-def test_usage_is_asked_for_only_in_chat_streams_that_did_not_ask():
-    """Completions would get a usage key in every chunk, and a client's own word is its own."""
-    sent, asked = changed({"stream": True})
-    assert (sent["stream_options"], asked) == ({"include_usage": True}, True)
-    assert not changed({"stream": True, "stream_options": {"include_usage": False}})[1]
-    assert not changed({"stream": False})[1]
-    assert not changed({"stream": True}, endpoint=ENDPOINTS["/v1/completions"])[1]
-    assert not changed({"stream": True}, usage=False)[1]
-
-
-def test_the_loaded_context_takes_the_place_of_num_ctx_where_context_protection_says_so():
-    """Left out, Ollama would take its default and reload; the other options stay."""
-    sent, _ = changed({"options": {"num_ctx": 2048, "seed": 1}}, NATIVE, loaded_num_ctx=8192)
-    assert sent["options"] == {"num_ctx": 8192, "seed": 1}
-    assert "num_ctx" not in changed({"num_ctx": 2048}, loaded_num_ctx=8192)[0]
-    assert changed({"options": {"num_ctx": 9000}}, NATIVE)[0]["options"] == {"num_ctx": 9000}
-
-
-def test_a_rewritten_body_is_ascii_and_keeps_what_a_user_wrote():
-    """U+2028 and lone surrogates survive; line-splitting clients and parsers stay whole."""
-    text = "a\u2028b\u0085c \ud83d\ude00 \ud800"
-    body = json.dumps({"model": "m", "fallback_models": [], "messages": [{"content": text}], "big": 2**70}).encode()
-    sent, _ = for_node(body, parse(CHAT, body, {}, ""), CHAT, "m:latest", None, True)
-    assert sent.isascii()
-    assert json.loads(sent) == {key: value for key, value in json.loads(body).items() if key != "fallback_models"}
 
 
 def test_turns_of_one_conversation_share_a_prefix_and_others_do_not():

@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass
 
 import pytest
-from herd.dataplane.tap import LINE_LIMIT, Tap, WholeTap
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -54,7 +54,8 @@ def test_streams_that_are_cut_anywhere_are_read_alike(recorded, sizes, strip):
 
 BYTES = st.sampled_from([
     b'"', b"\\", b"\n", b"\r", b"\r\n", b"\n\n", b"{", b"}", b",", b":", b" ", b"\x00", b"\x1f", b"\x7f", b"\x80",
-    b"\xff",     b"\xed\xa0\x80", b"\xc0\xaf", b"\xf4\x90\x80\x80", b"\xe2\x80\xa8", b"\xef\xbb\xbf", b"0", b"1", b"-", b".", b"e5",
+    b"\xff", b"\xed\xa0\x80", b"\xc0\xaf", b"\xf4\x90\x80\x80", b"\xe2\x80\xa8", b"\xef\xbb\xbf", b"0", b"1",
+    b"-", b".", b"e5",
     b"null", b"true", b"[DONE]", b'\\"', b"\\u", b"\\u12", b"\\ud800", b"\\x", b'""', b',"error":"x"', b',"content":""',
     b',"done":true', b',"usage":{"prompt_tokens":3}', b'"finish_reason":"stop",', b',"type":"error"', b"data:",
     b": ping\n",     b',"choices":[]', b',"delta":{}', b'"message":{},', b'\xff\xfe{\x00}\x00', b',"tool_calls":[{}]',
@@ -105,7 +106,8 @@ NAMES = st.sampled_from([
 VALUES = st.sampled_from([
     '"MARK"', '"MARK"', '"MARK"', '""', "null", "true", "false", "0", "12", "-1.5e3", "[]", "{}", '"stop"', '"error"',
     '"content_block_delta"', '"text_delta"', '"tool_use"', '"message_start"', '"response.output_text.delta"',
-    '"MARK MARK"',     '"response.reasoning_text.delta"', '"2026-02-03T09:51:12.0123456Z"', '"\\"content\\":\\"MARK\\""', '"message"',
+    '"MARK MARK"', '"response.reasoning_text.delta"', '"2026-02-03T09:51:12.0123456Z"',
+    '"\\"content\\":\\"MARK\\""', '"message"',
 ])  # fmt: skip
 SPACES = st.sampled_from(["", "", "", " ", "  ", "\t"])
 WORDED = (

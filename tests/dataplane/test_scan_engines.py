@@ -6,8 +6,6 @@ from herd.dataplane.dialects import Shape
 from herd.dataplane.scan import Scanner
 from herd.dataplane.whole import read_whole
 
-from herd.dataplane.dialects import Shape
-
 
 def event(kind, **fields):
     return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n".encode()

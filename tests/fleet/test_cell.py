@@ -96,7 +96,7 @@ def test_a_router_that_was_away_itself_calls_no_node_lost():
     cell.heard(beat(), at(0.0))
     looks(cell, 0, 10)
     assert (kinds(cell.looked(at(500.0))), status(cell)) == ([], "online")
-    assert kinds(looks(cell, 501, 506)) == [("node_degraded", None)]
+    assert kinds(looks(cell, 501, 505)) == [("node_degraded", None)]
 
 
 def test_a_clock_that_jumps_changes_no_node_and_is_told_once():
