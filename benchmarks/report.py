@@ -16,6 +16,7 @@ MEMORY_MB: Final = 130.0
 PAGE_MOVES_P99_MS: Final = 3.0
 STRETCH_OF_NGINX: Final = 0.5
 MIB_IN_MB: Final = 2**20 / 1e6
+HERD_TO_BARE: Final = "herd / bare"
 
 
 @dataclass(slots=True)
@@ -138,12 +139,10 @@ def _throughput(results: Results) -> str:
     rows = []
     for work in WORKLOADS:
         if work.name in results.rounds and not work.paced:
-            rates = [_number(results.of(work.name, name, lambda each: each.requests_s)) for name in results.contenders]
-            ratio = results.against(work.name, "herd", "bare", lambda mine, theirs: mine.requests_s / theirs.requests_s)
-            rows.append([work.title, *rates, _number(ratio, 2)])
+            rows.append([work.title, *_medians(results, work, lambda each: each.requests_s, 0)])
     if not rows:
         return ""
-    return "Requests per second:\n\n" + table(["", *_titles(results), "herd / bare"], rows)
+    return "Requests per second:\n\n" + table(["", *_titles(results), HERD_TO_BARE], rows)
 
 
 def _latency(results: Results) -> str:
@@ -154,11 +153,10 @@ def _latency(results: Results) -> str:
             ("p99 ms", 2, lambda each: each.p99_ms),
             ("CPU µs a request", 0, lambda each: each.cpu_us),
         ):
-            found = [_number(results.of(work.name, name, figure), digits) for name in results.contenders]
-            rows.append([f"{work.title}: {label}", *found])
+            rows.append([f"{work.title}: {label}", *_medians(results, work, figure, digits)])
         if work.clients == 1:
             rows += _added(results, work)
-    return "Latency and cost of a request:\n\n" + table(["", *_titles(results)], rows) if rows else ""
+    return "Latency and cost of a request:\n\n" + table(["", *_titles(results), HERD_TO_BARE], rows) if rows else ""
 
 
 def _added(results: Results, work: Workload) -> list[list[str]]:
@@ -168,27 +166,31 @@ def _added(results: Results, work: Workload) -> list[list[str]]:
         ("added p99 ms", lambda mine, theirs: mine.p99_ms - theirs.p99_ms),
     ):
         found = [_number(results.against(work.name, name, "direct", compare), 2) for name in results.contenders]
-        rows.append([f"{work.title}: {label}", *found])
+        rows.append([f"{work.title}: {label}", *found, ""])
     return rows
 
 
+def _medians(results: Results, work: Workload, figure: Callable[[Figures], float], digits: int) -> list[str]:
+    """A figure of each contender, and herd's ratio to the bare proxy's."""
+    ratio = results.against(work.name, "herd", "bare", lambda mine, theirs: figure(mine) / max(figure(theirs), 1e-9))
+    return [*(_number(results.of(work.name, name, figure), digits) for name in results.contenders), _number(ratio, 2)]
+
+
 def _paced(results: Results) -> str:
-    rows = []
-    for work in (work for work in WORKLOADS if work.name in results.rounds and work.paced):
-        cpu = [_number(results.of(work.name, name, lambda each: each.cpu_us), 1) for name in results.contenders]
-        rows.append(["CPU µs a token", *cpu])
-        for label, figure in (
-            ("a token's way, p50 ms", lambda each: each.delay_p50_ms),
-            ("a token's way, p99 ms", lambda each: each.delay_p99_ms),
-        ):
-            rows.append([label, *(_number(results.of(work.name, name, figure), 2) for name in results.contenders)])
-        added = [
-            _number(results.against(work.name, name, "direct", lambda a, b: a.delay_p99_ms - b.delay_p99_ms), 2)
-            for name in results.contenders
-        ]
-        rows.append(["added delay of a token, p99 ms", *added])
-        return f"{work.title}:\n\n" + table(["", *_titles(results)], rows)
-    return ""
+    work = next(work for work in WORKLOADS if work.paced)
+    if work.name not in results.rounds:
+        return ""
+    rows = [
+        ["CPU µs a token", *_medians(results, work, lambda each: each.cpu_us, 1)],
+        ["a token's way, p50 ms", *_medians(results, work, lambda each: each.delay_p50_ms, 2)],
+        ["a token's way, p99 ms", *_medians(results, work, lambda each: each.delay_p99_ms, 2)],
+    ]
+    added = [
+        _number(results.against(work.name, name, "direct", lambda a, b: a.delay_p99_ms - b.delay_p99_ms), 2)
+        for name in results.contenders
+    ]
+    rows.append(["added delay of a token, p99 ms", *added, ""])
+    return f"{work.title}:\n\n" + table(["", *_titles(results), HERD_TO_BARE], rows)
 
 
 def _memories(results: Results) -> str:
