@@ -136,10 +136,11 @@ def _titles(results: Results) -> list[str]:
 
 
 def _throughput(results: Results) -> str:
-    rows = []
-    for work in WORKLOADS:
-        if work.name in results.rounds and not work.paced:
-            rows.append([work.title, *_medians(results, work, lambda each: each.requests_s, 0)])
+    rows = [
+        [work.title, *_medians(results, work, lambda each: each.requests_s, 0)]
+        for work in WORKLOADS
+        if work.name in results.rounds and not work.paced
+    ]
     if not rows:
         return ""
     return "Requests per second:\n\n" + table(["", *_titles(results), HERD_TO_BARE], rows)
