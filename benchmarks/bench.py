@@ -121,8 +121,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="the length of a round")
-    parser.add_argument("--quick", action="store_true", help="one short round of each: less than a minute")
-    parser.add_argument("--only", type=_of(names), default=names, metavar="NAME,…", help=f"of {', '.join(names)}")
+    parser.add_argument("--quick", action="store_true", help="one short round, none of 256 clients: less than a minute")
+    parser.add_argument("--only", type=_of(names), metavar="NAME,…", help=f"of {', '.join(names)}")
     parser.add_argument("--contenders", type=_of(list(TITLES)), default=list(TITLES), metavar="NAME,…",
                         help=f"of {', '.join(TITLES)}")  # fmt: skip
     page = "also one client beside a reader of the page, of this database; it is made where it is not there"
@@ -132,6 +132,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     asked = parser.parse_args(argv)
     if asked.quick:
         asked.rounds, asked.seconds = QUICK
+    quickly = [work.name for work in WORKLOADS if work.clients < 256]
+    asked.only = asked.only or (quickly if asked.quick else names)
     return asked
 
 
