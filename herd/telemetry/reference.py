@@ -6,7 +6,7 @@ from herd.telemetry.catalog import ATTRIBUTES, LOG_FIELDS, METRICS, Entry, Label
 
 HEAD = """# Metrics, spans and log fields
 
-Generated from `herd/telemetry/catalog.py` by `herd docs --write`; change it there.
+Generated from `herd/telemetry/catalog/` by `herd docs --write`; change it there.
 """
 
 
