@@ -6,14 +6,15 @@
 import dataclasses
 import math
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import chain
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import chain, count
+from typing import Any, Final, cast
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import Metric as Exposed
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from herd.core.events import Event
 from herd.telemetry.catalog import METRICS
@@ -26,6 +27,10 @@ from herd.telemetry.measured import Committed, LoopDelayed
 from herd.telemetry.scrape import ScrapeView
 
 OPENMETRICS = "application/openmetrics-text"
+# A thread that computes keeps the interpreter from the event loop for 5 ms at a time, each time that the loop wakes. So
+# a scrape pauses after so many samples, a fraction of a millisecond, for long enough that the loop is let in.
+STRETCH: Final = 25
+PAUSE_S: Final = 0.0001
 
 
 class MetricsSink:
@@ -40,8 +45,9 @@ class MetricsSink:
         max_tags: int = 0,
         spans_exported: bool = False,
         metrics: Iterable[Metric] = METRICS,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._version, self._metrics = version, tuple(metrics)
+        self._version, self._metrics, self._pause = version, tuple(metrics), pause
         self._started_at = time.time() if started_at is None else started_at
         self.models = Names(max_models, lambda: self._counting.overflow("model"))
         self.nodes = Names(max_nodes, lambda: self._counting.overflow("node"))
@@ -84,7 +90,8 @@ class MetricsSink:
         """
         seen = dataclasses.replace(view or ScrapeView(), version=self._version, started_at=self._started_at)
         names = {"node": self.nodes, "model": self.models}
-        everything = _Everything(chain(self._counting.exposed(), families(self._metrics, seen, names)))
+        exposed = chain(self._counting.exposed(), families(self._metrics, seen, names))
+        everything = _Everything(exposed, self._pause)
         if prefers_openmetrics(accept):
             body: bytes = openmetrics.generate_latest(everything)  # type: ignore[no-untyped-call]
             return body, openmetrics.CONTENT_TYPE_LATEST
@@ -102,13 +109,23 @@ class MetricsSink:
 
 
 class _Everything(Collector):
-    """One scrape's families, as the client's renderers want them."""
+    """One scrape's families, as the client's renderers want them, with pauses that leave the interpreter to others."""
 
-    def __init__(self, exposed: Iterable[Exposed]) -> None:
-        self._exposed = exposed
+    def __init__(self, exposed: Iterable[Exposed], pause: Callable[[float], None]) -> None:
+        self._exposed, self._pause = exposed, pause
+        self._numbers = count(1)
 
     def collect(self) -> Iterator[Exposed]:
-        yield from self._exposed
+        for family in self._exposed:
+            # The renderers go through the samples once, so they need not be a list.
+            family.samples = cast(list[Sample], self._unhurried(family.samples))
+            yield family
+
+    def _unhurried(self, samples: Iterable[Sample]) -> Iterator[Sample]:
+        for sample in samples:
+            if next(self._numbers) % STRETCH == 0:
+                self._pause(PAUSE_S)
+            yield sample
 
 
 def _any(event: Any) -> str:

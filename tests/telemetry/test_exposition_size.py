@@ -8,7 +8,7 @@ import pytest
 from herd import wire
 from herd.core.events import Finished, Status, Usage
 from herd.telemetry.catalog.labels import ERROR_TYPE
-from herd.telemetry.metrics import MetricsSink
+from herd.telemetry.metrics import OPENMETRICS, MetricsSink
 from herd.telemetry.scrape import ScrapeView
 from herd.telemetry.semconv import OPERATIONS
 from tests.store import builders
@@ -72,6 +72,18 @@ def test_ten_nodes_with_twenty_models_stay_under_five_thousand_samples_however_t
     before, after = used
     assert len(before) > 4000, "the fleet is as large as it is said to be"
     assert len(after) < LIMIT
+
+
+def test_a_scrape_of_a_large_exposition_lets_the_event_loop_in_again_and_again():
+    """A thread that computes without a pause holds every stream up for the interpreter's 5 ms, time after time."""
+    pauses = []
+    sink = MetricsSink("1.2.3", pause=pauses.append)
+    sink.set_known(dict.fromkeys(NODES, MODELS))
+    for accept in ("", OPENMETRICS):
+        pauses.clear()
+        lines = sink.render(accept, VIEW)[0].count(b"\n")
+        assert len(pauses) >= lines // 50
+        assert all(0 < seconds <= 0.001 for seconds in pauses), "and is not kept long by that itself"
 
 
 def test_a_further_model_in_memory_is_one_sample_of_its_node_and_a_further_accelerator_three():
