@@ -13,7 +13,6 @@ from herd.telemetry.catalog.labels import EAGER_LINES, NO_NODE, UNKNOWN
 from herd.telemetry.catalog.shapes import Metric
 from herd.telemetry.instruments import Step, TraceOf, family
 from herd.telemetry.labels import Known, resolver
-from herd.telemetry.measured import Overflown
 
 
 class Counting:
@@ -30,16 +29,15 @@ class Counting:
                     each.add(values)
 
     def take(self, event: object) -> None:
-        """Count an event in every metric that is about its class."""
-        for step in self._steps.get(type(event), ()):
-            step(event)
+        """Count an event in every metric that is about its class; on the event loop alone."""
+        self.count(event)
         for known in self._names.values():
             known.next_event()
 
-    def overflow(self, label: str) -> None:
-        """Count a name without room, in the midst of the event that uses it."""
-        for step in self._steps.get(Overflown, ()):
-            step(Overflown(label))
+    def count(self, event: object) -> None:
+        """The same for what has no names: in the midst of another event, or in the one thread that has such events."""
+        for step in self._steps.get(type(event), ()):
+            step(event)
 
     def exposed(self) -> Iterator[Exposed]:
         """Every family as the client library renders it; may be called in any thread."""

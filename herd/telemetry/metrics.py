@@ -23,7 +23,7 @@ from herd.telemetry.catalog.shapes import Metric
 from herd.telemetry.counting import Counting
 from herd.telemetry.gauges import families
 from herd.telemetry.labels import FirstCome, Known, Names
-from herd.telemetry.measured import Committed, LoopDelayed
+from herd.telemetry.measured import Committed, LoopDelayed, Overflown
 from herd.telemetry.scrape import ScrapeView
 
 OPENMETRICS = "application/openmetrics-text"
@@ -49,11 +49,11 @@ class MetricsSink:
     ) -> None:
         self._version, self._metrics, self._pause = version, tuple(metrics), pause
         self._started_at = time.time() if started_at is None else started_at
-        self.models = Names(max_models, lambda: self._counting.overflow("model"))
-        self.nodes = Names(max_nodes, lambda: self._counting.overflow("node"))
+        self.models = Names(max_models, lambda: self._counting.count(Overflown("model")))
+        self.nodes = Names(max_nodes, lambda: self._counting.count(Overflown("node")))
         names: dict[str, Known] = {"node": self.nodes, "model": self.models}
         if max_tags:
-            names["tag"] = FirstCome(max_tags, lambda: self._counting.overflow("tag"))
+            names["tag"] = FirstCome(max_tags, lambda: self._counting.count(Overflown("tag")))
         self._counting = Counting(self._metrics, names, _sampled if spans_exported else _any)
         self._pairs: set[tuple[str, str]] = set()
 
@@ -77,11 +77,11 @@ class MetricsSink:
 
     def observe_commit(self, seconds: float) -> None:
         """Record the length of one commit of the trace store; may be called from its thread."""
-        self._counting.take(Committed(seconds))
+        self._counting.count(Committed(seconds))
 
     def observe_lag(self, seconds: float) -> None:
         """Record how late the event loop came."""
-        self._counting.take(LoopDelayed(seconds))
+        self._counting.count(LoopDelayed(seconds))
 
     def render(self, accept: str = "", view: ScrapeView | None = None) -> tuple[bytes, str]:
         """The exposition and its content type: OpenMetrics if `accept` prefers it, else Prometheus text.
