@@ -66,7 +66,7 @@ class Roster:
         self._degraded_s = degraded_s
         self._offline_s = offline_s
         self._entries: dict[str, Entry] = {}
-        self._prefixes: OrderedDict[str, str] = OrderedDict()
+        self._prefixes: OrderedDict[int, str] = OrderedDict()
 
     def set_patience(self, degraded_s: float, offline_s: float) -> None:
         """Take a node for degraded, and for lost, after so many seconds without a heartbeat from now on."""
@@ -176,7 +176,7 @@ class Roster:
                           for model in request.models}
                 for node_id, entry in self._entries.items()
             },
-            prefix_node=self._prefixes.get(request.prefix) if request.prefix else None,
+            prefix_node=self._prefixes.get(request.prefix[0]) if request.prefix else None,
         )  # fmt: skip
 
     def learn(self, event: Finished) -> None:
@@ -194,8 +194,8 @@ class Roster:
         if last and last.first_content_at is not None and event.request and event.request.stream:
             service.ttft_s = _smooth(service.ttft_s, max(0.0, last.first_content_at - last.started_at - load_s))
         if event.request and event.request.prefix:
-            self._prefixes[event.request.prefix] = event.chosen.node_id
-            self._prefixes.move_to_end(event.request.prefix)
+            self._prefixes[event.request.prefix[0]] = event.chosen.node_id
+            self._prefixes.move_to_end(event.request.prefix[0])
             if len(self._prefixes) > PREFIXES_KEPT:
                 self._prefixes.popitem(last=False)
 

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from herd.dataplane.dialects import Endpoint, dump
+from herd.dataplane.dialects import Endpoint
+from herd.dataplane.document import changed, extended
 from herd.dataplane.parse import Parsed
 from herd.errors import BadRequest
 
@@ -14,7 +15,8 @@ def for_node(
 
     Rules: herd's own fields (`fallback_models`, `metadata.tags`) are taken out; another `model` is written where a
     fallback answers; `num_ctx` gives way to the loaded context (`loaded_num_ctx`) where context protection says so;
-    `stream_options.include_usage` is added.
+    `stream_options.include_usage` is added; the changing values of Claude Code's billing line are held still. What no
+    rule names stays as the client wrote it, byte for byte.
     """
     document = parsed.document
     changes: dict[str, Any] = {}
@@ -29,13 +31,22 @@ def for_node(
     asked = usage_in_streams and endpoint.usage_on_request and parsed.request.stream and not _asks_usage(document)
     if asked:
         changes["stream_options"] = {**(document.get("stream_options") or {}), "include_usage": True}
+    if parsed.steadied:
+        key, before, after = (part.encode() for part in parsed.steadied)
+        if body.count(before) == 1:
+            body = body.replace(before, after)
+        else:  # somebody quotes it, or it is written with escapes
+            changes.setdefault(parsed.steadied.key, document[key.decode()])
     if not changes:
-        return body, False
-    merged = {**document, **changes}
+        return body, asked
     try:
-        return dump({key: value for key, value in merged.items() if key not in changes or value is not None}), asked
+        if changes.keys() == {"stream_options"} and "stream_options" not in document and parsed.whole:
+            return extended(body, changes), asked
+        return changed(body, changes), asked
     except RecursionError as error:
         raise BadRequest("the request body is nested too deeply") from error
+    except ValueError as error:
+        raise BadRequest("the request body holds a number that is too large") from error
 
 
 def _asks_usage(document: dict[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from herd.core.request import Dialect, Request
 from herd.roster import Roster
 
 GIB = 1024**3
-ASKED = Request("/api/chat", Dialect.OLLAMA, "llama:8b", prefix="p")
+ASKED = Request("/api/chat", Dialect.OLLAMA, "llama:8b", prefix=(1, 2))
 
 
 def beat(node_id="a", models=("llama:8b",), loaded=(), reachable=True, **changes):
