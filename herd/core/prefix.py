@@ -47,6 +47,8 @@ def chain_of(prompt: bytes) -> Chain:
     Python salts its hash anew in each process: the chains of two processes cannot be compared, and nobody can find out
     from one what the prompt was by trying.
     """
+    if len(prompt) < EDGES[0]:
+        return ()
     chain, before = [], 0
     for begin, end in pairwise((0, *EDGES[: bisect_right(EDGES, len(prompt))])):
         before = hash((before, prompt[begin:end]))

@@ -4,10 +4,9 @@ Pure. It reads model, stream, tags, options and sizes; what a user wrote goes no
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from hashlib import blake2b
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 from herd.core.request import NOTHING_SAID, Parameters, Request
 from herd.core.tags import collect
@@ -22,10 +21,10 @@ from herd.wire import canonical_name
 
 MODEL_NAME_LIMIT = 256
 MOST_FALLBACKS = 16
+MAX_TOKENS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(NamedTuple):
     """A request, the document it was read from, the model's name as the client wrote it, and how many tags fell.
 
     The document's keys are in lower case. `whole`: nothing follows it in the body. `steadied` is the billing line that
@@ -144,5 +143,9 @@ def _positive(value: object) -> int | None:
 
 
 def _max_tokens(document: Document, options: Document) -> int | None:
-    named = (document.get(key) for key in ("max_tokens", "max_completion_tokens", "max_output_tokens"))
-    return next(filter(None, map(_positive, (options.get("num_predict"), *named))), None)
+    if options and (limit := _positive(options.get("num_predict"))):
+        return limit
+    for key in MAX_TOKENS:
+        if key in document and (limit := _positive(document[key])):
+            return limit
+    return None
