@@ -66,7 +66,7 @@ def read_openai(document: Document) -> Frame:
     if document.get("error"):
         return Frame(error=_error_text(document["error"]))
     choices = [choice for choice in _list(document.get("choices")) if isinstance(choice, dict)]
-    usage = _openai_usage(_object(document.get("usage"))) or _timings(_object(document.get("timings")))
+    usage = _timings(_object(document.get("timings"))) | _openai_usage(_object(document.get("usage")))
     if choices and not any(usage.values()):  # Ollama puts zeros into every chunk; what is meant comes last
         usage = {}
     reasons = [reason for choice in choices if (reason := _reason(choice.get("finish_reason")))]
@@ -164,7 +164,11 @@ def _says(choice: Document, channels: tuple[str, ...]) -> bool:
 
 
 def _ollama_usage(document: Document) -> dict[str, int | float]:
-    counts = _numbers(document, {"prompt_tokens": "prompt_eval_count", "completion_tokens": "eval_count"})
+    counts = _numbers(
+        document,
+        {"prompt_tokens": "prompt_eval_count", "completion_tokens": "eval_count",
+         "cached_tokens": "prompt_eval_cached_count"},
+    )  # fmt: skip
     times = {"load_s": "load_duration", "prompt_eval_s": "prompt_eval_duration", "eval_s": "eval_duration"}
     return {**counts, **{name: value / NANOSECONDS for name, value in _numbers(document, times).items()}}
 
