@@ -143,17 +143,15 @@ def _is_plain(document: Document, body: bytes) -> bool:
 
 
 def _folded(found: Iterator[Member]) -> Document:
-    """The members as Go reads them: the last of a key counts, null changes nothing, options are added up."""
+    """The members as Go reads them: the last of a key counts, whatever its case, and options are added up."""
     document: Document = {}
     for member in found:
         key, value = fold(member.key), member.value
         before = document.get(key)
         if key == "model" and key in document:
             raise BadRequest("model stands in the request body twice")  # engines differ on which one counts
-        if value is None and key in document:
-            continue
-        both = key == "options" and isinstance(before, dict) and isinstance(value, dict)
-        document[key] = {**before, **value} if both and before else value
+        added = key == "options" and isinstance(before, dict) and isinstance(value, dict)
+        document[key] = {**before, **value} if added else value
     return document
 
 
