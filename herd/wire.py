@@ -142,7 +142,7 @@ LLAMACPP_ENDPOINTS = (
 
 
 def canonical_name(name: str) -> str:
-    """The one spelling of a model's name, which is the shortest: `m:latest` for `m` and `https://registry.ollama.ai/library/m`.
+    """The one spelling of a model's name: `m:latest` for `m`, `library/m` and `https://registry.ollama.ai/library/m`.
 
     As Ollama's own `types/model` has it: a scheme says nothing, the registry and the namespace `library` are implied
     where they are left out, and their case does not matter. Another host, such as hf.co, is part of the name.
@@ -150,9 +150,8 @@ def canonical_name(name: str) -> str:
     if "/" in name:
         name = name.partition("://")[2] or name
         parts = name.split("/")
-        if len(parts) == 3 and parts[0].lower() == "registry.ollama.ai":
-            parts = parts[1:]
-        if len(parts) == 2 and parts[0].lower() == "library":
-            parts = parts[1:]
+        for implied, length in (("registry.ollama.ai", 3), ("library", 2)):
+            if len(parts) == length and parts[0].lower() == implied and parts[-1].partition(":")[0]:
+                parts = parts[1:]
         name = "/".join(parts)
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"

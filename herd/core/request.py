@@ -36,7 +36,7 @@ class Request:
     """What was asked for.
 
     `model` and `fallback_models` are canonical names (`m:latest`). `prompt_tokens` is an estimate, `max_tokens` and
-    `num_ctx` what the client asked for. `prefix` is the chain of hashes of the prompt (`core.prefix`), `client` the key by
+    `num_ctx` what the client asked for. `prefix` is the prompt's chain of hashes (`core.prefix`), `client` the key by
     which clients take turns.
     """
 

@@ -13,7 +13,8 @@ MARK: Final = "x-anthropic-billing-header:"
 MARK_BYTES: Final = MARK.encode()
 LINE: Final = re.compile(MARK + r'(?:[ \t]*[\w-]{1,64}=[^;"\\\x00-\x1f\x7f-\U0010ffff]{0,256};){1,32}', re.ASCII)
 CHECKSUM: Final = re.compile(r"\bcch=[^;]*")
-VERSION: Final = re.compile(r"\b(cc_version=\d+\.\d+\.\d+)\.\w+")  # its end is a digest of the conversation's first words
+# What follows the number is a digest of the conversation's first words.
+VERSION: Final = re.compile(r"\b(cc_version=\d+\.\d+\.\d+)\.\w+")
 
 
 class Steadied(NamedTuple):

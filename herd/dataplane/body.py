@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from herd.dataplane.billing import Steadied
 from herd.dataplane.dialects import Endpoint
 from herd.dataplane.document import changed, extended
 from herd.dataplane.parse import Parsed
@@ -18,6 +19,26 @@ def for_node(
     `stream_options.include_usage` is added; the changing values of Claude Code's billing line are held still. What no
     rule names stays as the client wrote it, byte for byte.
     """
+    changes = _changes(parsed, model, loaded_num_ctx)
+    asked = usage_in_streams and endpoint.usage_on_request and parsed.request.stream and not _asks_usage(parsed)
+    if asked:
+        changes["stream_options"] = {**(parsed.document.get("stream_options") or {}), "include_usage": True}
+    if parsed.steadied:
+        body = _steadied(body, parsed, parsed.steadied, changes)
+    if not changes:
+        return body, asked
+    try:
+        if changes.keys() == {"stream_options"} and "stream_options" not in parsed.document and parsed.whole:
+            return extended(body, changes), asked
+        return changed(body, changes), asked
+    except RecursionError as error:
+        raise BadRequest("the request body is nested too deeply") from error
+    except ValueError as error:
+        raise BadRequest("the request body holds a number that is too large") from error
+
+
+def _changes(parsed: Parsed, model: str, loaded_num_ctx: int | None) -> dict[str, Any]:
+    """The members that become others, None where they go."""
     document = parsed.document
     changes: dict[str, Any] = {}
     if "fallback_models" in document:
@@ -28,29 +49,20 @@ def for_node(
         changes["model"] = model
     if loaded_num_ctx is not None:
         changes |= _with_num_ctx(document, loaded_num_ctx)
-    asked = usage_in_streams and endpoint.usage_on_request and parsed.request.stream and not _asks_usage(document)
-    if asked:
-        changes["stream_options"] = {**(document.get("stream_options") or {}), "include_usage": True}
-    if parsed.steadied:
-        key, before, after = (part.encode() for part in parsed.steadied)
-        if body.count(before) == 1:
-            body = body.replace(before, after)
-        else:  # somebody quotes it, or it is written with escapes
-            changes.setdefault(parsed.steadied.key, document[key.decode()])
-    if not changes:
-        return body, asked
-    try:
-        if changes.keys() == {"stream_options"} and "stream_options" not in document and parsed.whole:
-            return extended(body, changes), asked
-        return changed(body, changes), asked
-    except RecursionError as error:
-        raise BadRequest("the request body is nested too deeply") from error
-    except ValueError as error:
-        raise BadRequest("the request body holds a number that is too large") from error
+    return changes
 
 
-def _asks_usage(document: dict[str, Any]) -> bool:
-    options = document.get("stream_options")
+def _steadied(body: bytes, parsed: Parsed, line: Steadied, changes: dict[str, Any]) -> bytes:
+    """The body with the billing line held still in its place, or unchanged where that takes a change of its member."""
+    before = line.before.encode()
+    if body.count(before) == 1:
+        return body.replace(before, line.after.encode())
+    changes.setdefault(line.key, parsed.document[line.key])  # somebody quotes it, or it is written with escapes
+    return body
+
+
+def _asks_usage(parsed: Parsed) -> bool:
+    options = parsed.document.get("stream_options")
     # What is not an object is the node's to refuse; herd does not mend it.
     return options is not None and (not isinstance(options, dict) or options.get("include_usage") is not None)
 

@@ -13,7 +13,6 @@ from herd.core.tags import collect
 from herd.dataplane.billing import MARK_BYTES, Steadied, hold_still
 from herd.dataplane.dialects import Endpoint, Shape
 from herd.dataplane.document import Document, json_type, read
-from herd.dataplane.document import read_document as read_document  # for who manages models
 from herd.dataplane.parameters import read_parameters
 from herd.dataplane.prompt import Prompt, read_prompt, texts_of
 from herd.errors import BadRequest
@@ -78,6 +77,11 @@ def parse(
     )
     parameters = read_parameters(endpoint.dialect, document, options)
     return Parsed(request, document, model, dropped, parameters, whole, steadied)
+
+
+def read_document(body: bytes) -> Document:
+    """The JSON object of a body that asks for no answer; its keys in lower case. Raises BadRequest."""
+    return read(body).document
 
 
 def _prompt(document: Document, endpoint: Endpoint) -> Prompt:

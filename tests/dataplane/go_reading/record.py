@@ -1,4 +1,4 @@
-"""Makes odd bodies, lets Go read them, and keeps what it said: `python -m tests.dataplane.go_reading.record` needs Go."""
+"""Makes odd bodies, lets Go read them and keeps what it said: `python -m tests.dataplane.go_reading.record`."""
 
 import random
 import subprocess
@@ -15,12 +15,14 @@ CONTEXT_KEYS = ["num_ctx"] * 6 + ["NUM_CTX", r"num\u005fctx"]
 MODELS = ['"m"'] * 10 + ['"m:7b"', '"n"', r'"\u006d"', '""', "null", "7", '"é"', '"a b"', r'"a\u00e9"', '["m"]']
 STREAMS = ["true", "false"] * 5 + ["null", '"false"', "0", "1", "True"]
 NUMBERS = [
-    *["4096", "4096.0", "4.096e3", "8192", "-0.5E-3"] * 4, "4096", "4096.0", "4.096e3", "4096E0", "1e3", "1E+3", "-0", "0", "-0.0", "-5", "1e400", "-1e400", "1e-400", "0.5",
+    *["4096", "4096.0", "4.096e3", "8192", "-0.5E-3"] * 4,
+    "4096", "4096.0", "4.096e3", "4096E0", "1e3", "1E+3", "-0", "0", "-0.0", "-5", "1e400", "-1e400", "1e-400", "0.5",
     "2.5", "12345.678e2", "01", "+1", ".5", "1.", "1e", "0x10", "NaN", "Infinity", "-Infinity", "9007199254740991",
     "true", "null", '"4096"',
 ]  # fmt: skip
 STRINGS = [
-    *['"Hello"'] * 6, r'"\ud83d\ude00"', r'"\ud800"', r'"\udc00x"', '"\u2028\u2029\x85"', '"\x7f"', '"\t"', '"\n"', '"\x00"',
+    *['"Hello"'] * 6,
+    r'"\ud83d\ude00"', r'"\ud800"', r'"\udc00x"', '"\u2028\u2029\x85"', '"\x7f"', '"\t"', '"\n"', '"\x00"',
     r'"\x"', r'"\u12"', r'"\/"', '"\U0001f600"', '"unfinished', "'single'", r'"a\"model\": b"', '"model"',
 ]  # fmt: skip
 OTHERS = [
