@@ -138,6 +138,8 @@ class Month:
             "predicted_ttft_ms": round(model.ttft_s * 1000, 3),
             "prompt_tokens": int(dice.lognormvariate(6, 1)) if answered else None,
             "completion_tokens": tokens if answered else None,
+            "cached_tokens": number % 400 if answered else None,
+            "reasoning_tokens": None,
             "tokens_source": "reported" if answered else "missing",
             "retry_count": int(retried),
             "fallback_used": int(fell_back and answered),

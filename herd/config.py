@@ -92,6 +92,8 @@ TABLE: Final = (
             runtime=True, pattern=RULES, form="qwen3:8b = gemma3:12b, mistral:7b; llama3.3:70b = qwen2.5:72b"),
     Setting("usage_in_streams", True, "Ask nodes for token counts in OpenAI streams where the client did not.",
             runtime=True),
+    Setting("steady_billing_line", True, "Hold still the values in Claude Code's billing line, which change with every "
+            "request and so cost engines the whole prompt's cache.", runtime=True),
     Setting("auto_pull", False, "Pull a model that no node has to the node with the best room when it is asked for.",
             runtime=True),
     Setting("auto_pull_timeout_s", 3600.0, "Longest such pull, and so the longest wait for one.",

@@ -66,8 +66,15 @@ def _summary(found: Document) -> Iterator[str]:
 
 
 def _tokens(found: Document) -> str | None:
-    counts = [(found["prompt_tokens"], "in"), (found["completion_tokens"], "out")]
-    told = ", ".join(f"{count} {word}" for count, word in counts if count is not None)
+    counts = [
+        (found["prompt_tokens"], "in", found["cached_tokens"], "from the cache"),
+        (found["completion_tokens"], "out", found["reasoning_tokens"], "of thought"),
+    ]
+    told = ", ".join(
+        f"{count} {word}" + (f", {part} of them {which}" if part is not None else "")
+        for count, word, part, which in counts
+        if count is not None
+    )
     return f"{told} ({found['tokens_source']})" if told else None
 
 

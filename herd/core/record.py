@@ -75,6 +75,8 @@ def _usage(event: Finished) -> dict[str, Field]:
     return {
         "prompt_tokens": event.usage.prompt_tokens,
         "completion_tokens": event.usage.completion_tokens,
+        "cached_tokens": event.usage.cached_tokens,
+        "reasoning_tokens": event.usage.reasoning_tokens,
         "tokens_source": event.usage.source,
     }
 

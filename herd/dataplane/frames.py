@@ -77,7 +77,7 @@ def read_openai(document: Document) -> Frame:
     if document.get("error"):
         return Frame(error=_error_text(document["error"]))
     choices = [choice for choice in _list(document.get("choices")) if isinstance(choice, dict)]
-    usage = _openai_usage(_object(document.get("usage"))) or _timings(_object(document.get("timings")))
+    usage = _timings(_object(document.get("timings"))) | _openai_usage(_object(document.get("usage")))
     if choices and not any(usage.values()):  # Ollama puts zeros into every chunk; what is meant comes last
         usage = {}
     reasons = [reason for choice in choices if (reason := _reason(choice.get("finish_reason")))]

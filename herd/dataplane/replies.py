@@ -39,7 +39,7 @@ def own_headers(phase: Phase) -> RawHeaders:
 
 def refusal(decided: Decided) -> errors.Refused:
     """Why no node of the fleet can take a request, in words that say what to do."""
-    request, as_asked = decided.asked.request, decided.asked.as_asked
+    request, as_asked = decided.asked.request, decided.asked.parsed.model_as_asked
     fleet, decision = decided.choice.fleet, decided.choice.decision
     if not fleet.nodes:
         return no_nodes()

@@ -29,6 +29,7 @@ from herd.core.fleet import Node
 from herd.core.routing import Policy
 from herd.dataplane.body import for_node
 from herd.dataplane.client import Client, ClientGone, Receive, Scope, Send
+from herd.dataplane.coding import unpacked
 from herd.dataplane.dialects import Endpoint
 from herd.dataplane.equivalents import with_equivalents
 from herd.dataplane.exchange import Call, Upstream
@@ -126,6 +127,10 @@ class DataPlane:
         self.stopping = True
         await self.flights.drain(grace_s)
 
+    @property
+    def _body_limit(self) -> int:
+        return self._settings.count("body_limit_mb") * 2**20
+
     def _received(self, endpoint: Endpoint, client: Client) -> Received:
         request_id = self._request_ids.take(client.named.get("x-request-id", ""))
         policy = Policy(loaded_fallback=self._settings.flag("loaded_fallback"))  # it keeps the rules that it began with
@@ -144,7 +149,7 @@ class DataPlane:
 
     async def _run(self, flight: Flight) -> None:
         client, received = flight.client, flight.phase.received
-        body = await client.body(self._settings.count("body_limit_mb") * 2**20)
+        body = await client.body(self._body_limit)
         asked = flight.reach(self._ask(received, client, body))
         async with client.watched():
             if self.stopping:
@@ -170,13 +175,13 @@ class DataPlane:
         return decided
 
     def _ask(self, received: Received, client: Client, body: bytes) -> Asked:
-        parsed = parse(received.endpoint, body, client.named, client.address, self._keeper.cell.spelled)
+        steady = self._settings.flag("steady_billing_line")
+        body = unpacked(body, client.named.get("content-encoding", ""), self._body_limit)
+        parsed = parse(received.endpoint, body, client.named, client.address, self._keeper.cell.spelled, steady)
         request = parsed.request
         if parsed.document.get("fallback_models") is None:  # an empty list says that no other model will do
             request = with_equivalents(request, self._settings.text("equivalent_models"))
-        return Asked(
-            received, request, body, parsed.document, parsed.model_as_asked, parsed.parameters, parsed.dropped_tags
-        )
+        return Asked(received, request, body, parsed)
 
     def _decide(self, asked: Asked) -> Decided:
         clock = asked.received.clock

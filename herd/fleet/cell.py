@@ -4,7 +4,7 @@ Every method returns at once, on the event loop, with what changed and who was g
 It knows no task, no socket and no clock: the moment is given.
 """
 
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -16,12 +16,12 @@ from herd.core.breaker import BreakerState
 from herd.core.clock import Moment
 from herd.core.events import Attempt, Finished, FleetChanged, NodeKnown, NodeSampled, Status
 from herd.core.fleet import Fleet
+from herd.core.prefix import PrefixIndex, Room
 from herd.core.request import Request
 from herd.core.routing import Candidate, Decision, Policy, decide, open_to
 from herd.fleet.entry import USUAL_PATIENCE, Entry, Patience
 from herd.fleet.heartbeats import changes_between, model_from
 
-PREFIXES_KEPT = 10_000
 HOLD_SMOOTHING = 0.2
 LONGEST_RETRY_AFTER_S = 60
 LATE_TICK_S = 5.0  # a look that comes so much later than the last says that the router itself was away
@@ -90,7 +90,7 @@ class Cell:
         self._waiting: dict[int, tuple[Bid, Choice]] = {}
         self._sizes: dict[str, int] = {}
         self._hold_s: dict[str, float] = {}
-        self._prefixes: OrderedDict[str, str] = OrderedDict()
+        self._prefixes = PrefixIndex()
         self._looked: Moment | None = None
 
     # What it says
@@ -123,6 +123,7 @@ class Cell:
     def snapshot(self, request: Request, now: Moment) -> Fleet:
         """The fleet as frozen values, with the traffic of the request's models."""
         in_flight, waiting = self.in_flight(), self._lanes.depth(request.model)
+        cached = self._prefixes.cached(request.model, request.prefix)
         nothing: dict[str, int] = {}
         return Fleet(
             at=now.at,
@@ -133,7 +134,7 @@ class Cell:
                 }
                 for name, entry in self._entries.items()
             },
-            prefix_node=self._prefixes.get(request.prefix) if request.prefix else None,
+            prefix_node=max(cached, key=lambda name: cached[name], default=None),
         )
 
     def decide(self, request: Request, policy: Policy, now: Moment) -> Choice:
@@ -224,6 +225,7 @@ class Cell:
         for change in changes:
             if change.kind == "model_unloaded" and change.model:
                 entry.service(change.model).unloaded_at = now.at
+                self._prefixes.forget(heartbeat.node_id, change.model)
         return self._changed(changes, now)
 
     def relisted(self, node_id: str, listed: list[dict[str, JsonValue]], now: Moment) -> Changes:
@@ -247,6 +249,7 @@ class Cell:
                 continue
             if entry.node.status == "offline":
                 entry.losses.append(now.tick)
+                self._prefixes.forget(entry.node.node_id)
             kind = {"offline": "node_lost", "degraded": "node_degraded", "online": "node_back"}[entry.node.status]
             changes.append(FleetChanged(now.at, kind, entry.node.node_id))
         return self._changed(changes, now, replan=True)  # what was learned since may open a place to those who wait
@@ -272,11 +275,15 @@ class Cell:
         if entry is None or event.chosen is None or event.status is not Status.COMPLETED or not event.attempts:
             return
         entry.service(event.chosen.model).learn(event, event.attempts[-1])
-        if event.request and event.request.prefix:
-            self._prefixes[event.request.prefix] = event.chosen.node_id
-            self._prefixes.move_to_end(event.request.prefix)
-            if len(self._prefixes) > PREFIXES_KEPT:
-                self._prefixes.popitem(last=False)
+        if event.request:
+            self._prefixes.answered(
+                event.chosen.node_id,
+                event.chosen.model,
+                event.request.prefix,
+                event.usage.prompt_tokens,
+                event.usage.cached_tokens,
+                _room(entry, event.chosen.model),
+            )
 
     def drained(self, node_id: str, drained: bool, now: Moment) -> Changes:
         """The operator wants no more requests there (or wants them again). KeyError if there is no such node."""
@@ -372,3 +379,8 @@ class Cell:
         if abs(step_s) > CLOCK_STEP_S:
             return [FleetChanged(now.at, "clock_jumped", data={"seconds": round(step_s, 1)})]
         return []
+
+
+def _room(entry: Entry, model: str) -> Room:
+    loaded = entry.node.in_memory(model)
+    return Room.of(entry.node.slots, loaded.context_length if loaded else None)

@@ -6,7 +6,7 @@ hold a lone surrogate, which those refuse, and floats must come back as they wer
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 from herd.core.events import Finished
@@ -30,7 +30,7 @@ VERSION: Final = 1
 _UNSAID: Final[Mapping[type, Mapping[str, Any]]] = {
     Request: {
         "stream": False, "fallback_models": (), "tags": (), "prompt_tokens": 0, "max_tokens": None, "num_ctx": None,
-        "prefix": None, "client": "",
+        "prefix": (), "client": "",
     },
     Node: {
         "status": "online", "engine": "ollama", "engine_reachable": True, "draining": False, "throttled": False,
@@ -68,7 +68,8 @@ def encode(finished: Finished) -> str | None:
         return None
     stored = {
         "version": VERSION,
-        "request": _plain(finished.request),
+        # Without its chain of hashes, which is long, and told in the fleet: what each node had of it.
+        "request": _plain(replace(finished.request, prefix=())),
         "fleet": _fleet_out(finished.fleet.about(finished.request.models)),
         "policy": _plain(finished.policy or DEFAULT_POLICY),
         "decision": _plain(finished.decision),
@@ -146,6 +147,7 @@ def _request_in(data: dict[str, Any]) -> Request:
     told["dialect"] = Dialect(told["dialect"])
     told["fallback_models"] = tuple(told["fallback_models"])
     told["tags"] = tuple(told["tags"])
+    told["prefix"] = ()
     return Request(**told)
 
 

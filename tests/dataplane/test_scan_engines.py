@@ -63,3 +63,33 @@ def test_a_whole_message_without_a_stop_reason_was_given_up():
     used = {"input_tokens": 0, "output_tokens": 0}
     whole = read_whole(Shape.MESSAGES, [json.dumps({"type": "message", "content": content, "usage": used}).encode()])
     assert (whole.ended, whole.error) == (False, None)
+
+
+def whole(shape, **document):
+    return read_whole(shape, [json.dumps(document).encode()]).usage
+
+
+def test_the_tokens_that_came_from_the_cache_are_told_by_every_engine_that_says_so():
+    """Whether affinity works is seen by them alone; every dialect has its own word."""
+    native = whole(Shape.OLLAMA, done=True, prompt_eval_count=20, prompt_eval_cached_count=16, eval_count=2)
+    details = {"prompt_tokens_details": {"cached_tokens": 16}, "completion_tokens_details": {"reasoning_tokens": 1}}
+    openai = whole(Shape.OPENAI, choices=[], usage={"prompt_tokens": 20, "completion_tokens": 2, **details})
+    timings = {"prompt_n": 4, "cache_n": 16, "predicted_n": 2, "prompt_ms": 8.0}
+    llamacpp = whole(Shape.OPENAI, choices=[], timings=timings)
+    anthropic = {"input_tokens": 4, "cache_read_input_tokens": 16, "output_tokens": 2}
+    messages = whole(Shape.MESSAGES, type="message", stop_reason="end_turn", content=[], usage=anthropic)
+    for found in (native, openai, llamacpp, messages):
+        assert (found.prompt_tokens, found.completion_tokens, found.cached_tokens) == (20, 2, 16)
+    assert openai.reasoning_tokens == 1
+
+
+def test_timings_are_read_beside_a_usage_that_says_less():
+    """llama.cpp gives both: how long the prompt took stands in its timings alone."""
+    timings = {"prompt_n": 4, "cache_n": 16, "predicted_n": 2, "prompt_ms": 8.0, "predicted_ms": 50.0}
+    found = whole(Shape.OPENAI, choices=[], timings=timings, usage={"prompt_tokens": 20, "completion_tokens": 2})
+    assert (found.prompt_tokens, found.cached_tokens, found.prompt_eval_s, found.eval_s) == (20, 16, 0.008, 0.05)
+
+
+def test_an_ollama_that_says_nothing_of_its_cache_leaves_it_unknown():
+    """None is not 0: an older Ollama would seem to lose every cache, and its nodes their conversations."""
+    assert whole(Shape.OLLAMA, done=True, prompt_eval_count=20, eval_count=2).cached_tokens is None

@@ -80,7 +80,6 @@ def situations(draw):
             prompt_tokens=COUNT,
             max_tokens=MAYBE_TOKENS,
             num_ctx=MAYBE_TOKENS,
-            prefix=st.none() | TEXT,
             client=TEXT,
         )
     )

@@ -60,7 +60,13 @@ function figures(trace) {
       ["Queue", duration(trace.queue_ms)],
       ["Load", duration(trace.load_ms)],
       ["Herd's own", duration(trace.overhead_ms)],
-      ["Tokens", `${count(trace.prompt_tokens)} → ${count(trace.completion_tokens)}`],
+      [
+        "Tokens",
+        [
+          `${count(trace.prompt_tokens)} → ${count(trace.completion_tokens)}`,
+          known(trace.cached_tokens) && el("small", { class: "muted" }, `${count(trace.cached_tokens)} from the cache`),
+        ],
+      ],
       ["Score", points(trace.score)],
     ],
     "facts row",
@@ -161,6 +167,7 @@ function details(trace) {
     ["Retries", count(trace.retry_count)],
     ["Nodes that failed it", trace.excluded_nodes?.join(", ")],
     ["Tokens are", trace.tokens_source],
+    ["Tokens of thought", known(trace.reasoning_tokens) && count(trace.reasoning_tokens)],
     ["Tags", trace.tags?.length ? tags(trace.tags) : null],
     ["Client", trace.client_ip],
     ["Key", trace.api_key_id],
