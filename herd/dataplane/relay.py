@@ -5,12 +5,12 @@ still answer. `ended` freezes what was read of the answer, however that was.
 """
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from herd.config import Settings
 from herd.core import errors
 from herd.core.clock import Clock
-from herd.core.events import Usage
+from herd.core.events import Attempt, Usage
 from herd.dataplane.client import Client, RawHeaders
 from herd.dataplane.dialects import Shape
 from herd.dataplane.exchange import ERROR_BODY_LIMIT, Answer, Call, Upstream, status_error
@@ -85,17 +85,14 @@ class Relay:
 
     def ended(self, attempted: Attempted, error: errors.AttemptError | None) -> Attempted:
         """The attempt as it is now, with what was read of the node's answer."""
-        *before, attempt = attempted.attempts
-        ended = replace(
-            attempt,
-            ended_at=self._clock.now(),
-            http_status=self._http_status,
-            reconnected=self._reconnected,
-            first_content_at=self._first_content_at,
-            error_type=error.error_type if error else None,
-            error_message=error.message if error else None,
-        )
-        return replace(attempted, attempts=(*before, ended), reading=self._reading())
+        *before, begun = attempted.attempts
+        ended = Attempt(  # not by `replace`, which takes ten times as long, for every request
+            begun.number, begun.node_id, begun.model, begun.url, begun.span_id, begun.started_at, self._clock.now(),
+            self._http_status, self._first_content_at, error.error_type if error else None,
+            error.message if error else None, self._reconnected,
+        )  # fmt: skip
+        attempts = (*before, ended)
+        return Attempted(attempted.decided, attempted.candidate, attempts, self._reading(), attempted.context)
 
     def _reading(self) -> Reading:
         if self._whole is not None:
