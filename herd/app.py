@@ -25,7 +25,7 @@ from herd.preloads import Preloads
 from herd.roster import Roster
 from herd.routes import dashboard, dashboard_api, fleet, health, inference, merged, operations, recommendations, runbook
 from herd.routes import settings as settings_routes
-from herd.security import ClosedDoors
+from herd.security.doors import ClosedDoors
 from herd.store.queries import Reader
 from herd.store.writer import Writer
 from herd.switchboard import Switchboard

@@ -21,6 +21,7 @@ from herd.commands import CommandError
 from herd.commands.runfile import announced
 from herd.config import SettingError, Settings
 from herd.dataplane.serve import DataPlane
+from herd.security.connection import Limits, connection_type
 
 logger = logging.getLogger(__name__)
 BACKLOG: Final = 2048
@@ -43,7 +44,7 @@ def run(settings: Settings) -> int:
             logger.warning(warning)
         sys.stderr.write(start_block(settings))
         sys.stderr.flush()
-        server = Server(_uvicorn_config(app), app.state.plane, settings.number("shutdown_grace_s"))
+        server = Server(_uvicorn_config(app, settings), app.state.plane, settings.number("shutdown_grace_s"))
         return _serve(server, listener)
 
 
@@ -129,11 +130,12 @@ def _why_not(error: OSError, host: str, port: int) -> str:
     return f"cannot listen on {host} port {port} ({error.strerror}); choose others with --host and --port"
 
 
-def _uvicorn_config(app: FastAPI) -> uvicorn.Config:
+def _uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=connection_type(Limits(connections=settings.count("connections_per_address"))),
+        ws="none",  # an offer of WebSocket is ignored like any other
         lifespan="on",
         workers=1,
         access_log=False,
