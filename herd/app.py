@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import gc
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -26,6 +27,8 @@ from herd.roster import Roster
 from herd.routes import dashboard, dashboard_api, fleet, health, inference, merged, operations, recommendations, runbook
 from herd.routes import settings as settings_routes
 from herd.security.doors import ClosedDoors
+from herd.security.names import Names
+from herd.security.refusals import Refusals
 from herd.store.queries import Reader
 from herd.store.writer import Writer
 from herd.switchboard import Switchboard
@@ -143,10 +146,19 @@ def build(settings: Settings) -> FastAPI:
         app.include_router(module.router)
     app.add_exception_handler(HTTPException, _in_dialect)
     app.add_exception_handler(RequestValidationError, _naming_the_field)
-    hosts = settings.text("allowed_hosts").split(",")
-    app.add_middleware(ClosedDoors, allowed_hosts=hosts, uncounted=inference.UNCOUNTED)
+    _close_doors(app, parts)
     instrument_control_plane(app, parts.spans)
     return app
+
+
+def _close_doors(app: FastAPI, parts: Parts) -> None:
+    """Put the doors around everything; what they refuse goes the way of all events."""
+    refusals = Refusals(parts.emit, parts.spans.new_ids, parts.plane.request_ids.take)
+    hosts, origins = (parts.settings.text(name).split(",") for name in ("allowed_hosts", "allowed_origins"))
+    names = Names([socket.gethostname()], hosts, origins)
+    paths = {"asking": inference.ASKING, "uncounted": inference.UNCOUNTED}
+    app.add_middleware(ClosedDoors, names=names, report=refusals, **paths)
+    app.state.refusals = refusals
 
 
 async def _in_dialect(request: Request, error: Exception) -> Response:

@@ -131,10 +131,11 @@ def _why_not(error: OSError, host: str, port: int) -> str:
 
 
 def _uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    limits = Limits(connections=settings.count("connections_per_address"))
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http=connection_type(Limits(connections=settings.count("connections_per_address"))),
+        http=connection_type(limits, app.state.refusals),
         ws="none",  # an offer of WebSocket is ignored like any other
         lifespan="on",
         workers=1,

@@ -15,6 +15,7 @@ MANAGED = {
     "/api/push": ["POST"],
     "/api/delete": ["DELETE"],
 }
+ASKING = frozenset({*ENDPOINTS, "/api/show"})  # a POST there changes nothing
 UNCOUNTED = frozenset({*ENDPOINTS, *MANAGED})  # they count their bodies themselves
 
 

@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 from herd.dataplane.dialects import dialect_of, error_body
 from herd.errors import BadRequest, HeadTimeout, HeadTooLarge, HerdError, TooManyConnections, UrlTooLong
 from herd.security.crowd import Crowd
+from herd.security.refusals import Refusal, Report, unrecorded
 
 # What a client offered that herd does not speak; the request itself is HTTP/1.1 and complete.
 OFFERS = frozenset({b"upgrade", b"http2-settings"})
@@ -38,13 +39,14 @@ class Limits:
     connections: int = 256
 
 
-def connection_type(limits: Limits) -> "type[Connection]":
+def connection_type(limits: Limits, report: Report = unrecorded) -> "type[Connection]":
     """The protocol of one server: uvicorn makes one of this type for each connection, and they share one count."""
 
     class LimitedConnection(Connection):
         """A connection of this server."""
 
     LimitedConnection.limits = limits
+    LimitedConnection.report = staticmethod(report)
     LimitedConnection.crowd = Crowd(limits.connections, idle_until)
     return LimitedConnection
 
@@ -54,6 +56,7 @@ class Connection(HttpToolsProtocol):
 
     limits: ClassVar[Limits]
     crowd: "ClassVar[Crowd[Connection]]"
+    report: ClassVar[Report]
 
     def __init__(
         self,
@@ -242,6 +245,8 @@ class Connection(HttpToolsProtocol):
         """Hear no more, and say why, if that cannot be taken for the answer to the request before."""
         self._deaf = True
         self.pipeline.clear()
+        door = "connections" if isinstance(error, TooManyConnections) else "head"
+        self.report(Refusal(door, error, self._address, path=self.url.decode("latin-1")))
         running = None if self._running is None or self._running.response_complete else self._running
         if running is not None and not running.more_body:
             running.keep_alive = False

@@ -1,31 +1,32 @@
-"""Closed doors: which Host names are answered, which Origins may change something, and how large a body may be.
+"""Closed doors: whom a request may ask by Host, which pages may use the fleet or change it, how large a body may be.
 
 Pure ASGI around everything, so that it holds for every path. Loopback needs no credential.
 """
 
-import ipaddress
-import socket
-from collections.abc import Iterable
-from urllib.parse import urlsplit
+from collections.abc import Iterator
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from herd.dataplane.dialects import dialect_of, error_body
 from herd.errors import BadRequest, BodyTooLarge, Forbidden, HerdError
+from herd.security.names import Names, is_host
+from herd.security.refusals import Refusal, Report
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-CONTROL_BODY_LIMIT = 8 * 2**20  # heartbeats and settings; the data plane counts for itself
+CONTROL_BODY_LIMIT = 8 * 2**20  # settings and the like; the data plane counts for itself
 
 
 class ClosedDoors:
-    """The middleware. `allowed_hosts` are names beside loopback, literal addresses and the machine's own name."""
+    """The middleware. On the paths `asking` a POST changes nothing; `uncounted` ones count their bodies."""
 
-    def __init__(self, app: ASGIApp, allowed_hosts: Iterable[str], uncounted: frozenset[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, names: Names, asking: frozenset[str], uncounted: frozenset[str], report: Report
+    ) -> None:
         self._app = app
-        named = {host.strip().lower() for host in allowed_hosts if host.strip()}
-        self._any_host = "*" in named
-        self._hosts = named | {"localhost", socket.gethostname().lower()}
+        self._names = names
+        self._asking = asking
         self._uncounted = uncounted
+        self._report = report
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 400, 403 or 413, or pass on."""
@@ -34,40 +35,52 @@ class ClosedDoors:
             return
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         host, origin = headers.get(b"host", ""), headers.get(b"origin")
-        welcome = self.origin_allowed(origin, host)
-        if origin and welcome:
+        if origin and self._names.may_ask(origin, host):
             send = _telling(origin, send)
-        if b"host" not in headers and scope["http_version"] == "1.1":
-            await _answer(scope, send, BadRequest("HTTP/1.1 asks for a Host header"))
-        elif not self.host_allowed(host):
-            error = Forbidden(f"Host {host[:100]!r} is not answered here; the setting allowed_hosts adds names")
-            await _answer(scope, send, error)
-        elif scope["method"] not in SAFE_METHODS and not welcome:
-            await _answer(scope, send, Forbidden("a page of another origin may not do this"))
-        elif scope["method"] == "OPTIONS" and b"access-control-request-method" in headers and welcome:
+        for door, error in self._closed(scope, headers, host, origin):
+            await self._refuse(scope, headers, send, door, error)
+            return
+        if origin and scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
             await _preflight(headers.get(b"access-control-request-headers", "content-type"), send)
         elif scope["path"] in self._uncounted or scope["path"].startswith("/api/blobs/"):
             await self._app(scope, receive, send)
         else:
-            await self._counted(scope, receive, send, headers.get(b"content-length", "0"))
+            await self._counted(scope, receive, send, headers)
 
-    def host_allowed(self, host: str) -> bool:
-        """Whether a Host header names this machine in a way that a foreign page cannot arrange by DNS."""
-        name = _host_name(f"//{host}")
-        local = name in self._hosts or name.endswith((".localhost", ".local"))
-        return self._any_host or not host or local or _is_address(name)
+    def _closed(
+        self, scope: Scope, headers: dict[bytes, str], host: str, origin: str | None
+    ) -> Iterator[tuple[str, HerdError]]:
+        """The doors that are closed to a request, each with its reason."""
+        if b"host" not in headers and scope["http_version"] == "1.1":
+            yield "host", BadRequest("HTTP/1.1 asks for a Host header")
+        if not is_host(host) or sum(name == b"host" for name, _ in scope["headers"]) > 1:
+            yield "host", BadRequest("the Host header is to be one name or address, with or without a port")
+        if not self._names.may_be_called(host):
+            text = f"Host {host[:100]!r} is not answered here; the setting allowed_hosts adds names"
+            yield "host", Forbidden(text)
+        method = scope["method"]
+        if method == "OPTIONS" and origin is not None:
+            method = headers.get(b"access-control-request-method", method)
+        if method not in SAFE_METHODS and (why := self._not_welcome(scope["path"], headers, host, origin)):
+            yield "origin", Forbidden(why)
 
-    def origin_allowed(self, origin: str | None, host: str) -> bool:
-        """Whether a page may change something: its own address, a page on this machine, or an allowed name."""
-        if origin is None:
-            return True
-        name = _host_name(origin)
-        loopback = _is_address(name) and ipaddress.ip_address(name).is_loopback
-        return origin.partition("://")[2].lower() == host.lower() or loopback or name in self._hosts
+    def _not_welcome(self, path: str, headers: dict[bytes, str], host: str, origin: str | None) -> str:
+        """Why a page may not do this; empty where it may, or where it is no page."""
+        page = f"a page of {origin[:100]!r}" if origin else "a page of another origin"
+        if path.rstrip("/") in self._asking:
+            welcome = self._names.may_ask(origin, host)
+            return "" if welcome else f"{page} may not use this fleet; the setting allowed_origins adds pages"
+        # What a preflight says of the fetch is about itself.
+        fetch_site = "" if b"access-control-request-method" in headers else headers.get(b"sec-fetch-site", "")
+        if self._names.may_change(origin, host, fetch_site):
+            return ""
+        return f"{page} may not change anything here, only the router's own; allowed_hosts adds names that it has"
 
-    async def _counted(self, scope: Scope, receive: Receive, send: Send, length: str) -> None:
+    async def _counted(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, str]) -> None:
+        length = headers.get(b"content-length", "0")
         if length.isdigit() and int(length) > CONTROL_BODY_LIMIT:
-            await _answer(scope, send, BodyTooLarge(f"the body is over the limit of {CONTROL_BODY_LIMIT} bytes"))
+            error = BodyTooLarge(f"the body is over the limit of {CONTROL_BODY_LIMIT} bytes")
+            await self._refuse(scope, headers, send, "body", error)
             return
         seen = 0
 
@@ -79,20 +92,16 @@ class ClosedDoors:
 
         await self._app(scope, counting, send)
 
-
-def _host_name(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:  # a bracket that is not closed
-        return "?"
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
+    async def _refuse(self, scope: Scope, headers: dict[bytes, str], send: Send, door: str, error: HerdError) -> None:
+        client = scope["client"][0] if scope.get("client") else ""
+        named = {name.decode("latin-1"): value for name, value in headers.items()}
+        request_id = self._report(Refusal(door, error, client, scope["method"], scope["path"], named))
+        body = error_body(dialect_of(scope["path"]), error)
+        told = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        if request_id is not None:
+            told.append((b"x-request-id", request_id.encode()))
+        await send({"type": "http.response.start", "status": error.status, "headers": told})
+        await send({"type": "http.response.body", "body": body})
 
 
 def _telling(origin: str, send: Send) -> Send:
@@ -116,10 +125,3 @@ async def _preflight(wanted: str, send: Send) -> None:
     ]
     await send({"type": "http.response.start", "status": 204, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
-
-
-async def _answer(scope: Scope, send: Send, error: HerdError) -> None:
-    body = error_body(dialect_of(scope["path"]), error)
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
