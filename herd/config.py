@@ -359,13 +359,17 @@ def _variable(name: str) -> str:
 
 
 _OF_OTHERS = {"router_url", "url", "metrics_bind", "metrics_token"}  # the agent's and the command line's
+# Kubernetes tells every container of the namespace about a service called herd, or herd-something, in these.
+_OF_KUBERNETES = re.compile(
+    r"HERD_(\w+_)?(SERVICE_HOST=.*|SERVICE_PORT(_\w+)?=\d*|PORT=(tcp|udp|sctp)://.*|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?=.*)"
+)
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
     named: dict[str, str] = {}
     for key, text in environment.items():
         name = key.removeprefix(VARIABLE).lower()
-        if not key.startswith(VARIABLE) or name in _OF_OTHERS:
+        if not key.startswith(VARIABLE) or name in _OF_OTHERS or _OF_KUBERNETES.fullmatch(f"{key}={text}"):
             continue
         if name not in BY_NAME:
             raise SettingError(f"the environment: there is no setting {key}{_meant(name, _variable)}")
