@@ -22,6 +22,7 @@ VARIABLE: Final = "HERD_"
 TRACE_ID: Final = "{trace_id}"
 LARGE: Final = 10**18  # beyond every setting's bounds
 _NAME = r"[^=;,\s]+"
+_ORIGIN = r"(\*|[a-z][a-z0-9+.-]*://[^\s,]*)"
 RULES: Final = rf"(\s*{_NAME}\s*=\s*{_NAME}(\s*,\s*{_NAME})*\s*(;|$))*\s*"
 
 
@@ -66,7 +67,7 @@ TABLE: Final = (
     Setting("log_files_kept", 30, "Days of rotated log files that are kept.", minimum=1, maximum=3_650),
     Setting("allowed_hosts", "", "Further Host names to answer to, separated by commas; `*` for any."),
     Setting("allowed_origins", "", "Pages elsewhere that may use the fleet, separated by commas; `*` for any.",
-            pattern=r"[!-~]+(\s*,\s*[!-~]+)*", form="https://chat.example.com, https://*.example.org"),
+            pattern=rf"{_ORIGIN}(\s*,\s*{_ORIGIN})*", form="https://chat.example.com, https://*.example.org"),
     Setting("connections_per_address", 256, "Most connections of one address, which may be a proxy's.",
             minimum=1, maximum=65_536),
     Setting("body_limit_mb", 100, "Largest request body, in MiB.", minimum=1, maximum=10_240, runtime=True),

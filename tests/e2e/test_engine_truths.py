@@ -82,6 +82,19 @@ def test_the_fleets_list_has_ollamas_fields_whoever_joined_first(lonely, machine
     assert told == [(64, ["cpp", "olla"])] * 2
 
 
+def test_each_list_has_what_can_be_answered_in_its_dialect(lonely):
+    """Open WebUI offers what `/api/tags` lists, and every chat with a model that only llama.cpp has would fail."""
+    lonely.join(
+        OLLAMA, SimConfig("cpp", engine="llamacpp", models=(SimModel("only-cpp:1b"),), preload=("only-cpp:1b",))
+    )
+    for path in ("/api/tags", "/api/ps"):
+        assert [model["name"] for model in lonely.router.get(path)["models"]] == ["small:1b"]
+    listed = {model["id"]: model for model in lonely.router.get("/v1/models/")["data"]}
+    assert set(listed) == {"small:1b", "only-cpp:1b"}
+    assert listed["only-cpp:1b"]["meta"]["n_ctx_train"] > 0
+    assert lonely.router.get("/v1/models/only-cpp:1b")["meta"] == listed["only-cpp:1b"]["meta"]
+
+
 def test_a_model_is_derived_where_the_model_is_that_it_is_derived_from(lonely):
     """Elsewhere Ollama would go and pull it from the internet."""
     lonely.join(OLLAMA, SimConfig("larger", memory_gb=512, models=()))
