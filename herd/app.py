@@ -16,7 +16,6 @@ from starlette.requests import Request
 from herd import __version__
 from herd.advertise import Advertisement
 from herd.config import Settings
-from herd.dataplane.dialects import dialect_of, error_document
 from herd.dataplane.serve import DataPlane
 from herd.dataplane.slots import Slots
 from herd.dataplane.upstream import Upstream
@@ -24,8 +23,20 @@ from herd.health.facts import Lost
 from herd.health.watch import HealthWatch, Records
 from herd.preloads import Preloads
 from herd.roster import Roster
-from herd.routes import dashboard, dashboard_api, fleet, health, inference, merged, operations, recommendations, runbook
+from herd.routes import (
+    dashboard,
+    dashboard_api,
+    fleet,
+    health,
+    inference,
+    merged,
+    operations,
+    recommendations,
+    runbook,
+    unmatched,
+)
 from herd.routes import settings as settings_routes
+from herd.routes.openapi import describe
 from herd.security.doors import ClosedDoors
 from herd.security.names import Names
 from herd.security.refusals import Refusals
@@ -144,8 +155,10 @@ def build(settings: Settings) -> FastAPI:
     asked = (merged, fleet, operations, dashboard_api, health, recommendations, settings_routes, dashboard, runbook)
     for module in asked:
         app.include_router(module.router)
-    app.add_exception_handler(HTTPException, _in_dialect)
+    app.add_exception_handler(HTTPException, unmatched.in_dialect)
     app.add_exception_handler(RequestValidationError, _naming_the_field)
+    app.router.redirect_slashes = False  # its redirections are absolute; `unmatched` has relative ones
+    describe(app)
     _close_doors(app, parts)
     instrument_control_plane(app, parts.spans)
     return app
@@ -159,15 +172,6 @@ def _close_doors(app: FastAPI, parts: Parts) -> None:
     paths = {"asking": inference.ASKING, "uncounted": inference.UNCOUNTED}
     app.add_middleware(ClosedDoors, names=names, report=refusals, **paths)
     app.state.refusals = refusals
-
-
-async def _in_dialect(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    path = request.url.path
-    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "error")
-    text = f"{error.detail}: {request.method} {path}" if error.status_code in {404, 405} else str(error.detail)
-    document = error_document(dialect_of(path), error.status_code, text, code)
-    return JSONResponse(document, error.status_code, error.headers)
 
 
 async def _naming_the_field(_: Request, error: Exception) -> Response:

@@ -30,13 +30,15 @@ NO_DETAILS: Final = {"parent_model": "", "format": "", "family": "", "families":
                      "quantization_level": ""}  # fmt: skip
 
 
-@router.api_route("/", methods=["GET", "HEAD"])
+@router.head("/", include_in_schema=False)
+@router.get("/")
 async def root() -> Response:
     """What Ollama's clients look for to know that a server is there."""
     return PlainTextResponse("Ollama is running")
 
 
-@router.api_route("/api/version", methods=["GET", "HEAD"])
+@router.head("/api/version", include_in_schema=False)
+@router.get("/api/version")
 async def version(request: Request) -> Document:
     """The lowest version among the fleet's engines, since that is what a client may rely on."""
     versions = [entry.heartbeat.engine.version for entry in _present(request) if entry.node.engine == "ollama"]
@@ -44,7 +46,8 @@ async def version(request: Request) -> Document:
     return {"version": known[0] if known else "0.0.0"}
 
 
-@router.api_route("/api/tags", methods=["GET", "HEAD"])
+@router.head("/api/tags", include_in_schema=False)
+@router.get("/api/tags")
 async def tags(request: Request) -> Document:
     """Every model of the fleet in Ollama's own fields, newest first, with the nodes that hold it."""
     merged = _merged((entry, entry.heartbeat.engine.models) for entry in _present(request))
@@ -52,7 +55,8 @@ async def tags(request: Request) -> Document:
     return {"models": sorted(here, key=lambda model: str(model["modified_at"]), reverse=True)}
 
 
-@router.api_route("/api/ps", methods=["GET", "HEAD"])
+@router.head("/api/ps", include_in_schema=False)
+@router.get("/api/ps")
 async def ps(request: Request) -> Document:
     """Every loaded model of the fleet in Ollama's own fields, with the nodes that have it in memory."""
     merged = _merged((entry, entry.heartbeat.engine.loaded) for entry in _present(request))
