@@ -165,4 +165,4 @@ def _unix(item: Document) -> int:
 
 
 def _version_key(version: str) -> list[int]:
-    return [int("".join(filter(str.isdigit, part)) or 0) for part in version.split(".")[:3]]
+    return [int("".join(re.findall(r"[0-9]", part))[:9] or 0) for part in version.split(".")[:3]]
