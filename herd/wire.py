@@ -11,7 +11,10 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 from pydantic_core import to_json
 
-VERSION = 1
+from herd import __version__
+
+VERSION = 1  # of the contract
+RELEASE: Final = __version__  # of the program: the same file says it for router and agent
 NODE_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 MOST_BYTES: Final = 2**20  # of one heartbeat

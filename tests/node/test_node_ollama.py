@@ -125,6 +125,7 @@ async def test_an_answer_that_is_no_json_is_an_engine_that_is_away(ollama, probe
 
 async def test_an_engine_that_answers_an_error_is_away_and_says_which(llamacpp):
     """A wrong port must be told apart from a stopped engine."""
+    llamacpp.answers["/v1/models"] = (404, {})
     probe = OllamaProbe(llamacpp.url)
     engine = await probe.snapshot()
     await probe.close()
