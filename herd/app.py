@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,7 +16,6 @@ from herd import __version__
 from herd.config import Settings
 from herd.core.clock import moment
 from herd.core.routing import ready
-from herd.dataplane.dialects import dialect_of, error_document
 from herd.dataplane.exchange import Upstream
 from herd.dataplane.manage import Management
 from herd.dataplane.request_ids import RequestIds
@@ -30,11 +30,25 @@ from herd.health.watch import HealthWatch, Records
 from herd.jobs.history import History
 from herd.jobs.preloads import Preloads
 from herd.jobs.pulls import Pulls
-from herd.routes import dashboard, dashboard_api, fleet, health, inference, merged, operations, recommendations, runbook
+from herd.routes import (
+    dashboard,
+    dashboard_api,
+    fleet,
+    health,
+    inference,
+    merged,
+    operations,
+    recommendations,
+    runbook,
+    unmatched,
+)
 from herd.routes import settings as settings_routes
 from herd.routes.inference import Front
+from herd.routes.openapi import describe
 from herd.routes.surface import Surface
-from herd.security import ClosedDoors
+from herd.security.doors import ClosedDoors
+from herd.security.names import Names
+from herd.security.refusals import Refusals
 from herd.store.queries import Reader
 from herd.store.writer import Writer
 from herd.switchboard import Switchboard
@@ -76,6 +90,7 @@ class Router:
         self.keeper = Keeper(Cell(*_cell_limits(settings)), self.emit, settings.number("queue_timeout_s"))
         self.upstream = Upstream(settings.number("connect_timeout_s"))
         ids, asked = RequestIds(), (settings, self.keeper, self.upstream, self.emit, self.spans.new_ids)
+        self.refusals = Refusals(self.emit, self.spans.new_ids, ids.take)
         self.plane, self.management = DataPlane(*asked, ids), Management(*asked, ids)
         self.pulls = Pulls(settings, self.keeper.cell, self.upstream, self.emit)
         self.plane.supply = self.pulls.supply
@@ -87,26 +102,32 @@ class Router:
         self.preloads = Preloads(settings, self.keeper, self.upstream, self.reader, self.emit)
         self.targets = TargetsFile(self.keeper.cell, settings.data_dir / "prometheus" / "agents.json")
         self.switchboard = Switchboard(settings, self.emit, self._follow)
+        paths = inference.paths(self.plane, self.management)
         self.asgi = ClosedDoors(
-            Front(inference.paths(self.plane, self.management), self._control_plane()),
-            allowed_hosts=settings.text("allowed_hosts").split(","),
+            Front(paths, self._control_plane(paths)),
+            names=_names(settings),
+            asking=inference.ASKING,
             uncounted=inference.UNCOUNTED,
+            report=self.refusals,
         )
 
     async def drain(self, grace_s: float) -> None:
         """Take no more requests, let the running ones end, and after `grace_s` end those that are left."""
         await asyncio.gather(self.plane.drain(grace_s), self.management.drain(grace_s))
 
-    def _control_plane(self) -> FastAPI:
+    def _control_plane(self, paths: inference.Paths) -> FastAPI:
         app = FastAPI(title="Herd", version=__version__, lifespan=self._running, docs_url=None, redoc_url=None)
         app.state.surface = Surface(
             settings=self.settings, keeper=self.keeper, flights=self.plane.flights, reader=self.reader,
             metrics=self.metrics, switchboard=self.switchboard, feed=self.feed, health=self.health,
             pulls=self.pulls.view, scrape_view=self._scrape_view, stopping=lambda: self.plane.stopping,
         )  # fmt: skip
+        app.router.routes.extend(inference.routes(paths))
         for module in SURFACES:
             app.include_router(module.router)
-        app.add_exception_handler(HTTPException, _in_dialect)
+        app.router.redirect_slashes = False  # its redirections are absolute; `unmatched` has relative ones
+        describe(app)
+        app.add_exception_handler(HTTPException, unmatched.in_dialect)
         app.add_exception_handler(RequestValidationError, _naming_the_field)
         instrument_control_plane(app, self.spans)
         return app
@@ -182,13 +203,9 @@ def _cell_limits(settings: Settings) -> tuple[Patience, int]:
     return patience, settings.count("queue_limit")
 
 
-async def _in_dialect(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    path = request.url.path
-    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "error")
-    text = f"{error.detail}: {request.method} {path}" if error.status_code in {404, 405} else str(error.detail)
-    document = error_document(dialect_of(path), error.status_code, text, code)
-    return JSONResponse(document, error.status_code, error.headers)
+def _names(settings: Settings) -> Names:
+    hosts, origins = (settings.text(name).split(",") for name in ("allowed_hosts", "allowed_origins"))
+    return Names([socket.gethostname()], hosts, origins)
 
 
 async def _naming_the_field(_: Request, error: Exception) -> Response:

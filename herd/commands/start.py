@@ -19,6 +19,7 @@ from herd.commands import CommandError
 from herd.commands.runfile import announced
 from herd.config import SettingError, Settings
 from herd.fleet.advertise import is_loopback
+from herd.security.connection import Limits, connection_type
 
 logger = logging.getLogger(__name__)
 BACKLOG: Final = 2048
@@ -41,7 +42,7 @@ def run(settings: Settings) -> int:
             logger.warning(warning)
         sys.stderr.write(start_block(settings))
         sys.stderr.flush()
-        server = Server(_uvicorn_config(router), router, settings.number("shutdown_grace_s"))
+        server = Server(_uvicorn_config(router, settings), router, settings.number("shutdown_grace_s"))
         return _serve(server, listener)
 
 
@@ -127,11 +128,13 @@ def _why_not(error: OSError, host: str, port: int) -> str:
     return f"cannot listen on {host} port {port} ({error.strerror}); choose others with --host and --port"
 
 
-def _uvicorn_config(router: Router) -> uvicorn.Config:
+def _uvicorn_config(router: Router, settings: Settings) -> uvicorn.Config:
+    limits = Limits(connections=settings.count("connections_per_address"))
     return uvicorn.Config(
         router.asgi,
         loop="uvloop",
-        http="httptools",
+        http=connection_type(limits, router.refusals),
+        ws="none",  # an offer of WebSocket is ignored like any other
         lifespan="on",
         workers=1,
         access_log=False,
