@@ -108,7 +108,8 @@ def heard(clock, pieces, method="GET", closed=False):
     body = b"".join(connection.pieces)
     error = connection.error
     return (connection.status, connection.headers if connection.status else None, body, connection.complete,
-            type(error), str(error), connection.keep_alive and not wire.ended, connection.content_length)  # fmt: skip
+            type(error), str(error), connection.keep_alive and not wire.ended,
+            connection.content_length if connection.status else None)  # fmt: skip
 
 
 def cut(data, places):
