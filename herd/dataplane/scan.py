@@ -239,6 +239,7 @@ class Scanner:
         self._lessons = self._lessons - 1 if of_form == self._taught else VAIN_LESSONS
         self._taught = of_form
         if self._lessons <= 0:
+            self._form = None
             return
         begin = data.index(payload, start)
         if self._shape is not Shape.OLLAMA:
