@@ -94,7 +94,7 @@ SHARE = st.floats(0, 1)
 HITS = st.lists(st.tuples(SHARE, SHARE, st.integers(0, 4), BYTES | st.binary(max_size=3)), min_size=1, max_size=6)
 
 
-@settings(max_examples=600)
+@settings(max_examples=250)
 @given(
     recorded=st.sampled_from(RECORDED),
     start=st.integers(0, 12),
@@ -114,7 +114,7 @@ def test_streams_with_bytes_lost_and_added_are_read_alike(recorded, start, hits,
     agree(shape, spoilt if whole else cut(b"".join(spoilt), sizes), strip)
 
 
-@settings(max_examples=600)
+@settings(max_examples=250)
 @given(data=st.data(), strip=st.booleans(), sizes=CUTS, texts=st.lists(st.text(max_size=8), max_size=6))
 def test_frames_that_no_engine_sends_are_read_alike(data, strip, sizes, texts):
     """Duplicate keys, nested names, odd spaces, numbers for texts: the form of an object is right or does not exist."""

@@ -104,6 +104,9 @@ def test_a_stream_that_says_why_it_was_given_up_was_cut_by_the_engine():
     assert (seen.error, summary.cut_by_engine) == ("prediction aborted, token repeat limit reached", True)
 
 
+CALLED = b'{"message":{"tool_calls":[{"function":{"name":"f"}}]},"done":false}\n'
+
+
 @pytest.mark.parametrize(
     ("chunks", "closed"),
     [
@@ -114,7 +117,9 @@ def test_a_stream_that_says_why_it_was_given_up_was_cut_by_the_engine():
         ([*chunks_of(Shape.OLLAMA, [" it"] * 31), b'{"error":"unexpected EOF"}\n'], True),
         ([*chunks_of(Shape.OLLAMA, [" it"] * 31), b'{"mess'], True),
         ([*chunks_of(Shape.OLLAMA, [" it"] * 31), b'{"done":true,"done_reason":"stop"}\n'], True),
-        ([b'{"message":{"tool_calls":[{"function":{"name":"f"}}]},"done":false}\n'] * 31, True),
+        ([CALLED] * 31, True),
+        ([*chunks_of(Shape.OLLAMA, [" it"] * 20), CALLED, *chunks_of(Shape.OLLAMA, [" it"] * 20)], True),
+        (chunks_of(Shape.OLLAMA, [" it" * 400] * 31), True),
     ],
 )
 def test_other_ends_of_a_stream_are_not_the_engines_choice(chunks, closed):
