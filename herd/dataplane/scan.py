@@ -97,7 +97,11 @@ class Scanner:
         if self._form is not None and not self._held:
             found = self._form.match(chunk, 0)
             if found is not None and found[0] == len(chunk):
-                self._count(found[1])
+                self._frames += 1
+                if len(found[1]) <= LONGEST_TEXT:  # as _count, without the call
+                    self._recent.append(found[1])
+                else:
+                    self._recent.clear()
                 self._swallow_blank = self._mid_event = False
                 return make(Seen, (chunk, 1, False, self._ended, self._error, self._malformed))
         return self._feed(chunk)

@@ -231,6 +231,15 @@ def test_a_line_over_the_cap_reaches_the_client_whole(strip):
     assert (found.last.ended, found.last.malformed, found.summary.content_frames) == (True, None, 2)
 
 
+def test_what_looks_like_a_frame_within_a_line_over_the_cap_is_none():
+    """The chunk's first line is the end of that line."""
+    scanner, endless = Scanner(Shape.OPENAI), b"data: " + b"x" * LINE_LIMIT
+    assert [scanner.feed(chunk).content for chunk in (CHAT, endless, CHAT, CHAT)] == [1, 0, 0, 1]
+    for chunk, broken in ((endless, True), (b"x\n", True), (b"\n", False)):
+        scanner.feed(chunk)
+        assert scanner.summary().broken_line is broken
+
+
 def test_a_usage_frame_without_its_line_end_is_taken_out_too():
     """An engine may close the connection right behind it."""
     assert scan(Shape.OPENAI, CHAT, STOP, USAGE.rstrip(), strip=True).sent == CHAT + STOP

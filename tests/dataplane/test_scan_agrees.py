@@ -63,6 +63,8 @@ EVENT = b'event: content_block_delta\ndata: {"delta":{"text":"Hi"}}\n\n'
         (Shape.OPENAI, [WORD, WORD + b"data: [DONE]", b"\n\n"]),
         (Shape.OPENAI, [WORD, WORD[:20], WORD, WORD[20:], WORD]),
         (Shape.OPENAI, [b"\xef\xbb\xbf" + WORD, WORD]),
+        (Shape.OPENAI, [WORD[:-1] + WORD] * 3),
+        (Shape.OLLAMA, [b'{"response":"Hi"}\n', b'{"response":"Hi"}']),
         (Shape.OPENAI, [WORD.replace(b"Hi", b"Hi" * 20_000)] * 3),
         (Shape.MESSAGES, [EVENT[:20], EVENT[20:], EVENT, EVENT + EVENT]),
         (Shape.MESSAGES, [b"id: 7\n" + EVENT, EVENT, b"id: 8\n" + EVENT]),

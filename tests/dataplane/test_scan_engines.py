@@ -120,11 +120,13 @@ CALLED = b'{"message":{"tool_calls":[{"function":{"name":"f"}}]},"done":false}\n
         ([CALLED] * 31, True),
         ([*chunks_of(Shape.OLLAMA, [" it"] * 20), CALLED, *chunks_of(Shape.OLLAMA, [" it"] * 20)], True),
         (chunks_of(Shape.OLLAMA, [" it" * 400] * 31), True),
+        (chunks_of(Shape.OLLAMA, [*[" it"] * 20, " it" * 400, *[" it"] * 20]), True),
     ],
 )
 def test_other_ends_of_a_stream_are_not_the_engines_choice(chunks, closed):
     """A node that dies while a model repeats itself is to blame, as is one that breaks off anywhere else."""
-    assert not scanned(Shape.OLLAMA, chunks, closed)[1].cut_by_engine
+    for parts in (chunks, [b"".join(chunks)]):
+        assert not scanned(Shape.OLLAMA, parts, closed)[1].cut_by_engine
 
 
 @pytest.mark.parametrize(
