@@ -242,17 +242,18 @@ async def reaped(plane, caller):
     return finished, clock() - began
 
 
-async def test_a_client_that_takes_nothing_any_more_is_ended_from_outside():
+@pytest.mark.parametrize("takes", [0, 1, 2])
+async def test_a_client_that_takes_nothing_any_more_is_ended_from_outside(takes):
     """It would hold a slot for ever: nothing that herd waits for has a limit there."""
     plane, caller = one(with_settings={"stall_timeout_s": 20.0}, a=[HELLO]), chat()
-    caller.takes = 1
+    caller.takes = takes
     finished, after_s = await reaped(plane, caller)
     assert (finished.status, finished.error_type, finished.http_status) == (Status.INCOMPLETE, "stall_timeout", 200)
     assert 20.0 + REAP_AFTER_S < after_s <= 22.0 + REAP_AFTER_S
     (event,) = plane.changes("zombie_reaped")
     assert (event.node_id, event.model, event.data["request_id"]) == ("a", M, finished.request_id)
     assert event.data["trace_id"] == finished.ids.trace_id
-    assert (len(caller.messages), plane.failures, plane.judged("a")) == (1, [], ())
+    assert (len(caller.messages), plane.failures, plane.judged("a")) == (takes, [], ())
 
 
 async def test_a_request_that_moves_is_not_ended_from_outside_however_long_it_takes():
