@@ -2,12 +2,14 @@
 
 A script is a list of steps: a `Head` (where none is given, a stream's with 200 comes before the first bytes), bytes of
 the body, an AttemptError that the exchange raises there, an Event that is waited for, seconds that pass, or SILENCE
-until the answer is due. The answer that a reader holds is the real `Answer`; only its connection is played.
+until the answer is due; HANG is an exchange that misses even that, as a defect of ours would have it. The answer that a
+reader holds is the real `Answer`; only its connection is played.
 """
 
 import asyncio
 import math
 from collections import defaultdict
+from collections.abc import AsyncIterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -15,7 +17,7 @@ from herd.core import errors
 from herd.dataplane.exchange import Answer
 from herd.dataplane.http1 import Late
 
-SILENCE = math.inf
+SILENCE, HANG = math.inf, "hang"
 
 
 @dataclass
@@ -46,7 +48,9 @@ class Played:
         step = self.script.pop(0) if self.script else None
         if isinstance(step, errors.AttemptError):
             raise step
-        if isinstance(step, asyncio.Event | int | float):
+        if step is HANG:
+            await asyncio.Event().wait()
+        elif isinstance(step, asyncio.Event | int | float):
             await self.wait(step, due_at)
         elif step is None:
             self.complete = True
@@ -83,7 +87,7 @@ class ScriptedUpstream:
 
     def __init__(self, **scripts):
         self.scripts = scripts
-        self.calls = []
+        self.calls, self.bodies = [], []
         self.asked = defaultdict(int)
         self.open = 0
 
@@ -97,6 +101,8 @@ class ScriptedUpstream:
         self.asked[host] += 1
         self.open += 1
         try:
+            if isinstance(call.body, AsyncIterable):  # the node reads all of it before it answers
+                self.bodies.append([part async for part in call.body])
             head = await played.begin(due_at)
             yield Answer(played, due_at, head.reconnected)
         finally:
