@@ -4,6 +4,7 @@ A wall clock is set, stepped by NTP and jumps when a laptop wakes, so no duratio
 """
 
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 
@@ -24,13 +25,14 @@ def moment() -> Moment:
 
 
 class Clock:
-    """One clock a request: wall time at its start, moved on by the monotonic clock: differences are durations."""
+    """One clock a request: wall time at its start, moved on by a monotonic clock, `tick`: differences are durations."""
 
-    __slots__ = ("_offset",)
+    __slots__ = ("_offset", "_tick")
 
-    def __init__(self) -> None:
-        self._offset = time.time() - time.perf_counter()
+    def __init__(self, tick: Callable[[], float] = time.perf_counter) -> None:
+        self._tick = tick
+        self._offset = time.time() - tick()
 
     def now(self) -> float:
         """Unix seconds that never run backwards."""
-        return self._offset + time.perf_counter()
+        return self._offset + self._tick()

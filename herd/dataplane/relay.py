@@ -153,10 +153,10 @@ class Relay:
 
     async def _pass_on(self, answer: Answer, chunk: bytes) -> None:
         client = self._client
-        if not client.started:
-            await client.start(answer.status, [*response_headers(answer.headers), *self._headers, STREAMED])
         # A client that reads nothing stalls, too.
         self._flight.due_at = self._loop.time() + self._limits.stall_s
+        if not client.started:
+            await client.start(answer.status, [*response_headers(answer.headers), *self._headers, STREAMED])
         await client.write(chunk)
 
     async def _relay_whole(self, answer: Answer) -> None:

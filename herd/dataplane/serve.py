@@ -75,6 +75,7 @@ class DataPlane:
         emit: Callable[[Event], None],
         new_ids: NewIds,
         request_ids: RequestIds,
+        new_clock: Callable[[], Clock] = Clock,
     ) -> None:
         self.flights = Flights()
         self.stopping = False
@@ -85,6 +86,7 @@ class DataPlane:
         self._emit = emit
         self._new_ids = new_ids
         self._request_ids = request_ids
+        self._new_clock = new_clock
 
     async def serve(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one inference request; it ends in exactly one Finished."""
@@ -134,7 +136,7 @@ class DataPlane:
     def _received(self, endpoint: Endpoint, client: Client) -> Received:
         request_id = self._request_ids.take(client.named.get("x-request-id", ""))
         policy = Policy(loaded_fallback=self._settings.flag("loaded_fallback"))  # it keeps the rules that it began with
-        clock = Clock()
+        clock = self._new_clock()
         ids = self._new_ids(client.named.get("traceparent"))
         return Received(request_id, ids, endpoint, client.address, policy, clock, clock.now())
 

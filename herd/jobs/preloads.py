@@ -45,12 +45,12 @@ class Preloads:
 
     async def run(self) -> None:
         """Look until cancelled; first after one interval, when a restarted router has heard all its nodes."""
-        looked = time.monotonic()
+        looked = _now()
         while True:
             await asyncio.sleep(TICK_S)
-            due = time.monotonic() - looked >= self._settings.number("preload_interval_s")
+            due = _now() - looked >= self._settings.number("preload_interval_s")
             if due and self._settings.flag("preload"):
-                looked = time.monotonic()
+                looked = _now()
                 with suppress(StoreUnreadable):  # the trace store tells of its own troubles
                     await self.look()
 
@@ -60,9 +60,8 @@ class Preloads:
         most = dict(sorted(demand.items(), key=lambda item: -item[1])[:MOST_MODELS])
         if not most:
             return
-        now = moment()
-        fleet = self._keeper.cell.snapshot(asked_about(tuple(most)), now)
-        self._avoid = {pair: until for pair, until in self._avoid.items() if until > now.tick}
+        fleet = self._keeper.cell.snapshot(asked_about(tuple(most)), moment())
+        self._avoid = {pair: until for pair, until in self._avoid.items() if until > _now()}
         loads = to_load(fleet, most, frozenset(self._avoid))
         keeps = to_keep(fleet, most, 2 * self._settings.number("preload_interval_s"))
         await asyncio.gather(*map(self._load, loads), *map(self._keep, keeps))
@@ -74,14 +73,14 @@ class Preloads:
 
     async def _load_now(self, load: Load) -> bool:
         """Load, and tell how that went; whether the model is loaded now."""
-        began, reason = time.time(), "the router stopped"
+        began, reason = _now(), "the router stopped"
         try:
             await self._ask(load)
             reason = ""
         except errors.AttemptError as error:
             reason = error.message
         finally:
-            self._tell(load, time.time() - began, reason)
+            self._tell(load, _now() - began, reason)
         return not reason
 
     async def _heard(self, load: Load) -> None:
@@ -108,7 +107,7 @@ class Preloads:
     async def _post(self, load: Load, endpoint: str, more: dict[str, Any]) -> None:
         body = dump({"model": load.model, "keep_alive": KEEP_ALIVE, **more})
         call = Call("POST", load.node.url + endpoint, ((b"content-type", b"application/json"),), body)
-        async with self._upstream.exchange(call, asyncio.get_running_loop().time() + LOAD_WITHIN_S) as answer:
+        async with self._upstream.exchange(call, _now() + LOAD_WITHIN_S) as answer:
             said, _ = await answer.read_limited(ERROR_BODY_LIMIT)
             if answer.status >= 400:
                 raise status_error(answer.status, told_in(said)[:500])
@@ -116,6 +115,11 @@ class Preloads:
     def _tell(self, load: Load, seconds: float, reason: str) -> None:
         node_id, data = load.node.node_id, {"demand": round(load.demand, 1), "seconds": round(seconds, 3)}
         if reason:
-            self._avoid[node_id, load.model] = moment().tick + AVOID_S
+            self._avoid[node_id, load.model] = _now() + AVOID_S
         kind, told = ("preload_failed", {"reason": reason}) if reason else ("preload", {})
         self._emit(FleetChanged(time.time(), kind, node_id, load.model, {**data, **told}))
+
+
+def _now() -> float:
+    """The event loop's time, by which loads are measured and planned: the wall clock jumps."""
+    return asyncio.get_running_loop().time()

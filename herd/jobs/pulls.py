@@ -42,7 +42,10 @@ class PullFailed(Exception):
 
 @dataclass(slots=True)
 class Pull:
-    """One model on its way to one node; `layers` has bytes completed and total by digest, `waiting` counts requests."""
+    """One model on its way to one node; `layers` has bytes completed and total by digest, `waiting` counts requests.
+
+    `started_at` is the event loop's time.
+    """
 
     model: str
     node: Node
@@ -120,7 +123,7 @@ class Pulls:
     def _pull_of(self, model: str) -> Pull:
         """The pull of a model, begun here where there is none yet; raises PullFailed where there can be none."""
         until, reason = self._failed.get(model, (0.0, ""))
-        if until > time.monotonic():
+        if until > _now():
             raise PullFailed(reason)
         pull = self._under_way.get(model) or self._start(model)
         if pull.waiting >= self._settings.count("queue_limit"):
@@ -145,7 +148,7 @@ class Pulls:
         if node is None:
             words = (f"{node.node_id}: {obstacle(node, expected[node.node_id])}" for node in fleet.nodes[:8])
             raise PullFailed(f"no node has room for it ({'; '.join(words)})")
-        pull = self._under_way[model] = Pull(model, node, time.time())
+        pull = self._under_way[model] = Pull(model, node, _now())
         pull.task = asyncio.create_task(self._run(pull))
         return pull
 
@@ -172,7 +175,7 @@ class Pulls:
         finally:
             del self._under_way[pull.model]
             if reason is None:
-                self._tell("pull_finished", pull, seconds=round(time.time() - pull.started_at, 3))
+                self._tell("pull_finished", pull, seconds=round(_now() - pull.started_at, 3))
             else:
                 self._tell("pull_failed", pull, reason=reason)
         return reason
@@ -213,9 +216,9 @@ class Pulls:
     async def _listed(self, pull: Pull) -> None:
         """Wait for the heartbeat that names the model: before, no node would be chosen for it."""
         pull.status = "waiting for the node's heartbeat"
-        deadline = time.monotonic() + LISTED_WITHIN_S
+        deadline = _now() + LISTED_WITHIN_S
         while not self._cell.knows(pull.model):
-            if time.monotonic() > deadline:
+            if _now() > deadline:
                 raise PullFailed(f"{pull.node.node_id} has pulled it and does not list it")
             await asyncio.sleep(LOOK_EVERY_S)
 
@@ -228,7 +231,7 @@ class Pulls:
         return left
 
     def _remember(self, model: str, reason: str) -> None:
-        now = time.monotonic()
+        now = _now()
         if len(self._failed) >= MOST_FAILED:
             self._failed = {name: failed for name, failed in self._failed.items() if failed[0] > now}
         if len(self._failed) < MOST_FAILED:
@@ -255,8 +258,13 @@ async def _documents(answer: Answer) -> AsyncIterator[dict[str, Any]]:
             raise PullFailed("the node's answer is not in lines")
 
 
+def _now() -> float:
+    """The event loop's time, by which pulls are measured and bounded: the wall clock jumps."""
+    return asyncio.get_running_loop().time()
+
+
 def _due() -> float:
-    return asyncio.get_running_loop().time() + SILENCE_S
+    return _now() + SILENCE_S
 
 
 def _missing(asked: Asked, reason: str) -> errors.ModelMissing:
