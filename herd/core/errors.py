@@ -26,6 +26,7 @@
     │   ├── UpstreamBusy          503  upstream_busy      retryable
     │   ├── StreamAborted         502  stream_aborted     retryable
     │   ├── BadResponse           502  bad_response       retryable
+    │   ├── EngineGaveUp          502  repetition         the model repeats itself; nobody is to blame
     │   └── OutOfFiles            503  internal           herd's own limit: no fault of the node's
     └── Internal                  500  internal
 
@@ -215,6 +216,12 @@ class BadResponse(AttemptError):
     """The node answered something that is not of the dialect."""
 
     status, error_type, retryable = 502, "bad_response", True
+
+
+class EngineGaveUp(AttemptError):
+    """The engine stopped a model that repeats itself; the client has all that it would have without herd."""
+
+    status, error_type = 502, "repetition"
 
 
 class OutOfFiles(AttemptError):

@@ -129,15 +129,18 @@ class Relay:
                 else:
                     held = self._hold(held + seen.forward)
                 if seen.failed:
-                    raise errors.StreamAborted(f"the node's answer failed: {seen.error or seen.malformed}")
+                    raise self._broken(f"the node's answer failed: {seen.error or seen.malformed}")
                 if self._first_content_at is not None:
                     self._move_on(answer)
                 else:
                     self._flight.due_at = answer.due_at
             await self._end_stream(answer, held)
         finally:
-            client.broken_line = scanner.summary().broken_line
-            if seen and seen.error:  # the node's own error frame went to the client already
+            told = scanner.summary()
+            client.broken_line = told.broken_line
+            if told.cut_by_engine:
+                client.last_words = b""  # the same end as without herd
+            elif seen and seen.error:  # the node's own error frame went to the client already
                 client.last_words = DONE if self._shape is Shape.OPENAI else b""
 
     async def _end_stream(self, answer: Answer, held: bytes) -> None:
@@ -147,9 +150,14 @@ class Relay:
         if seen.failed and not self._client.started:
             raise _failure_in_band(seen)
         if not seen.ended:
-            raise errors.StreamAborted("the node's stream ended without its proper end")
+            raise self._broken("the node's stream ended without its proper end")
         await self._pass_on(answer, held + seen.forward)
         await self._client.finish()
+
+    def _broken(self, text: str) -> errors.AttemptError:
+        if self._scanner.summary().cut_by_engine:
+            return errors.EngineGaveUp("the engine stopped the model, which was repeating itself")
+        return errors.StreamAborted(text)
 
     async def _pass_on(self, answer: Answer, chunk: bytes) -> None:
         client = self._client
@@ -181,7 +189,7 @@ class Relay:
             await client.start(answer.status, headers)
             await self._relay_rest(answer, body)
         if not whole.ended:
-            raise errors.StreamAborted("the node's answer says itself that it is not done")
+            raise errors.EngineGaveUp("the engine stopped the model, which was repeating itself")
 
     async def _relay_rest(self, answer: Answer, body: bytes) -> None:
         """An answer too large to be read whole is passed on as it comes."""

@@ -254,7 +254,7 @@ async def test_a_whole_answer_that_says_it_is_not_done_is_handed_on_and_incomple
     """Ollama gives a model up that repeats itself; the client has what it would have had without herd."""
     cut = line(message={"content": "x x x"}, done=False)
     finished, caller = await one([JSON, cut]).ask(chat(stream=False))
-    assert (finished.status, finished.error_type, finished.http_status) == (Status.INCOMPLETE, "stream_aborted", 200)
+    assert (finished.status, finished.error_type, finished.http_status) == (Status.INCOMPLETE, "repetition", 200)
     assert (caller.answer, caller.whole) == (cut, True)
 
 

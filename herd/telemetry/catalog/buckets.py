@@ -1,6 +1,6 @@
 """Upper bounds of the histograms, in the metric's unit; each costs one line for each series, so few and well placed.
 
-ADR 15 has the reckoning. A bound that is taken out leaves quantiles over older samples right; one that moves does not.
+ADR 17 has the reckoning. A bound that is taken out leaves quantiles over older samples right; one that moves does not.
 """
 
 from typing import Final
