@@ -551,9 +551,9 @@ async def test_a_model_that_must_be_loaded_first_has_more_time_for_its_first_con
 async def test_a_second_request_of_a_conversation_goes_where_its_beginning_is_cached():
     """What a request taught is used for the next one."""
     plane = Plane(a=[lost(), HELLO], b=[HELLO])
-    long = chat(messages=[{"role": "user", "content": "Why is the sky blue, and not violet? " * 20}])
-    await plane.ask(long)
-    finished, _ = await plane.ask(long)
+    long = [{"role": "user", "content": "Why is the sky blue, and not violet? " * 20}]
+    await plane.ask(chat(messages=long))
+    finished, _ = await plane.ask(chat(messages=long))
     assert (finished.chosen.node_id, finished.reason, plane.upstream.tried) == ("b", Reason.AFFINITY, ["a", "b", "b"])
 
 
