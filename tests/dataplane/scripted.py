@@ -63,7 +63,6 @@ class Node:
             await asyncio.Event().wait()
         elif step == HALF_CLOSE:
             writer.write_eof()
-            await reader.read()
         elif step == RESET:
             linger = struct.pack("ii", 1, 0)
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

@@ -348,7 +348,7 @@ async def failure(upstream, url, content_seen=False, due_s=LONG_S, **asked):
         ([OK.replace(b"OK\r\n", b"OK\r\nX: " + b"x" * 70_000)], errors.BadResponse, "is over 64 KiB", b""),
         ([OK.replace(b"OK\r\n", b"OK\r\n" + b"X: y\r\n" * 100)], errors.BadResponse, "over 100 header lines", b""),
         ([OK[:-1], CLOSE], errors.StreamAborted, "its connection closed before the end", b"hell"),
-        ([OK[:-1], HALF_CLOSE], errors.StreamAborted, "its connection closed before the end", b"hell"),
+        ([OK[:-1], HALF_CLOSE, SILENCE], errors.StreamAborted, "its connection closed before the end", b"hell"),
         ([chunked(b"hello", end=False), CLOSE], errors.StreamAborted, "closed before the end", b"hello"),
         ([chunked(b"hello", end=False) + b"zz\r\n"], errors.StreamAborted, "broke off: Invalid character", b"hello"),
     ],
@@ -375,6 +375,13 @@ async def test_a_reset_in_the_middle_is_an_answer_that_broke_off(upstream):
 
     async with node([chunked(b"hello", end=False), go, RESET]) as there:
         await read(there.url)
+
+
+async def test_a_node_that_says_it_will_say_nothing_is_not_waited_for(upstream):
+    """Not even until it has taken the rest of the request, which it may never do."""
+    async with node([HALF_CLOSE, DEAF]) as there:
+        error, _ = await failure(upstream, there.url, body=b"x" * 20_000_000)
+    assert isinstance(error, errors.ConnectFailed)
 
 
 async def test_silence_is_named_by_what_came_before_it(upstream):
