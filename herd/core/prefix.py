@@ -19,6 +19,9 @@ BLOCK: Final = 1024
 # block on average. The first ones are short: a second turn of a few words already finds its node.
 EDGES: Final = (64, 128, 256, 512, *range(BLOCK, 509 * BLOCK, BLOCK))
 MOST_CLAIMS: Final = 250_000  # over all nodes; a claim is a block of a prompt, about 80 bytes
+# How many times as many prompts an engine keeps as it has slots. llama.cpp's server moves those that it takes out of a
+# slot to main memory, 8 GiB of them unless told otherwise; how many those are depends on the model.
+ASIDE: Final[Mapping[str, int]] = {"llamacpp": 4}
 FULL_TRUST: Final = 1.0
 LEARNING: Final = 0.3
 FAR_FEWER: Final = 0.5
@@ -33,9 +36,10 @@ class Room:
     tokens: int = 4 * 8192
 
     @classmethod
-    def of(cls, slots: int, context_length: int | None) -> "Room":
-        """An engine keeps the last prompt of each slot, each up to the loaded context."""
-        return cls(max(1, slots), max(1, slots) * (context_length or 8192))
+    def of(cls, slots: int, context_length: int | None, engine: str = "") -> "Room":
+        """An engine keeps the last prompt of each slot, each up to the loaded context; some put older ones aside."""
+        prompts, aside = max(1, slots), ASIDE.get(engine, 1)
+        return cls(prompts * aside, prompts * aside * (context_length or 8192))
 
 
 DEFAULT_ROOM: Final = Room()

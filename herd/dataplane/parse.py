@@ -141,7 +141,9 @@ def _tags(document: Document, headers: Mapping[str, str]) -> tuple[tuple[str, ..
 
 def _positive(value: object) -> int | None:
     """A count as engines read it: `4096`, and `4.096e3` too, which is the same number to Go and JavaScript."""
-    if type(value) is float and isfinite(value):
+    if type(value) is float:
+        if not isfinite(value):
+            raise BadRequest("a count in the request body is too large a number")
         value = int(value)
     return value if type(value) is int and value > 0 else None
 

@@ -91,6 +91,14 @@ def test_the_oldest_prompt_goes_when_the_engines_context_is_full():
     assert [bool(index.cached(MODEL, chain_of(prompt))) for prompt in prompts] == [False, True, True]
 
 
+def test_an_engine_that_puts_prompts_aside_holds_more_than_its_slots():
+    """llama.cpp's server keeps in main memory what it takes out of a slot: an agent's helpers do not cost it its own."""
+    room, plain = Room.of(2, 4096, "llamacpp"), Room.of(2, 4096, "ollama")
+    assert (plain.prompts, plain.tokens) == (2, 8192)
+    assert room.prompts > plain.prompts
+    assert room.tokens > plain.tokens
+
+
 def test_a_model_that_is_unloaded_and_a_node_that_is_lost_hold_nothing():
     """Memory that is gone holds no cache."""
     index, chain = PrefixIndex(), chain_of(HELLO)
