@@ -132,10 +132,13 @@ def _why_not(error: OSError, host: str, port: int) -> str:
 
 def _uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     limits = Limits(connections=settings.count("connections_per_address"))
+    proxies = [each.strip() for each in settings.text("trusted_proxies").split(",") if each.strip()]
     return uvicorn.Config(
         app,
         loop="uvloop",
         http=connection_type(limits, app.state.refusals),
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=proxies,
         ws="none",  # an offer of WebSocket is ignored like any other
         lifespan="on",
         workers=1,
