@@ -210,10 +210,10 @@ class Settings:
         """Where each value came from."""
         return self._now[1]
 
-    def change(self, values: Mapping[str, Value]) -> None:
+    def change(self, values: Mapping[str, Value], source: str = "run time") -> None:
         """Take these values from now on; they are checked before."""
         before, sources = self._now
-        self._now = {**before, **values}, {**sources, **dict.fromkeys(values, "run time")}
+        self._now = {**before, **values}, {**sources, **dict.fromkeys(values, source)}
 
     def text(self, name: str) -> str:
         """A setting that is a string."""
