@@ -22,6 +22,7 @@ VARIABLE: Final = "HERD_"
 TRACE_ID: Final = "{trace_id}"
 LARGE: Final = 10**18  # beyond every setting's bounds
 _NAME = r"[^=;,\s]+"
+_NETWORK = r"[0-9A-Fa-f]*[.:][0-9A-Fa-f:.]+(/[0-9]{1,3})?"
 _ORIGIN = r"(\*|[a-z][a-z0-9+.-]*://[^\s,]*)"
 RULES: Final = rf"(\s*{_NAME}\s*=\s*{_NAME}(\s*,\s*{_NAME})*\s*(;|$))*\s*"
 
@@ -68,6 +69,8 @@ TABLE: Final = (
     Setting("allowed_hosts", "", "Further Host names to answer to, separated by commas; `*` for any."),
     Setting("allowed_origins", "", "Pages elsewhere that may use the fleet, separated by commas; `*` for any.",
             pattern=rf"{_ORIGIN}(\s*,\s*{_ORIGIN})*", form="https://chat.example.com, https://*.example.org"),
+    Setting("trusted_proxies", "", "Addresses and networks of proxies whose X-Forwarded-For and -Proto are believed.",
+            pattern=rf"{_NETWORK}(\s*,\s*{_NETWORK})*", form="127.0.0.1, 10.0.0.0/8, fd00::/8"),
     Setting("connections_per_address", 256, "Most connections of one address, which may be a proxy's.",
             minimum=1, maximum=65_536),
     Setting("body_limit_mb", 100, "Largest request body, in MiB.", minimum=1, maximum=10_240, runtime=True),
@@ -209,10 +212,10 @@ class Settings:
         """Where each value came from."""
         return self._now[1]
 
-    def change(self, values: Mapping[str, Value]) -> None:
+    def change(self, values: Mapping[str, Value], source: str = "run time") -> None:
         """Take these values from now on; they are checked before."""
         before, sources = self._now
-        self._now = {**before, **values}, {**sources, **dict.fromkeys(values, "run time")}
+        self._now = {**before, **values}, {**sources, **dict.fromkeys(values, source)}
 
     def text(self, name: str) -> str:
         """A setting that is a string."""

@@ -24,6 +24,7 @@ from .engines.llamacpp import LlamaCppProbe
 from .engines.ollama import OllamaProbe
 from .logs import fields, start_logging
 from .probe import Machine
+from .process import claim_directory, has_terminal, prepare_process
 from .router import RouterLink
 from .settings import DEFAULT_PORTS, INTERVAL_S, METRICS_PORT, ROUTER_PORT, Settings, sanitised_node_id
 from .telemetry import Telemetry
@@ -221,7 +222,11 @@ def _engine_url(given: argparse.Namespace) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the agent until a signal; returns the exit status."""
+    prepare_process()
     settings = settings_from(arguments)
+    if wrong := claim_directory(settings.data_dir):
+        print(f"herd-node: {wrong}", file=sys.stderr)
+        return 1
     start_logging(settings.log_level, settings.data_dir)
     telemetry = Telemetry(AgentMetrics(wire.RELEASE), make_spans(settings.node_id, wire.RELEASE))
     try:
@@ -277,6 +282,14 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
+    on_terminal = has_terminal()
+
+    def on_hangup(number: int, frame: FrameType | None) -> None:
+        if on_terminal and not has_terminal():
+            on_signal(number, frame)
+
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # `nohup` asks that it be ignored
+        signal.signal(signal.SIGHUP, on_hangup)
 
 
 def _end_within(seconds: float) -> None:
