@@ -13,6 +13,7 @@ from herd.security.names import Names, is_host
 from herd.security.refusals import Refusal, Report
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+Headers = dict[bytes, bytes]
 CONTROL_BODY_LIMIT = 8 * 2**20  # settings and the like; the data plane counts for itself
 
 
@@ -33,51 +34,49 @@ class ClosedDoors:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        host, origin = headers.get(b"host", ""), headers.get(b"origin")
+        headers: Headers = dict(scope["headers"])
+        host, origin = headers.get(b"host", b"").decode("latin-1"), _text(headers.get(b"origin"))
         if origin and self._names.may_ask(origin, host):
             send = _telling(origin, send)
         for door, error in self._closed(scope, headers, host, origin):
             await self._refuse(scope, headers, send, door, error)
             return
         if origin and scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
-            await _preflight(headers.get(b"access-control-request-headers", "content-type"), send)
+            await _preflight(headers.get(b"access-control-request-headers", b"content-type"), send)
         elif scope["path"] in self._uncounted or scope["path"].startswith("/api/blobs/"):
             await self._app(scope, receive, send)
         else:
             await self._counted(scope, receive, send, headers)
 
-    def _closed(
-        self, scope: Scope, headers: dict[bytes, str], host: str, origin: str | None
-    ) -> Iterator[tuple[str, HerdError]]:
+    def _closed(self, scope: Scope, headers: Headers, host: str, origin: str | None) -> Iterator[tuple[str, HerdError]]:
         """The doors that are closed to a request, each with its reason."""
         if b"host" not in headers and scope["http_version"] == "1.1":
             yield "host", BadRequest("HTTP/1.1 asks for a Host header")
-        if not is_host(host) or sum(name == b"host" for name, _ in scope["headers"]) > 1:
+        if not is_host(host) or [name for name, _ in scope["headers"]].count(b"host") > 1:
             yield "host", BadRequest("the Host header is to be one name or address, with or without a port")
         if not self._names.may_be_called(host):
             text = f"Host {host[:100]!r} is not answered here; the setting allowed_hosts adds names"
             yield "host", Forbidden(text)
         method = scope["method"]
         if method == "OPTIONS" and origin is not None:
-            method = headers.get(b"access-control-request-method", method)
+            method = _text(headers.get(b"access-control-request-method")) or method
         if method not in SAFE_METHODS and (why := self._not_welcome(scope["path"], headers, host, origin)):
             yield "origin", Forbidden(why)
 
-    def _not_welcome(self, path: str, headers: dict[bytes, str], host: str, origin: str | None) -> str:
+    def _not_welcome(self, path: str, headers: Headers, host: str, origin: str | None) -> str:
         """Why a page may not do this; empty where it may, or where it is no page."""
         page = f"a page of {origin[:100]!r}" if origin else "a page of another origin"
         if path.rstrip("/") in self._asking:
             welcome = self._names.may_ask(origin, host)
             return "" if welcome else f"{page} may not use this fleet; the setting allowed_origins adds pages"
         # What a preflight says of the fetch is about itself.
-        fetch_site = "" if b"access-control-request-method" in headers else headers.get(b"sec-fetch-site", "")
-        if self._names.may_change(origin, host, fetch_site):
+        said = None if b"access-control-request-method" in headers else _text(headers.get(b"sec-fetch-site"))
+        if self._names.may_change(origin, host, said or ""):
             return ""
         return f"{page} may not change anything here, only the router's own; allowed_hosts adds names that it has"
 
-    async def _counted(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, str]) -> None:
-        length = headers.get(b"content-length", "0")
+    async def _counted(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
+        length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > CONTROL_BODY_LIMIT:
             error = BodyTooLarge(f"the body is over the limit of {CONTROL_BODY_LIMIT} bytes")
             await self._refuse(scope, headers, send, "body", error)
@@ -92,9 +91,9 @@ class ClosedDoors:
 
         await self._app(scope, counting, send)
 
-    async def _refuse(self, scope: Scope, headers: dict[bytes, str], send: Send, door: str, error: HerdError) -> None:
+    async def _refuse(self, scope: Scope, headers: Headers, send: Send, door: str, error: HerdError) -> None:
         client = scope["client"][0] if scope.get("client") else ""
-        named = {name.decode("latin-1"): value for name, value in headers.items()}
+        named = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
         request_id = self._report(Refusal(door, error, client, scope["method"], scope["path"], named))
         body = error_body(dialect_of(scope["path"]), error)
         told = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
@@ -102,6 +101,10 @@ class ClosedDoors:
             told.append((b"x-request-id", request_id.encode()))
         await send({"type": "http.response.start", "status": error.status, "headers": told})
         await send({"type": "http.response.body", "body": body})
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
 
 
 def _telling(origin: str, send: Send) -> Send:
@@ -117,10 +120,10 @@ def _telling(origin: str, send: Send) -> Send:
     return sending
 
 
-async def _preflight(wanted: str, send: Send) -> None:
+async def _preflight(wanted: bytes, send: Send) -> None:
     headers = [
         (b"access-control-allow-methods", b"GET, POST, DELETE, HEAD"),
-        (b"access-control-allow-headers", wanted.encode("latin-1")),
+        (b"access-control-allow-headers", wanted),
         (b"access-control-max-age", b"600"),
     ]
     await send({"type": "http.response.start", "status": 204, "headers": headers})

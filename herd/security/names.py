@@ -9,9 +9,10 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from fnmatch import translate
+from functools import lru_cache
 from urllib.parse import urlsplit
 
-HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+HOST = re.compile(r"([A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{1,64}\])(:[0-9]{1,5})?")
 # Names that no public DNS gives out: containers, machines on the same network, this machine.
 NEAR = (".localhost", ".local", ".internal")
 # Pages that are part of an installed program: app shells, editors, extensions.
@@ -70,6 +71,7 @@ def is_host(text: str) -> bool:
     return not text or HOST.fullmatch(text) is not None
 
 
+@lru_cache(maxsize=256)  # every request of a client has the same one
 def host_name(place: str) -> str:
     """The host of `host:port`, lower case, without brackets and without the dot that ends a full name."""
     try:
@@ -78,6 +80,7 @@ def host_name(place: str) -> str:
         return "?"
 
 
+@lru_cache(maxsize=256)
 def is_address(name: str) -> bool:
     """Whether a host is a literal address, which no DNS can make another's."""
     try:
