@@ -22,21 +22,19 @@ from herd.dataplane.upstream import Upstream
 from herd.health.facts import Lost
 from herd.health.watch import HealthWatch, Records
 from herd.preloads import Preloads
+from herd.recorder.recorder import Kept, Recorder
 from herd.roster import Roster
 from herd.routes import dashboard, dashboard_api, fleet, health, inference, merged, operations, recommendations, runbook
 from herd.routes import settings as settings_routes
 from herd.security import ClosedDoors
 from herd.store.queries import Reader
-from herd.store.writer import Writer
 from herd.switchboard import Switchboard
 from herd.targets import TargetsFile
 from herd.telemetry.canary import EventLoopCanary
 from herd.telemetry.emit import Emitter
 from herd.telemetry.feed import Feed
-from herd.telemetry.log import configure_logging
 from herd.telemetry.metrics import MetricsSink
 from herd.telemetry.scrape import ScrapeView
-from herd.telemetry.spans import SpanSink, instrument_control_plane
 from herd.upkeep import Upkeep
 
 FLUSH_S = 3.0
@@ -48,26 +46,19 @@ class Parts:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.log = configure_logging(settings.log_dir, settings.text("log_level"), settings.count("log_files_kept"))
-        self.spans = SpanSink(settings.text("otlp_endpoint"))
+        self.recorder = Recorder(_kept(settings))
         self.metrics = MetricsSink(
-            __version__, max_tags=settings.count("metric_tags"), spans_exported=self.spans.provider is not None
+            __version__, max_tags=settings.count("metric_tags"), spans_exported=self.recorder.tracing.exports
         )
         self.reader = Reader(settings.database)
-        self.writer = Writer(
-            settings.database,
-            retention_days=settings.count("retention_days"),
-            limit_bytes=settings.count("store_limit_mb") * 2**20,
-            on_commit=self.metrics.observe_commit,
-            on_close=self.reader.let_go,
-        )
+        self.recorder.on_commit, self.recorder.on_let_go = self.metrics.observe_commit, self.reader.let_go
         self.feed = Feed()
-        self.emit = Emitter((self.metrics, self.spans, self.log, self.writer, self.feed))
+        self.emit = Emitter((self.metrics, self.recorder, self.feed))
         self.roster = Roster(settings.number("heartbeat_degraded_s"), settings.number("heartbeat_offline_s"))
         slots = Slots(settings.count("queue_limit"), settings.number("queue_timeout_s"))
         upstream = Upstream(settings.number("connect_timeout_s"))
-        self.plane = DataPlane(settings, self.roster, slots, upstream, self.emit, self.spans.new_ids)
-        self.health = HealthWatch(self.plane, self.reader, settings, Records(self.writer.stats, self._lost))
+        self.plane = DataPlane(settings, self.roster, slots, upstream, self.emit, self.recorder.tracing.new_ids)
+        self.health = HealthWatch(self.plane, self.reader, settings, Records(self.recorder.store_stats, self._lost))
         self.upkeep = Upkeep(self.plane, self.reader, self.metrics, self._with_sinks)
         self.preloads = Preloads(self.plane, self.reader)
         self.targets = TargetsFile(self.roster, settings.data_dir / "prometheus" / "agents.json")
@@ -77,9 +68,8 @@ class Parts:
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
         """Start what has a thread, a task or a socket, and end it in order."""
         canary, advertisement = EventLoopCanary(self.metrics.observe_lag), Advertisement(self.settings)
-        self.writer.start()
         # Who finds the port open finds the tables; a store that cannot be opened holds nobody up for long.
-        await asyncio.to_thread(self.writer.flush, STORE_OPEN_S)
+        await self.recorder.start(STORE_OPEN_S)
         await self.upkeep.restore()
         await self.plane.upstream.start()
         canary.start()
@@ -99,35 +89,45 @@ class Parts:
             await self.plane.pulls.close()
             await self.plane.upstream.close()
             self.reader.let_go()  # who closes a database last brings its log in, and only the writer may
-            # Side by side, each within its own bound, so that a hanging collector delays no row and no line.
-            sinks = (self.writer, self.spans, self.log)
-            await asyncio.gather(*(asyncio.to_thread(sink.close, FLUSH_S) for sink in sinks))
+            await self.recorder.close(FLUSH_S)
             self.reader.close()
 
     def _follow(self) -> None:
         """Hand changed settings to those who hold a copy of them."""
         settings = self.settings
-        self.log.set_level(settings.text("log_level"))
+        self.recorder.set_level(settings.text("log_level"))
         self.roster.set_patience(settings.number("heartbeat_degraded_s"), settings.number("heartbeat_offline_s"))
         self.plane.slots.set_limits(settings.count("queue_limit"), settings.number("queue_timeout_s"))
         self.plane.upstream.set_connect_timeout(settings.number("connect_timeout_s"))
-        self.writer.set_retention(settings.count("retention_days"), settings.count("store_limit_mb") * 2**20)
+        self.recorder.set_retention(settings.count("retention_days"), settings.count("store_limit_mb") * 2**20)
 
     def _with_sinks(self, view: ScrapeView) -> ScrapeView:
         return dataclasses.replace(
             view,
-            store=self.writer.stats(),
-            log=self.log.stats(),
-            spans=self.spans.stats(),
+            store=self.recorder.store_stats(),
+            log=self.recorder.log_stats(),
+            spans=self.recorder.span_stats(),
             sink_failures=self.emit.failures,
             health=self.health.view(),
         )
 
     def _lost(self) -> Lost:
         """What the records lost since the start."""
-        store = self.writer.stats()
+        recorder, store = self.recorder, self.recorder.store_stats()
         rows = store.dropped + store.failed + store.others_lost
-        return Lost(rows, self.log.stats().dropped, self.spans.stats().dropped, self.emit.failures)
+        return Lost(rows, recorder.log_stats().dropped, recorder.span_stats().dropped, self.emit.failures)
+
+
+def _kept(settings: Settings) -> Kept:
+    return Kept(
+        database=settings.database,
+        log_dir=settings.log_dir,
+        log_level=settings.text("log_level"),
+        log_files=settings.count("log_files_kept"),
+        retention_days=settings.count("retention_days"),
+        limit_bytes=settings.count("store_limit_mb") * 2**20,
+        endpoint=settings.text("otlp_endpoint"),
+    )
 
 
 def build(settings: Settings) -> FastAPI:
@@ -145,7 +145,7 @@ def build(settings: Settings) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _naming_the_field)
     hosts = settings.text("allowed_hosts").split(",")
     app.add_middleware(ClosedDoors, allowed_hosts=hosts, uncounted=inference.UNCOUNTED)
-    instrument_control_plane(app, parts.spans)
+    parts.recorder.tracing.instrument(app)
     return app
 
 

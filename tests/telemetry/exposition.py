@@ -17,8 +17,9 @@ from herd.core.events import (
     Status,
     Usage,
 )
+from herd.telemetry.counts import LogStats, SpanStats
 from herd.telemetry.metrics import OPENMETRICS, MetricsSink
-from herd.telemetry.scrape import GpuView, HealthView, LogStats, NodeView, ScrapeView, SpanStats
+from herd.telemetry.scrape import GpuView, HealthView, NodeView, ScrapeView
 from tests.store import builders
 
 MODEL = "llama3.2:3b"
