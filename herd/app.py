@@ -27,6 +27,7 @@ from herd.roster import Roster
 from herd.routes import dashboard, dashboard_api, fleet, health, inference, merged, operations, recommendations, runbook
 from herd.routes import settings as settings_routes
 from herd.security import ClosedDoors
+from herd.store.aside import Aside
 from herd.store.queries import Reader
 from herd.switchboard import Switchboard
 from herd.targets import TargetsFile
@@ -50,8 +51,8 @@ class Parts:
         self.metrics = MetricsSink(
             __version__, max_tags=settings.count("metric_tags"), spans_exported=self.recorder.tracing.exports
         )
-        self.reader = Reader(settings.database)
-        self.recorder.on_commit, self.recorder.on_let_go = self.metrics.observe_commit, self.reader.let_go
+        self.reader = Reader(settings.database, Aside(settings.database))
+        self.recorder.on_commit, self.recorder.on_let_go = self.metrics.observe_commit, self._let_go
         self.feed = Feed()
         self.emit = Emitter((self.metrics, self.recorder, self.feed))
         self.roster = Roster(settings.number("heartbeat_degraded_s"), settings.number("heartbeat_offline_s"))
@@ -88,9 +89,13 @@ class Parts:
             await canary.stop()
             await self.plane.pulls.close()
             await self.plane.upstream.close()
-            self.reader.let_go()  # who closes a database last brings its log in, and only the writer may
+            await asyncio.to_thread(self.reader.let_go)  # who closes a database last brings its log in, and only the writer may
             await self.recorder.close(FLUSH_S)
             self.reader.close()
+
+    def _let_go(self) -> None:
+        """The writer has left the database's file, which may be another now."""
+        asyncio.get_running_loop().run_in_executor(None, self.reader.let_go)
 
     def _follow(self) -> None:
         """Hand changed settings to those who hold a copy of them."""

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from herd.core.names import canonical_name as canonical_name  # noqa: PLC0414 - the agent has it from here
+
 VERSION = 1
 NODE_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
@@ -139,8 +141,3 @@ OLLAMA_ENDPOINTS = (
 LLAMACPP_ENDPOINTS = (
     "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/messages",
 )  # fmt: skip
-
-
-def canonical_name(name: str) -> str:
-    """The one spelling of a model's name: `m` is `m:latest`, whatever stands before the last slash."""
-    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
