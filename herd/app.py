@@ -89,7 +89,8 @@ class Parts:
             await canary.stop()
             await self.plane.pulls.close()
             await self.plane.upstream.close()
-            await asyncio.to_thread(self.reader.let_go)  # who closes a database last brings its log in, and only the writer may
+            # Who closes a database last brings its log in, and only the writer may.
+            await asyncio.to_thread(self.reader.let_go)
             await self.recorder.close(FLUSH_S)
             self.reader.close()
 

@@ -27,9 +27,9 @@ DEFECTS: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, 
 
 
 class Channel:
-    """A recorder that was started. OSError where none can be."""
+    """A recorder that was started, and is first sent `beginning`. OSError where none can be."""
 
-    def __init__(self, command: Sequence[str] = COMMAND) -> None:
+    def __init__(self, beginning: bytes, command: Sequence[str] = COMMAND) -> None:
         theirs, self.output = os.pipe()
         self.input, theirs_too = os.pipe()
         try:
@@ -52,7 +52,7 @@ class Channel:
         self._packer = Packer()
         self._splitter = Splitter()
         self._orders: deque[bytes] = deque()
-        self._rest = memoryview(b"")
+        self._rest = memoryview(beginning)
         self._closed = False
 
     @property
@@ -61,7 +61,7 @@ class Channel:
         return bool(self._rest)
 
     def tell(self, message: bytes) -> None:
-        """Have a message sent before whatever is not packed yet."""
+        """Have a message sent behind everything that is to be sent by then."""
         self._orders.append(message)
 
     def send(self, outbox: Outbox, batches: int) -> bool:
@@ -74,13 +74,15 @@ class Channel:
                 self._rest = self._rest[self._write(self._rest) :]
             if self._rest:
                 return False
-            if self._orders:
-                self._rest = memoryview(self._orders.popleft())
-            elif outbox.unsent and batches:
+            if outbox.unsent and not batches:
+                return False
+            if outbox.unsent:
                 batches -= 1
                 self._rest = memoryview(self._frame(outbox))
+            elif self._orders:
+                self._rest = memoryview(self._orders.popleft())
             else:
-                return not outbox.unsent
+                return True
 
     def reports(self) -> list[Report] | None:
         """What the recorder told since this was last asked; None where it will tell no more."""

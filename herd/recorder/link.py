@@ -7,6 +7,7 @@ done with.
 import asyncio
 import logging
 import select
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -41,7 +42,7 @@ class Link:
         outbox: Outbox,
         beginning: Callable[[], Beginning],
         heard: Callable[[Report | None], None],
-        start: Callable[[], Channel] = Channel,
+        start: Callable[[bytes], Channel] = Channel,
     ) -> None:
         self._outbox = outbox
         self._beginning = beginning
@@ -55,6 +56,7 @@ class Link:
         self._pause = FIRST_PAUSE_S
         self._started_at = 0.0
         self._waiters: list[Waiter] = []
+        self.left: subprocess.Popen[bytes] | None = None  # what goes on by itself after `end`
 
     @property
     def pid(self) -> int | None:
@@ -65,13 +67,11 @@ class Link:
         """Start a recorder; where none can be started, the next one is tried later."""
         self._started_at = time.monotonic()
         try:
-            channel = self._start()
+            self._channel = self._start(beginning_out(self._beginning()))
         except OSError as error:
             logger.warning("The recorder cannot be started: %s", error)
             self._again()
             return
-        channel.tell(beginning_out(self._beginning()))
-        self._channel = channel
         self._listen()
 
     def attach(self) -> None:
@@ -117,17 +117,19 @@ class Link:
         """
         self._ending = True
         deadline = time.monotonic() + timeout
-        ended = False
-        if self._channel is not None:
-            await self.wait(lambda: not self._outbox.unsent, timeout)
-            self.tell(END, timeout)
-            self._send()
-            ended = await self.wait(lambda: self._channel is None, max(0.0, deadline - time.monotonic()))
+        channel = self._channel
+        if channel is None:
+            return False
+        self.tell(END, timeout)
+        ended = await self.wait(lambda: self._channel is None, timeout)
         if self._channel is not None:
             self._unlisten(self._channel)
             self._channel.close()
             self._channel = None
-        self._loop = None
+        try:
+            await asyncio.to_thread(channel.process.wait, max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.left = channel.process
         return ended
 
     def last_words(self, timeout: float) -> None:
@@ -188,7 +190,8 @@ class Link:
         self._unlisten(channel)
         self._channel = None
         channel.close()
-        channel.process.kill()  # it may live without its pipe: two of them would write every line twice
+        if not self._ending:
+            channel.process.kill()  # it may live without its pipe: two of them would write every line twice
         self._outbox.begin_again()
         self._heard(None)
         self._reap(channel)

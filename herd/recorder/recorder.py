@@ -5,6 +5,7 @@ here.
 """
 
 import asyncio
+import subprocess
 import time
 import uuid
 from collections import deque
@@ -49,7 +50,7 @@ class Kept:
 class Recorder:
     """`on_commit` gets each commit's seconds; `on_let_go` is called when the writer let go of the database's file."""
 
-    def __init__(self, kept: Kept, start: Callable[[], Channel] = Channel, capacity: int = CAPACITY) -> None:
+    def __init__(self, kept: Kept, start: Callable[[bytes], Channel] = Channel, capacity: int = CAPACITY) -> None:
         self._kept = kept
         self._instance = str(uuid.uuid4())
         self.on_commit: Callable[[float], None] = lambda _: None
@@ -73,6 +74,11 @@ class Recorder:
     def pid(self) -> int | None:
         """The process that writes, if it lives."""
         return self._link.pid
+
+    @property
+    def left(self) -> subprocess.Popen[bytes] | None:
+        """The process that was left to itself by `close`; it ends within a bound."""
+        return self._link.left
 
     def take(self, event: Event) -> None:
         """Have an event recorded. For the event loop's thread alone, and at once."""
