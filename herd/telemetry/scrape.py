@@ -9,6 +9,7 @@ from typing import Protocol
 
 from herd import wire
 from herd.core.breaker import BreakerState
+from herd.telemetry.counts import NO_LINES, NO_SPANS, LogStats, SpanStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +49,6 @@ class StoreCounts(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class LogStats:
-    """Lines written, by level, and lines lost."""
-
-    lines: Mapping[str, int] = field(default_factory=dict)
-    dropped: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class SpanStats:
-    """Spans that the collector took, and spans that were lost."""
-
-    exported: int = 0
-    dropped: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class HealthView:
     """The health score, and how many findings there are by check and severity, those that are not silenced."""
 
@@ -82,8 +67,8 @@ class ScrapeView:
     queue_depth: Mapping[str, int] = field(default_factory=dict)
     oldest_request_at: float | None = None
     store: StoreCounts | None = None
-    log: LogStats = LogStats()
-    spans: SpanStats = SpanStats()
+    log: LogStats = NO_LINES
+    spans: SpanStats = NO_SPANS
     sink_failures: int = 0
     health: HealthView | None = None
     tasks: int = 0

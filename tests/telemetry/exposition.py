@@ -18,8 +18,9 @@ from herd.core.events import (
     Status,
     Usage,
 )
+from herd.telemetry.counts import LogStats, SpanStats
 from herd.telemetry.metrics import OPENMETRICS, MetricsSink
-from herd.telemetry.scrape import HealthView, LogStats, NodeSeen, ScrapeView, SpanStats
+from herd.telemetry.scrape import HealthView, NodeSeen, ScrapeView
 from tests.store import builders
 
 MODEL = "llama3.2:3b"
