@@ -18,14 +18,17 @@ class Pace:
     """How fast a node is with one model, in seconds: to load it, to begin, and for a token of prompt and of answer.
 
     All of a machine that works on nothing else; the falls are what each further request at work adds, as a share.
+    `reload_s` is a load whose file was in memory not long before; `measured` is false for a guess.
     """
 
     load_s: float = 5.0
+    reload_s: float = 5.0
     start_s: float = 0.05
     prompt_s: float = 0.001
     token_s: float = 0.02
     prompt_fall: float = 0.5
     token_fall: float = 0.2
+    measured: bool = True
 
     def prefill(self, tokens: float) -> float:
         """Seconds from the start of work to the first token, alone."""
@@ -34,6 +37,11 @@ class Pace:
     def answer(self, tokens: float) -> float:
         """Seconds from the first token to the last, alone."""
         return self.token_s * max(0.0, tokens)
+
+    def slower(self, times: float) -> "Pace":
+        """The pace of a machine on which all but loads takes so many times as long."""
+        start_s, prompt_s, token_s = self.start_s * times, self.prompt_s * times, self.token_s * times
+        return replace(self, start_s=start_s, prompt_s=prompt_s, token_s=token_s)
 
 
 @dataclass(frozen=True, slots=True)

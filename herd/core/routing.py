@@ -1,4 +1,4 @@
-"""Where a request goes: `decide` leaves out the nodes that cannot, scores the rest, and ranks them.
+"""Where a request goes: `decide` leaves out the nodes that cannot, predicts the rest, and ranks them.
 
 It must not log, read a clock or roll dice: the same request, fleet and policy give the same decision, today and in a
 replay.
@@ -6,10 +6,11 @@ replay.
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from zlib import crc32
 
 from herd.core.fleet import Fleet, Node
 from herd.core.request import Request
-from herd.core.signals import SIGNALS, Case
+from herd.core.signals import SIGNALS, Case, outlook
 
 
 class Reason(StrEnum):
@@ -43,16 +44,32 @@ class Policy:
     """The operator's rules for deciding.
 
     `loaded_fallback`: a fallback that the client named is taken when it is loaded and the model asked for is not.
+    `jitter`: the share by which a prediction may be off; candidates within it go by `salt`, which differs from router to
+    router and request to request, so that routers that know the same do not all choose the same.
     """
 
     loaded_fallback: bool = True
+    jitter: float = 0.0
+    salt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """Seconds that a request would spend at a node: until it has a slot, loading, on its prompt, on its answer."""
+
+    queue_s: float
+    load_s: float
+    prefill_s: float
+    decode_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One node that can answer with one model: its seven signals, their sum, and the predicted time to first token.
+    """One node that can answer with one model: its seven signals and their sum in seconds, the smallest first.
 
-    `loaded`: the model is in its memory; `warm`: it is, or a request in flight there is loading it.
+    `predicted_ttft_s` is what its client would wait for the first token, so without what the choice costs others.
+    `loaded`: the model is in its memory; `warm`: it is, or a request in flight there is loading it; `evicts`: the
+    models that a load would put out.
     """
 
     node_id: str
@@ -62,6 +79,8 @@ class Candidate:
     loaded: bool
     predicted_ttft_s: float
     warm: bool = False
+    predicted: Predicted | None = None
+    evicts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +134,7 @@ def _decide(request: Request, fleet: Fleet, policy: Policy, excluded: frozenset[
                 rejected.append(Rejection(node.node_id, model, reason))
             else:
                 ranked.append(score(case))
-        ranked.sort(key=lambda candidate: (-candidate.total, candidate.node_id))
+        ranked.sort(key=lambda candidate: (_rank(candidate, policy), candidate.node_id))
     order = _order_of_models(request, candidates, policy)
     plan = tuple(candidate for model in order for candidate in candidates[model])
     rejected.sort(key=lambda entry: entry.node_id)
@@ -148,37 +167,42 @@ def ready(node: Node) -> bool:
 
 
 def score(case: Case) -> Candidate:
-    """The seven signals of one node for one model, rounded to a hundredth so that a stored score is the score."""
-    # Adding 0.0 makes a negative zero plain: it would be read as a penalty that rounds away.
-    signals = {name: round(function(case), 2) + 0.0 for name, (function, _, _) in SIGNALS.items()}
+    """The seven signals of one node for one model, rounded to a tenth of a millisecond so that what is stored adds up."""
+    seen = outlook(case)
+    # Adding 0.0 makes a negative zero plain: it would be read as a saving that rounds away.
+    signals = {name: round(function(seen), 4) + 0.0 for name, function in SIGNALS.items()}
+    times = seen.times
     return Candidate(
         node_id=case.node.node_id,
         model=case.model,
         signals=signals,
-        total=round(sum(signals.values()), 2),
+        total=round(sum(signals.values()), 4),
         loaded=case.loaded is not None,
-        predicted_ttft_s=round(case.predicted_ttft_s, 4),
+        predicted_ttft_s=round(times.first_at + seen.reload_s, 4),
         warm=case.warm,
-    )
+        predicted=Predicted(
+            round(times.load_at, 4), round(seen.load_s + seen.reload_s, 4), round(seen.prefill_s, 4),
+            round(seen.decode_s, 4),
+        ),
+        evicts=seen.job.victims,
+    )  # fmt: skip
 
 
 def open_to(plan: tuple[Candidate, ...], excluded: frozenset[str] = frozenset()) -> tuple[Candidate, ...]:
-    """The candidates that a request may take a slot at now, best first.
+    """The candidates whose slot a request may take now: the best of those left, or it waits for that one.
 
-    A cold node stays closed while the model is being loaded elsewhere, and while a loaded node is predicted to answer
-    sooner, its queue included: so many requests for a cold model cause one load, and a second node loads it only once
-    the first cannot keep up.
+    The prediction has the wait for its slot in it, and the loads of others. So a request waits for a loaded node as
+    long as that is sooner, many requests for a cold model cause one load, and a second node loads it only once the
+    first cannot keep up.
     """
-    left = tuple(candidate for candidate in plan if candidate.node_id not in excluded)
-    # Another model answers where the one before it cannot, or would have to be loaded; never because it has to queue.
-    left = tuple(candidate for candidate in left if candidate.model == left[0].model)
-    warm = [candidate for candidate in left if candidate.warm]
-    return tuple(candidate for candidate in left if candidate.warm or _worth_loading(candidate, warm))
+    return tuple(candidate for candidate in plan if candidate.node_id not in excluded)[:1]
 
 
-def _worth_loading(cold: Candidate, warm: list[Candidate]) -> bool:
-    rivals = [candidate for candidate in warm if candidate.model == cold.model]
-    return all(rival.loaded and cold.predicted_ttft_s < rival.predicted_ttft_s for rival in rivals)
+def _rank(candidate: Candidate, policy: Policy) -> float:
+    if not policy.jitter:
+        return candidate.total
+    chance = crc32(f"{policy.salt} {candidate.node_id}".encode()) / 2**32
+    return candidate.total + policy.jitter * abs(candidate.total) * chance
 
 
 def _does_not_fit(case: Case) -> bool:
@@ -211,7 +235,7 @@ def _reason(request: Request, plan: tuple[Candidate, ...]) -> Reason | None:
     if not any(rival.loaded for rival in rivals):
         return Reason.MODEL_LOADED
     warm = next(rival for rival in rivals if rival.loaded)
-    gains = {name: first.signals[name] - warm.signals[name] for name in first.signals}
+    gains = {name: warm.signals[name] - first.signals[name] for name in first.signals}
     return Reason.AFFINITY if max(gains, key=lambda name: gains[name]) == "role_affinity" else Reason.LEAST_LOADED
 
 
