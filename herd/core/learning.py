@@ -6,7 +6,7 @@ forgets, so that a throttled or an upgraded machine is noticed. Values are froze
 """
 
 from dataclasses import dataclass, replace
-from math import sqrt
+from math import exp, log, sqrt
 from typing import Final
 
 from herd.core.prediction import Pace
@@ -111,19 +111,62 @@ class Speeds:
         return Speeds(load, reload, prompt, answer, _pace(load, reload, prompt, answer, True), self.seen + 1)
 
 
-def prior(size: int, bandwidth: float | None = None, kind: str = "") -> Speeds:
-    """What to expect of a model of so many bytes on a machine that reads `bandwidth` bytes a second; 0 and None: unknown.
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What is known of a node whatever the model: what it is, and how it compares with such a machine on paper.
 
-    `kind` is the accelerator's as agents report it, empty for a processor.
+    `bandwidth` is bytes a second, None where unknown; `kind` the accelerator's as agents report it, empty for a
+    processor. The others are logarithms: measured seconds over those expected on paper.
+    """
+
+    bandwidth: float | None = None
+    kind: str = ""
+    load: float = 0.0
+    prompt: float = 0.0
+    answer: float = 0.0
+    loads_seen: int = 0
+    seen: int = 0
+
+    def after(self, told: Observation, size: int) -> "Machine":
+        """The machine with what one request for a model of so many bytes says."""
+        paper, found = prior(size, self.bandwidth, self.kind).pace, self
+        if told.load_s and not told.reload:
+            load = _toward(self.load, told.load_s / paper.load_s, self.loads_seen)
+            found = replace(found, load=load, loads_seen=self.loads_seen + 1)
+        if told.prompt_s and told.answer_s and told.prompt_tokens > 0 and told.answer_tokens > 1:
+            expected_prompt = paper.prefill(told.prompt_tokens) * (1 + paper.prompt_fall * told.prompt_others)
+            expected_answer = paper.answer(told.answer_tokens - 1) * (1 + paper.token_fall * told.answer_others)
+            prompt = _toward(self.prompt, told.prompt_s / expected_prompt, self.seen)
+            answer = _toward(self.answer, told.answer_s / expected_answer, self.seen)
+            found = replace(found, prompt=prompt, answer=answer, seen=self.seen + 1)
+        return found
+
+    def expects(self, size: int) -> Speeds:
+        """What to expect of a model of so many bytes that it was not yet seen with."""
+        return prior(size, self.bandwidth, self.kind, (exp(self.load), exp(self.prompt), exp(self.answer)))
+
+
+def prior(
+    size: int, bandwidth: float | None = None, kind: str = "", slower: tuple[float, float, float] = (1.0, 1.0, 1.0)
+) -> Speeds:
+    """What to expect of a model of so many bytes (0: unknown) on a machine that is known on paper.
+
+    `slower` is by how much loads, prompts and answers were seen to take longer than on paper with other models.
     """
     weight = size or UNKNOWN_SIZE
-    load_s = 1.0 + weight / LOAD_BYTES_PER_S
-    token_s = weight / ((bandwidth or MEMORY_BYTES_PER_S) * EFFICIENCY)
-    prompt_s = token_s / PROMPTS_PER_ANSWER.get(kind, PROMPTS_PER_ANSWER[""])
+    load_s = (1.0 + weight / LOAD_BYTES_PER_S) * slower[0]
+    on_paper = weight / ((bandwidth or MEMORY_BYTES_PER_S) * EFFICIENCY)
+    prompt_s = on_paper / PROMPTS_PER_ANSWER.get(kind, PROMPTS_PER_ANSWER[""]) * slower[1]
+    token_s = on_paper * slower[2]
     load, reload = Fit.begun((load_s,), (load_s,)), Fit.begun((load_s / 2,), (load_s,))
     prompt = Fit.begun((OVERHEAD_S, prompt_s, prompt_s * PROMPT_FALL), (OVERHEAD_S, 2 * prompt_s, prompt_s))
     answer = Fit.begun((token_s, token_s * TOKEN_FALL), (token_s, token_s * TOKEN_FALL))
     return Speeds(load, reload, prompt, answer, _pace(load, reload, prompt, answer, False))
+
+
+def _toward(old: float, ratio: float, seen: int) -> float:
+    """A moving average of a ratio's logarithm, in which a first observation counts for most."""
+    return old + max(1 / (seen + 1.5), 0.05) * (log(max(ratio, 1e-3)) - old)
 
 
 def _pace(load: Fit, reload: Fit, prompt: Fit, answer: Fit, measured: bool) -> Pace:

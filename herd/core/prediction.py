@@ -44,8 +44,7 @@ class Pace:
         return replace(self, start_s=start_s, prompt_s=prompt_s, token_s=token_s)
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """One request at a node, or in a lane and meant for it; seconds as if it were alone.
 
     `load_s` is what is left of its model's load, 0 where that is in memory; the load cannot begin before `victims` have
@@ -138,7 +137,7 @@ class Work:
         moved = self.at(now)
         model = next((job.model for job in moved.jobs if job.ticket == ticket), None)
         return replace(moved, jobs=tuple(
-            replace(job, answered=True, load_s=0.0) if job.ticket == ticket else _in_memory(job, model)
+            job._replace(answered=True, load_s=0.0) if job.ticket == ticket else _in_memory(job, model)
             for job in moved.jobs
         ))  # fmt: skip
 
@@ -165,11 +164,11 @@ class Work:
             if id(job) in idle or (job.answered and not job.known):
                 jobs.append(job)
             elif id(job) in loading:
-                jobs.append(replace(job, load_s=max(SOON_S, job.load_s - elapsed), victims=()))
+                jobs.append(job._replace(load_s=max(SOON_S, job.load_s - elapsed), victims=()))
             elif job.answered:
-                jobs.append(replace(job, answer_s=max(SOON_S, job.answer_s - said)))
+                jobs.append(job._replace(answer_s=max(SOON_S, job.answer_s - said)))
             else:
-                jobs.append(replace(job, prefill_s=max(SOON_S, job.prefill_s - read)))
+                jobs.append(job._replace(prefill_s=max(SOON_S, job.prefill_s - read)))
         return replace(self, as_of=now, jobs=tuple(jobs))
 
 
@@ -177,7 +176,7 @@ IDLE: Final = Work()
 
 
 def _in_memory(job: Job, model: str | None) -> Job:
-    return replace(job, load_s=0.0) if job.load_s > 0 and job.model == model else job
+    return job._replace(load_s=0.0) if job.load_s > 0 and job.model == model else job
 
 
 def ahead(work: Work, now: float, pace: Pace, new: Job, slots: int, to_end: bool = False) -> Times:
@@ -341,6 +340,6 @@ class _Run:
     def _unstick(self) -> bool:
         """Who waits has nothing to wait for, as far as is known here: it begins rather than never."""
         job, mine = (self.pending or self.waiting).pop(0)
-        self.pending.insert(0, (replace(job, victims=()), mine))
+        self.pending.insert(0, (job._replace(victims=()), mine))
         self._admit()
         return False

@@ -4,13 +4,17 @@ It must not log, read a clock or roll dice: the same request, fleet and policy g
 replay.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import floor
+from typing import NamedTuple
 from zlib import crc32
 
 from herd.core.fleet import Fleet, Node
+from herd.core.prediction import Job
 from herd.core.request import Request
-from herd.core.signals import SIGNALS, Case, outlook
+from herd.core.signals import SIGNALS, Case, job_at, outlook, pace_of
 
 
 class Reason(StrEnum):
@@ -53,8 +57,7 @@ class Policy:
     salt: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Predicted:
+class Predicted(NamedTuple):
     """Seconds that a request would spend at a node: until it has a slot, loading, on its prompt, on its answer."""
 
     queue_s: float
@@ -106,6 +109,7 @@ class Decision:
 
 
 DEFAULT_POLICY = Policy()
+PARTS = 10_000  # of a second: what is stored is rounded to them before it is summed, so that a stored total adds up
 
 
 def decide(
@@ -128,7 +132,7 @@ def _decide(request: Request, fleet: Fleet, policy: Policy, excluded: frozenset[
     for model in request.models:
         ranked = candidates.setdefault(model, [])
         for node in fleet.nodes:
-            case = Case(request, model, node, fleet)
+            case = Case.of(request, model, node, fleet)
             reason = rejection(case, excluded, heed_breakers)
             if reason:
                 rejected.append(Rejection(node.node_id, model, reason))
@@ -145,20 +149,28 @@ def _decide(request: Request, fleet: Fleet, policy: Policy, excluded: frozenset[
 def rejection(case: Case, excluded: frozenset[str] = frozenset(), heed_breakers: bool = True) -> RejectionReason | None:
     """The first reason for which a node cannot answer with a model, or None."""
     node = case.node
-    for applies, reason in (
-        (node.status == "offline", RejectionReason.OFFLINE),
-        (not node.engine_reachable, RejectionReason.ENGINE_DOWN),
-        (not node.holds(case.model), RejectionReason.MODEL_ABSENT),
-        (case.request.endpoint not in node.endpoints, RejectionReason.ENDPOINT_UNSUPPORTED),
-        (node.node_id in excluded, RejectionReason.EXCLUDED),
-        (node.draining, RejectionReason.DRAINING),
-        (heed_breakers and case.traffic.breaker_open, RejectionReason.BREAKER_OPEN),
-        (node.pressure == "critical", RejectionReason.CRITICAL_PRESSURE),
-        (_does_not_fit(case), RejectionReason.DOES_NOT_FIT),
-    ):
-        if applies:
-            return reason
-    return None
+    if node.status == "offline":
+        return RejectionReason.OFFLINE
+    if not node.engine_reachable:
+        return RejectionReason.ENGINE_DOWN
+    if not node.holds(case.model):
+        return RejectionReason.MODEL_ABSENT
+    if case.request.endpoint not in node.endpoints:
+        return RejectionReason.ENDPOINT_UNSUPPORTED
+    if node.node_id in excluded:
+        return RejectionReason.EXCLUDED
+    return _for_now(case, heed_breakers)
+
+
+def _for_now(case: Case, heed_breakers: bool) -> RejectionReason | None:
+    node = case.node
+    if node.draining:
+        return RejectionReason.DRAINING
+    if heed_breakers and case.traffic.breaker_open:
+        return RejectionReason.BREAKER_OPEN
+    if node.pressure == "critical":
+        return RejectionReason.CRITICAL_PRESSURE
+    return RejectionReason.DOES_NOT_FIT if case.loaded is None and _does_not_fit(case) else None
 
 
 def ready(node: Node) -> bool:
@@ -169,23 +181,37 @@ def ready(node: Node) -> bool:
 def score(case: Case) -> Candidate:
     """The seven signals of one node for one model, rounded to a tenth of a millisecond so that what is stored adds up."""
     seen = outlook(case)
-    # Adding 0.0 makes a negative zero plain: it would be read as a saving that rounds away.
-    signals = {name: round(function(seen), 4) + 0.0 for name, function in SIGNALS.items()}
-    times = seen.times
+    signals, total = {}, 0.0
+    for name, signal in SIGNALS.items():
+        seconds = signal(seen)
+        if seconds:
+            seconds = floor(seconds * PARTS + 0.5) / PARTS
+            total += seconds
+        signals[name] = seconds
+    queue_s, work_s, first_s, _ = seen.times
     return Candidate(
-        node_id=case.node.node_id,
-        model=case.model,
-        signals=signals,
-        total=round(sum(signals.values()), 4),
-        loaded=case.loaded is not None,
-        predicted_ttft_s=round(times.first_at + seen.reload_s, 4),
-        warm=case.warm,
-        predicted=Predicted(
-            round(times.load_at, 4), round(seen.load_s + seen.reload_s, 4), round(seen.prefill_s, 4),
-            round(seen.decode_s, 4),
+        case.node.node_id,
+        case.model,
+        signals,
+        floor(total * PARTS + 0.5) / PARTS,
+        case.loaded is not None,
+        floor((first_s + seen.reload_s) * PARTS) / PARTS,
+        case.warm,
+        Predicted(
+            floor(queue_s * PARTS) / PARTS,
+            floor((work_s - queue_s + seen.reload_s) * PARTS) / PARTS,
+            floor((first_s - work_s) * PARTS) / PARTS,
+            floor(seen.decode_s * PARTS) / PARTS,
         ),
-        evicts=seen.job.victims,
-    )  # fmt: skip
+        seen.job.victims,
+    )
+
+
+def job(ticket: Hashable, request: Request, candidate: Candidate, fleet: Fleet, waits: bool = False) -> Job:
+    """What a request is to the node that was chosen for it in this fleet, for that node's `Work`."""
+    node = next(node for node in fleet.nodes if node.node_id == candidate.node_id)
+    case = Case.of(request, candidate.model, node, fleet)
+    return job_at(case, pace_of(case))[0]._replace(ticket=ticket, waits=waits)
 
 
 def open_to(plan: tuple[Candidate, ...], excluded: frozenset[str] = frozenset()) -> tuple[Candidate, ...]:

@@ -5,9 +5,8 @@ never removes a node; `routing` does.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
-from math import exp
+from math import exp, inf
 from typing import NamedTuple
 
 from herd.core.fleet import Fleet, Loaded, Node, Traffic
@@ -23,34 +22,28 @@ SPILLED = 8.0  # what lies in main memory beside a full GPU takes so many times 
 KEPT_S = 300.0  # how long an engine keeps a model that nobody asks for, where it does not say
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One node considered for one model."""
+class Case(NamedTuple):
+    """One node considered for one model, with what is known of the two."""
 
     request: Request
     model: str
     node: Node
     fleet: Fleet
+    loaded: Loaded | None
+    traffic: Traffic
+    work: Work
 
-    @property
-    def loaded(self) -> Loaded | None:
-        """The model in this node's memory, or None."""
-        return self.node.in_memory(self.model)
-
-    @property
-    def traffic(self) -> Traffic:
-        """What is known of this node's work on this model."""
-        return self.fleet.traffic_of(self.node.node_id, self.model)
-
-    @property
-    def work(self) -> Work:
-        """What this node has to do."""
-        return self.fleet.work_of(self.node.node_id)
+    @classmethod
+    def of(cls, request: Request, model: str, node: Node, fleet: Fleet) -> "Case":
+        """The case, looked up."""
+        node_id = node.node_id
+        return cls(request, model, node, fleet, node.in_memory(model), fleet.traffic_of(node_id, model),
+                   fleet.work_of(node_id))  # fmt: skip
 
     @property
     def slots(self) -> int:
         """How many requests of this model the node works on at once."""
-        return max(1, self.traffic.slots or self.node.slots)
+        return self.traffic.slots or self.node.slots or 1
 
     @property
     def needed(self) -> int:
@@ -65,7 +58,7 @@ class Case:
     @property
     def warm(self) -> bool:
         """Whether the model is in memory here, or on its way there for a request that is in flight."""
-        return self.loaded is not None or self.work.held.get(self.model, 0) > 0
+        return self.loaded is not None or self.model in self.work.held
 
 
 class Room(NamedTuple):
@@ -75,9 +68,11 @@ class Room(NamedTuple):
     evicted: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Outlook:
-    """What is foreseen for one request at one node: the job that it would be there, and when what happens."""
+class Outlook(NamedTuple):
+    """What is foreseen for one request at one node: the job that it would be there, and when what happens.
+
+    `saved_s` is what the cached part of its prompt would have taken, `reload_s` a load that its context forces.
+    """
 
     case: Case
     pace: Pace
@@ -99,55 +94,75 @@ class Outlook:
     @property
     def decode_s(self) -> float:
         """Seconds from the first token to the end; for a stream, as if it were alone."""
-        return self.times.end_at - self.times.first_at if not self.case.request.stream else self.job.answer_s
+        return self.job.answer_s if self.case.request.stream else self.times.end_at - self.times.first_at
+
+
+IN_MEMORY = Room(False)
 
 
 def outlook(case: Case) -> Outlook:
     """Run the node forward with this request on it."""
-    request, node, work = case.request, case.node, case.work
     pace = pace_of(case)
-    room = Room(False) if case.loaded and not work.loading and not work.pending else room_for(case)
-    reload_s = _context_reload_s(case, pace)
-    cached = 0 if room.cold or reload_s else min(case.fleet.cached.get(node.node_id, 0), request.prompt_tokens)
-    job = Job(
-        ticket=None,
-        model=case.model,
-        prefill_s=pace.prefill(request.prompt_tokens - cached),
-        answer_s=pace.answer(case.fleet.answer_tokens.get(case.model, USUAL_ANSWER)),
-        load_s=_load_s(case, pace) if room.cold else 0.0,
-        victims=room.evicted,
-    )
-    times = ahead(work, case.fleet.at, pace, job, case.slots, not request.stream)
+    job, cached, reload_s = job_at(case, pace)
+    times = ahead(case.work, case.fleet.at, pace, job, case.slots, not case.request.stream)
+    if not cached:
+        return Outlook(case, pace, job, times, 0.0, reload_s)
     slowed = (times.first_at - times.work_at) / job.prefill_s if job.prefill_s else 1.0
     return Outlook(case, pace, job, times, cached * pace.prompt_s * slowed, reload_s)
 
 
+def job_at(case: Case, pace: Pace) -> tuple[Job, int, float]:
+    """The job that a request would be at a node, how much of its prompt is cached there, and a reload for its context."""
+    request, model, node, fleet, loaded, _, work = case
+    room = IN_MEMORY if loaded and not work.loading and not work.pending else room_for(case)
+    reload_s = _context_reload_s(case, pace) if loaded else 0.0
+    prompt_tokens, cached = request.prompt_tokens, 0
+    if fleet.cached and not room.cold and not reload_s:
+        cached = min(fleet.cached.get(node.node_id, 0), prompt_tokens)
+    job = Job(
+        None,
+        model,
+        pace.start_s + pace.prompt_s * (prompt_tokens - cached),
+        pace.token_s * fleet.answer_tokens.get(model, USUAL_ANSWER),
+        _load_s(case, pace) if room.cold else 0.0,
+        room.evicted,
+    )
+    return job, cached, reload_s
+
+
 def pace_of(case: Case) -> Pace:
     """The node's speeds with the model: learned ones, else guessed from the model's size."""
-    pace = case.traffic.pace or _guessed(case.node.size_of(case.model))
-    slower = THROTTLED if case.node.throttled else 1.0
-    if not pace.measured and case.node.vram_total and not case.loaded:
-        spilled = max(0.0, 1 - case.node.vram_total / case.needed) if case.needed else 0.0
-        slower *= 1 + (SPILLED - 1) * spilled
+    node = case.node
+    pace = case.traffic.pace or _guessed(node.size_of(case.model))
+    if pace.measured and not node.throttled:
+        return pace
+    slower = THROTTLED if node.throttled else 1.0
+    if not pace.measured and node.vram_total and case.needed > node.vram_total:
+        slower *= 1 + (SPILLED - 1) * (1 - node.vram_total / case.needed)
     return pace if slower == 1.0 else pace.slower(slower)
 
 
 def room_for(case: Case) -> Room:
     """What the engine unloads for a model, once it has loaded what it is about to: idle ones, the longest unused first."""
-    node, work = case.node, case.work
-    there = dict(sorted(node.loaded.items(), key=lambda item: _last_wanted(item[1])))
-    sizes = {name: loaded.size_bytes for name, loaded in there.items()}
-    free = node.free
-    for job in work.jobs:  # loads that are under way or waited for, in their order
-        if job.load_s > 0 and not job.waits:
+    node, work, model = case.node, case.work, case.model
+    free, needed = node.free, int(node.size_of(model) * (1 + KV_SHARE))
+    if not work.loading and not work.pending:
+        if case.loaded:
+            return IN_MEMORY
+        if free >= needed:
+            return Room(True)
+    there = sorted(node.loaded.items(), key=_last_wanted) if len(node.loaded) > 1 else node.loaded.items()
+    sizes = {name: loaded.size_bytes for name, loaded in there}
+    for job in (*work.loading, *work.pending):  # in their order
+        if job.load_s > 0:
             free += sum(sizes.pop(victim, 0) for victim in job.victims)
             if job.model not in sizes:
                 sizes[job.model] = int(node.size_of(job.model) * (1 + KV_SHARE))
                 free -= sizes[job.model]
-    if case.model in sizes or node.same_as.get(case.model) in sizes:
+    if model in sizes or node.same_as.get(model) in sizes:
         return Room(case.loaded is None)
-    needed, evicted = int(node.size_of(case.model) * (1 + KV_SHARE)), []
-    for name in sorted(sizes, key=lambda each: each in work.held):
+    evicted = []
+    for name in sorted(sizes, key=work.held.__contains__):
         if free >= needed:
             break
         free += sizes[name]
@@ -162,7 +177,8 @@ def thermal(seen: Outlook) -> float:
 
 def memory_fit(seen: Outlook) -> float:
     """what evicting other models will cost those who ask for them, by how often they are asked for."""
-    return sum(_missed_s(seen.case, victim) for victim in seen.job.victims)
+    victims = seen.job.victims
+    return sum(_missed_s(seen.case, victim) for victim in victims) if victims else 0.0
 
 
 def queue_depth(seen: Outlook) -> float:
@@ -172,8 +188,8 @@ def queue_depth(seen: Outlook) -> float:
 
 def wait_time(seen: Outlook) -> float:
     """the request's own way to the first token, at the load that is there; for an answer that does not stream, to its end."""
-    own = seen.prefill_s + seen.saved_s
-    return own if seen.case.request.stream else own + seen.decode_s
+    times = seen.times
+    return (times.first_at if seen.case.request.stream else times.end_at) - times.work_at + seen.saved_s
 
 
 def role_affinity(seen: Outlook) -> float:
@@ -184,6 +200,8 @@ def role_affinity(seen: Outlook) -> float:
 def availability_trend(seen: Outlook) -> float:
     """the chance that the node fails or is lost meanwhile, by its losses and absences of late, times starting again."""
     node = seen.case.node
+    if not node.losses and node.uptime >= 1:
+        return 0.0
     return (1 - exp(-(node.losses + 1 - node.uptime) / 3600 * seen.times.end_at)) * seen.times.end_at
 
 
@@ -205,11 +223,12 @@ SIGNALS: dict[str, Signal] = {
 
 
 def delay_of_others(seen: Outlook) -> float:
-    """Seconds by which the requests at work there come later because of this one, in all."""
-    work, pace = seen.case.work, seen.pace
+    """Seconds by which the first tokens of the requests at work there come later because of this one, in all."""
     mine = seen.job.prefill_s + seen.job.answer_s
-    prompts = sum(min(left, mine) for left, _, _ in work.prompts)
-    return pace.prompt_fall * prompts
+    shared = 0.0
+    for left, _, _ in seen.case.work.prompts:
+        shared += left if left < mine else mine
+    return seen.pace.prompt_fall * shared
 
 
 def _missed_s(case: Case, victim: str) -> float:
@@ -230,17 +249,16 @@ def _load_s(case: Case, pace: Pace) -> float:
 
 def _context_reload_s(case: Case, pace: Pace) -> float:
     """An engine loads a model again for a context that it was not loaded with."""
-    loaded = case.loaded
-    if loaded is None or not loaded.context_length or case.node.engine != "ollama":
+    loaded, asked = case.loaded, case.request.num_ctx or case.traffic.usual_context
+    if not asked or loaded is None or not loaded.context_length or case.node.engine != "ollama":
         return 0.0
-    asked = case.request.num_ctx or case.traffic.usual_context
     # Context protection puts the loaded context in the place of a smaller one that the client named.
-    fits = asked is None or asked == loaded.context_length or bool(case.request.num_ctx and asked < loaded.context_length)
+    fits = asked == loaded.context_length or bool(case.request.num_ctx and asked < loaded.context_length)
     return 0.0 if fits else pace.reload_s
 
 
-def _last_wanted(loaded: Loaded) -> float:
-    return float("inf") if loaded.expires_at is None else loaded.expires_at
+def _last_wanted(named: tuple[str, Loaded]) -> float:
+    return inf if named[1].expires_at is None else named[1].expires_at
 
 
 @lru_cache(maxsize=1024)

@@ -71,27 +71,27 @@ def made(count: int, prompt: float, answer: float, seed: int, spread: float = 0.
         )
 
 
-def at_rate(lengths: Iterable[Lengths], rate: float, seconds: float, seed: int) -> list[Lengths]:
-    """The same requests thinned out or stretched to `rate` a second, for so many seconds.
+def at_rate(lengths: Iterable[Lengths], rate: float, count: int, seed: int) -> list[Lengths]:
+    """So many requests of a trace, at `rate` a second on average.
 
-    Gaps are scaled, so bursts stay bursts; tokens beyond what local models hold are cut.
+    A denser trace is thinned by chance, so that its bursts stay, and gone through again and again with other chances; a
+    sparser one is compressed. Tokens beyond what local models hold are cut.
     """
     told = list(lengths)
-    span = told[-1].at - told[0].at
-    natural = (len(told) - 1) / span if span else rate
-    if natural > rate:  # thinned, since a stretched hour would be one long lull
-        random, keep = Random(seed), rate / natural
-        told = [each for each in told if random.random() < keep]
-        scale = 1.0
-    else:
-        scale = natural / rate
-    first = told[0].at
-    cut = (
-        replace(each, at=(each.at - first) * scale, prompt_tokens=min(each.prompt_tokens, MOST_PROMPT),
-                answer_tokens=max(1, min(each.answer_tokens, MOST_ANSWER)))
-        for each in told
-    )  # fmt: skip
-    return [each for each in cut if each.at <= seconds]
+    span = max(told[-1].at - told[0].at, 1e-9)
+    natural = (len(told) - 1) / span
+    random, keep, scale = Random(seed), min(1.0, rate / natural), min(1.0, natural / rate)
+    found: list[Lengths] = []
+    began = 0.0
+    while len(found) < count:
+        found += (
+            replace(each, at=began + (each.at - told[0].at) * scale,
+                    prompt_tokens=max(1, min(each.prompt_tokens, MOST_PROMPT)),
+                    answer_tokens=max(1, min(each.answer_tokens, MOST_ANSWER)))
+            for each in told if keep == 1.0 or random.random() < keep
+        )  # fmt: skip
+        began += (span + 1 / natural) * scale
+    return found[:count]
 
 
 def for_models(lengths: Iterable[Lengths], models: Sequence[str], seed: int, zipf: float = ZIPF) -> list[Arrival]:

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field, replace
 from math import exp
 
 from herd.core.fleet import Fleet, Loaded, Model, Node, Traffic
-from herd.core.learning import Length, Observation, Speeds, expected_tokens, prior
-from herd.core.prediction import IDLE, Job, Work
+from herd.core.learning import Length, Machine, Observation, Speeds, expected_tokens
+from herd.core.prediction import IDLE, Work
 from herd.core.request import Dialect, Request
-from herd.core.routing import Candidate, Decision, Policy, decide, open_to
-from herd.core.signals import pace_of, Case
+from herd.core.routing import Candidate, Decision, Policy, decide, job, open_to
 from herd.planning.arrivals import Arrival
 from herd.planning.engine import Engine, Happened
 from herd.planning.engine import Job as EngineJob
@@ -56,6 +55,7 @@ class Herd:
         self.places: dict[str, int] = {}
         self.work: dict[str, Work] = {}
         self.traffic: dict[str, dict[str, Traffic]] = {}
+        self.machines: list[Machine] = []
         self.speeds: dict[tuple[str, str], Speeds] = {}
         self.lengths: dict[tuple[str, str], Length] = {}
         self.demand: dict[str, tuple[float, float]] = {}
@@ -77,9 +77,10 @@ class Herd:
         self.places[machine.node_id] = place
         self.work[machine.node_id] = replace(IDLE, prompt_fall=machine.prefill_fall, token_fall=machine.decode_fall)
         kind = next(word for start, word in KINDS.items() if machine.kind.startswith(start))
+        self.machines.append(Machine(machine.bandwidth * 1e9, kind))
         self.traffic[machine.node_id] = {}
         for name, model in models.items():
-            speeds = self.speeds[machine.node_id, name] = prior(model.size_bytes, machine.bandwidth * 1e9, kind)
+            speeds = self.speeds[machine.node_id, name] = self.machines[place].expects(model.size_bytes)
             pace = speeds.pace
             if self.options.speeds_known:
                 true = machine.models[name]
@@ -105,14 +106,10 @@ class Herd:
         (candidate,) = open_to(decision.plan)
         place = self.places[candidate.node_id]
         work, node = fleet.work_of(candidate.node_id), fleet.nodes[place]
-        case = Case(waiter.request, candidate.model, node, fleet)
-        pace = pace_of(case)
         free = work.held.get(candidate.model, 0) < node.slots
-        cold = bool(candidate.evicts) or not (candidate.loaded)
-        job = Job(waiter.job.number, candidate.model, pace.prefill(waiter.request.prompt_tokens),
-                  pace.answer(fleet.answer_tokens[candidate.model]), pace.load_s if cold else 0.0, candidate.evicts,
-                  waits=not free, known=self.options.lengths_known)
-        self.work[candidate.node_id] = work.begun(job, now)
+        there = job(waiter.job.number, waiter.request, candidate, fleet, not free)
+        there = there._replace(known=self.options.lengths_known)
+        self.work[candidate.node_id] = work.begun(there, now)
         waiter.place, waiter.candidate = place, candidate
         if not free:
             self.waiting[waiter.job.number] = waiter
@@ -220,5 +217,11 @@ class Herd:
         )  # fmt: skip
         speeds = self.speeds[node_id, candidate.model] = self.speeds[node_id, candidate.model].after(told)
         self.traffic[node_id][candidate.model] = replace(self.traffic[node_id][candidate.model], pace=speeds.pace)
+        node = self.nodes[place]
+        self.machines[place] = self.machines[place].after(told, node.models[candidate.model].size_bytes)
+        for name, traffic in self.traffic[node_id].items():
+            if not self.speeds[node_id, name].seen:
+                fresh = self.speeds[node_id, name] = self.machines[place].expects(node.models[name].size_bytes)
+                self.traffic[node_id][name] = replace(traffic, pace=fresh.pace)
         work = self.work[node_id]
         self.work[node_id] = replace(work, prompt_fall=speeds.pace.prompt_fall, token_fall=speeds.pace.token_fall)
