@@ -11,6 +11,7 @@ from typing import Any
 from herd import errors
 from herd.core.admission import Place
 from herd.core.events import FleetChanged
+from herd.core.prediction import Job
 from herd.core.preload import ENDPOINT, Load, asked_about, to_keep, to_load
 from herd.dataplane.dialects import dump
 from herd.dataplane.serve import DataPlane
@@ -51,8 +52,8 @@ class Preloads:
         most = dict(sorted(demand.items(), key=lambda item: -item[1])[:MOST_MODELS])
         if not most:
             return
-        now, slots = time.time(), self._plane.slots
-        fleet = self._plane.roster.snapshot(asked_about(tuple(most)), slots.in_flight(), 0, now)
+        now = time.time()
+        fleet = self._plane.roster.snapshot(asked_about(tuple(most)), now)
         self._avoid = {pair: until for pair, until in self._avoid.items() if until > now}
         loads = to_load(fleet, most, frozenset(self._avoid))
         keeps = to_keep(fleet, most, 2 * self._plane.settings.number("preload_interval_s"))
@@ -63,10 +64,12 @@ class Preloads:
         if not slots.any_free((place,)):
             return
         await slots.acquire(load.model, "preload", (place,), lambda: (place,))
+        self._plane.roster.begun(load.node.node_id, Job(_ticket(load), load.model, 0.0, 0.0, load_s=1.0), began)
         try:
             if await self._load_now(load) and load.node.slots > 1:
                 await self._heard(load)
         finally:
+            self._plane.roster.ended(load.node.node_id, _ticket(load), time.time())
             slots.release(place, time.time() - began)
 
     async def _load_now(self, load: Load) -> bool:
@@ -122,3 +125,7 @@ class Preloads:
             self._avoid[node_id, load.model] = time.time() + AVOID_S
         kind, told = ("preload_failed", {"reason": reason}) if reason else ("preload", {})
         self._plane.emit(FleetChanged(time.time(), kind, node_id, load.model, {**data, **told}))
+
+
+def _ticket(load: Load) -> str:
+    return f"preload {load.model}"

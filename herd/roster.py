@@ -5,8 +5,9 @@ the roster itself records nothing.
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
+from math import exp
 
 from pydantic import JsonValue
 
@@ -14,24 +15,37 @@ from herd import wire
 from herd.core.breaker import Breaker, BreakerState
 from herd.core.events import Attempt, Finished, FleetChanged, NodeKnown, NodeSampled, Status
 from herd.core.fleet import Fleet, Node, NodeStatus, Traffic
+from herd.core.learning import Length, Machine, Observation, Speeds, expected_tokens
+from herd.core.prediction import IDLE, Job, Work
 from herd.core.request import Request
+from herd.core.signals import LATELY_S
 from herd.heartbeats import changes_between, model_from, node_from
 
 PREFIXES_KEPT = 10_000
 LOSS_WINDOW_S = 3600.0
 LIMIT_STEP_S = 2.0  # a node that was busy, or has just come back, gets one more slot each time this is over
-SMOOTHING = 0.3  # share of the newest observation in a moving average
+DEMAND_S = 600.0  # a request of so long ago counts a third
+LEAST_LOAD_S = 0.5  # what an engine calls a load and is shorter is none
 
 
 @dataclass(slots=True)
 class Service:
-    """Moving averages of what one node did with one model, in seconds."""
+    """What is known of one node's work on one model; `speeds` is None until the first answer."""
 
-    ttft_s: float | None = None
-    load_s: float | None = None
-    hold_s: float | None = None
+    speeds: Speeds | None = None
     unloaded_at: float | None = None
+    usual_context: int | None = None
     breaker: Breaker = field(default_factory=Breaker)
+
+
+@dataclass(slots=True)
+class Mark:
+    """Where a request began and answered: its moments, and the sum over time of who was at work, up to them."""
+
+    began_at: float
+    began_busy: float
+    first_at: float | None = None
+    first_busy: float = 0.0
 
 
 @dataclass(slots=True)
@@ -52,6 +66,10 @@ class Entry:
     limit_moved_at: float = 0.0
     losses: list[float] = field(default_factory=list)
     services: dict[str, Service] = field(default_factory=dict)
+    machine: Machine = field(default_factory=Machine)
+    work: Work = IDLE
+    busy: float = 0.0
+    marks: dict[Hashable, Mark] = field(default_factory=dict)
 
     @property
     def left(self) -> bool:
@@ -67,6 +85,8 @@ class Roster:
         self._offline_s = offline_s
         self._entries: dict[str, Entry] = {}
         self._prefixes: OrderedDict[str, str] = OrderedDict()
+        self._lengths: dict[tuple[str, str], Length] = {}
+        self._demand: dict[str, tuple[float, float]] = {}
 
     def set_patience(self, degraded_s: float, offline_s: float) -> None:
         """Take a node for degraded, and for lost, after so many seconds without a heartbeat from now on."""
@@ -163,37 +183,71 @@ class Roster:
         """All nodes as frozen values, without traffic."""
         return Fleet(now, tuple(entry.node for entry in self._entries.values()))
 
-    def snapshot(self, request: Request, in_flight: Mapping[str, Mapping[str, int]], waiting: int, now: float) -> Fleet:
-        """The fleet as frozen values, with the traffic of the request's models.
-
-        `in_flight` counts requests by node and model; `waiting` is the depth of the request's lane.
-        """
+    def snapshot(self, request: Request, now: float, ticket: Hashable = None) -> Fleet:
+        """The fleet as frozen values, with the traffic of the request's models and without the ticket's own job."""
+        cached = self._prefixes.get(request.prefix) if request.prefix else None
+        work = {node_id: entry.work for node_id, entry in self._entries.items() if entry.work.jobs}
+        for node_id, there in work.items():
+            if ticket is not None and any(job.ticket == ticket for job in there.jobs):
+                work[node_id] = there.ended(ticket, now)
         return Fleet(
             at=now,
             nodes=tuple(entry.node for entry in self._entries.values()),
             traffic={
-                node_id: {model: self._traffic(entry, model, in_flight.get(node_id, {}), waiting, now)
-                          for model in request.models}
+                node_id: {model: self._traffic(entry, model, now)
+                          for model in dict.fromkeys((*request.models, *entry.node.loaded))}
                 for node_id, entry in self._entries.items()
             },
-            prefix_node=self._prefixes.get(request.prefix) if request.prefix else None,
+            work=work,
+            cached={cached: request.prompt_tokens} if cached else {},
+            answer_tokens={model: self._expected(request, model) for model in request.models},
+            demand={model: rate * exp(-(now - at) / DEMAND_S) for model, (rate, at) in self._demand.items()},
         )  # fmt: skip
 
-    def learn(self, event: Finished) -> None:
+    def asked(self, model: str, now: float) -> None:
+        """A request asks for a model."""
+        rate, at = self._demand.get(model, (0.0, now))
+        self._demand[model] = (rate * exp(-(now - at) / DEMAND_S) + 1 / DEMAND_S, now)
+
+    def begun(self, node_id: str, there: Job, now: float) -> None:
+        """A request was given to a node, or waits for a slot there."""
+        if entry := self._entries.get(node_id):
+            self._move(entry, now)
+            entry.work = entry.work.begun(there, now)
+            entry.marks[there.ticket] = Mark(now, entry.busy)
+
+    def answered(self, node_id: str, ticket: Hashable, now: float) -> None:
+        """A request's first content came."""
+        if (entry := self._entries.get(node_id)) and ticket in entry.marks:
+            self._move(entry, now)
+            entry.work = entry.work.answered(ticket, now)
+            entry.marks[ticket].first_at, entry.marks[ticket].first_busy = now, entry.busy
+
+    def ended(self, node_id: str, ticket: Hashable, now: float) -> tuple[Mark | None, float]:
+        """A request is done with a node, or waits for it no longer; returns its mark and who was at work up to now."""
+        entry = self._entries.get(node_id)
+        if entry is None:
+            return None, 0.0
+        self._move(entry, now)
+        entry.work = entry.work.ended(ticket, now)
+        return entry.marks.pop(ticket, None), entry.busy
+
+    def learn(self, event: Finished, mark: Mark | None = None, busy: float = 0.0) -> None:
         """Remember what a finished request says of its node: speed, loads, and whose cache holds its beginning."""
         entry = self._entries.get(event.chosen.node_id) if event.chosen else None
-        if entry is None or event.chosen is None or event.status is not Status.COMPLETED:
+        if entry is None or event.chosen is None or event.request is None or event.status is not Status.COMPLETED:
             return
-        service = entry.services.setdefault(event.chosen.model, Service())
-        last = event.attempts[-1] if event.attempts else None
-        load_s = event.usage.load_s or 0.0
-        if load_s > 0.5:
-            service.load_s = _smooth(service.load_s, load_s)
-        if last:
-            service.hold_s = _smooth(service.hold_s, max(0.0, last.ended_at - last.started_at - load_s))
-        if last and last.first_content_at is not None and event.request and event.request.stream:
-            service.ttft_s = _smooth(service.ttft_s, max(0.0, last.first_content_at - last.started_at - load_s))
-        if event.request and event.request.prefix:
+        model, usage = event.chosen.model, event.usage
+        if usage.completion_tokens:
+            for tag in dict.fromkeys(("", *event.request.tags[:1])):
+                self._lengths[model, tag] = self._lengths.get((model, tag), Length()).after(usage.completion_tokens)
+        service, size = entry.services.setdefault(model, Service()), entry.node.size_of(model)
+        told = observed(event, mark, busy, service.unloaded_at)
+        service.speeds = (service.speeds or entry.machine.expects(size)).after(told)
+        entry.machine = entry.machine.after(told, size)
+        pace = service.speeds.pace
+        entry.work = replace(entry.work, prompt_fall=pace.prompt_fall, token_fall=pace.token_fall)
+        if event.request.prefix:
             self._prefixes[event.request.prefix] = event.chosen.node_id
             self._prefixes.move_to_end(event.request.prefix)
             if len(self._prefixes) > PREFIXES_KEPT:
@@ -228,13 +282,6 @@ class Roster:
         """The worst state among the breakers of a node's models."""
         states = {service.breaker.state(now) for service in self._entries[node_id].services.values()}
         return next((s for s in (BreakerState.OPEN, BreakerState.HALF_OPEN) if s in states), BreakerState.CLOSED)
-
-    def warm_up(self, ttft_s: Mapping[tuple[str, str], float]) -> None:
-        """Take times to first token from the store, so that a restarted router predicts from its first request on."""
-        for (node_id, model), seconds in ttft_s.items():
-            if node_id in self._entries:
-                service = self._entries[node_id].services.setdefault(model, Service())
-                service.ttft_s = seconds if service.ttft_s is None else service.ttft_s
 
     def set_history(self, history: Mapping[str, tuple[float, float]]) -> None:
         """Take each node's share of time up and usual busyness, made from the samples of the past."""
@@ -300,19 +347,50 @@ class Roster:
         worried = not entry.node.engine_reachable or entry.node.pressure == "critical"
         return "degraded" if worried or silent_s >= self._degraded_s else "online"
 
-    def _traffic(self, entry: Entry, model: str, in_flight: Mapping[str, int], waiting: int, now: float) -> Traffic:
+    def _traffic(self, entry: Entry, model: str, now: float) -> Traffic:
         service = entry.services.get(model) or Service()
+        speeds = service.speeds or entry.machine.expects(entry.node.size_of(model))
         return Traffic(
-            in_flight=in_flight.get(model, 0),
-            in_flight_node=sum(in_flight.values()),
-            waiting=waiting if entry.node.holds(model) else 0,
-            ttft_s=service.ttft_s,
-            load_s=service.load_s,
-            hold_s=service.hold_s,
+            pace=speeds.pace,
             unloaded_at=service.unloaded_at,
-            breaker_open=service.breaker.blocks(now, in_flight.get(model, 0)),
+            breaker_open=service.breaker.blocks(now, entry.work.held.get(model, 0)),
+            usual_context=service.usual_context,
         )
 
+    def _expected(self, request: Request, model: str) -> float:
+        of_tag = self._lengths.get((model, request.tags[0])) if request.tags else None
+        return expected_tokens(self._lengths.get((model, ""), Length()), of_tag, request.max_tokens)
 
-def _smooth(old: float | None, new: float) -> float:
-    return new if old is None else old + SMOOTHING * (new - old)
+    @staticmethod
+    def _move(entry: Entry, now: float) -> None:
+        entry.busy += max(0.0, now - entry.work.as_of) * entry.work.at_work
+
+
+def observed(event: Finished, mark: Mark | None, busy: float, unloaded_at: float | None) -> Observation:
+    """What a completed request says of its node's speeds, by the engine's own times where it gives them."""
+    usage, attempt = event.usage, event.attempts[-1]
+    load_s = usage.load_s if usage.load_s and usage.load_s > LEAST_LOAD_S else None
+    first_at, ended_at = attempt.first_content_at, attempt.ended_at
+    prompt_s, answer_s = usage.prompt_eval_s, usage.eval_s
+    if first_at is not None and event.request and event.request.stream:
+        prompt_s = max(0.0, first_at - attempt.started_at - (usage.load_s or 0.0))
+        answer_s = ended_at - first_at
+    beside_prompt = beside_answer = 0.0
+    if mark and mark.first_at is not None:
+        beside_prompt = _beside(mark.first_busy - mark.began_busy, mark.first_at - mark.began_at - (load_s or 0.0))
+        beside_answer = _beside(busy - mark.first_busy, ended_at - mark.first_at)
+    return Observation(
+        load_s=load_s,
+        reload=unloaded_at is not None and attempt.started_at - unloaded_at <= LATELY_S,
+        prompt_tokens=(usage.prompt_tokens or 0) - (usage.cached_tokens or 0),
+        prompt_s=prompt_s,
+        prompt_others=beside_prompt,
+        answer_tokens=usage.completion_tokens or 0,
+        answer_s=answer_s,
+        answer_others=beside_answer,
+    )
+
+
+def _beside(busy: float, seconds: float) -> float:
+    """How many others were at work on average."""
+    return max(0.0, busy / seconds - 1) if seconds > 0 else 0.0

@@ -100,7 +100,6 @@ class Upkeep:
     async def _learn_history(self, now: float) -> None:
         try:
             self._roster.set_history(await asyncio.to_thread(self._reader.availability, now))
-            self._roster.warm_up(await asyncio.to_thread(self._reader.recent_ttft, now))
         except StoreUnreadable as error:
             logger.warning("The nodes' history is not known: %s", error)
 

@@ -151,6 +151,11 @@ class Fleet:
                 node_id: {model: traffic for model, traffic in known.items() if model in needed.get(node_id, models)}
                 for node_id, known in self.traffic.items()
             },
+            work={
+                node_id: replace(work, jobs=tuple(job._replace(ticket=None) for job in work.jobs))
+                for node_id, work in self.work.items()
+                if work.jobs
+            },
             answer_tokens={model: tokens for model, tokens in self.answer_tokens.items() if model in models},
         )
 

@@ -85,6 +85,11 @@ class Candidate:
     predicted: Predicted | None = None
     evicts: tuple[str, ...] = ()
 
+    @property
+    def score(self) -> float:
+        """The negative total, so that higher is better."""
+        return 0.0 - self.total
+
 
 @dataclass(frozen=True, slots=True)
 class Rejection:

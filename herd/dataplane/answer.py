@@ -27,7 +27,7 @@ def decision_headers(life: Life) -> RawHeaders:
         headers += [
             (b"x-herd-node", life.chosen.node_id.encode()),
             (b"x-herd-model", NOT_FOR_HEADERS.sub("?", life.chosen.model).encode()),
-            (b"x-herd-score", f"{life.chosen.total:.2f}".encode()),
+            (b"x-herd-score", f"{life.chosen.score:.2f}".encode()),
             (b"x-herd-fallback", b"true" if fallback else b"false"),
             (b"x-herd-retries", str(max(0, len(life.attempts) - 1)).encode()),
         ]

@@ -3,6 +3,7 @@
 The only mutable record of a request. It decides nothing and sends nothing.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from herd.clock import Clock
@@ -12,6 +13,7 @@ from herd.core.request import NOTHING_SAID, Parameters, Request
 from herd.core.routing import Candidate, Decision, Policy
 from herd.dataplane.dialects import Endpoint
 from herd.errors import AttemptError, HerdError, Refused
+from herd.roster import Mark
 
 
 @dataclass(slots=True)
@@ -48,6 +50,9 @@ class Life:
     due_at: float | None = None
     retrying: bool = False
     budget_spent: bool = False
+    on_first: Callable[[float], None] | None = None
+    mark: Mark | None = None
+    busy: float = 0.0
 
     def __post_init__(self) -> None:
         self.received_at = self.clock.now()
@@ -71,6 +76,8 @@ class Life:
         self.last_content_at = self.clock.now()
         if self.first_content_at is None:
             self.first_content_at = self.last_content_at
+            if self.on_first:
+                self.on_first(self.first_content_at)
 
     def end_attempt(self, error: HerdError | None) -> Attempt:
         """The attempt is over, with this error if it failed."""

@@ -14,8 +14,7 @@ from herd.core.admission import Place
 from herd.core.context import loaded_instead, protect
 from herd.core.events import AttemptFailed, ContextProtected, Finished, FleetChanged, Status, StreamBroken, TraceIds
 from herd.core.fleet import Fleet
-from herd.core.request import Request
-from herd.core.routing import Candidate, Decision, Policy, decide, open_to
+from herd.core.routing import Candidate, Decision, Policy, decide, job, open_to
 from herd.dataplane.answer import refusal, send_error
 from herd.dataplane.body import for_node
 from herd.dataplane.client import Client, ClientGone, Receive, Scope, Send
@@ -132,7 +131,7 @@ class DataPlane:
                              event.error_type or "", event.error_message or "")
             )  # fmt: skip
         self.emit(event)
-        self.roster.learn(event)
+        self.roster.learn(event, life.mark, life.busy)
 
     async def _run(self, life: Life, client: Client) -> None:
         body = await client.body(self.settings.count("body_limit_mb") * 2**20)
@@ -140,6 +139,7 @@ class DataPlane:
         life.request = parsed.request
         if parsed.document.get("fallback_models") is None:  # an empty list says that no other model will do
             life.request = with_equivalents(parsed.request, self.settings.text("equivalent_models"))
+        self.roster.asked(life.request.model, life.clock.now())
         life.dropped_tags, life.parameters = parsed.dropped_tags, parsed.parameters
         async with client.watched():
             if self.stopping:
@@ -153,7 +153,7 @@ class DataPlane:
     def _decide(self, life: Life) -> Decision:
         assert life.request is not None
         began = life.clock.now()
-        life.fleet = self._fleet(life.request, began)
+        life.fleet = self._fleet(life, began)
         life.decision = decide(life.request, life.fleet, life.policy)
         life.decision_s = life.clock.now() - began
         return life.decision
@@ -167,6 +167,7 @@ class DataPlane:
             place, held_from = Place(candidate.node_id, candidate.model), life.clock.now()
             judged = False  # what a client breaks off says nothing of the node
             probe = self.roster.probing(candidate.node_id, candidate.model, held_from)
+            self._give(life, candidate, waits=False)
             try:
                 await self._attempt(life, client, parsed, candidate, body)
                 judged = True
@@ -183,6 +184,7 @@ class DataPlane:
                     raise
                 life.retrying = True
             finally:
+                life.mark, life.busy = self.roster.ended(candidate.node_id, life.request_id, life.clock.now())
                 self.slots.release(place, life.clock.now() - held_from)
                 if judged and (changes := self.roster.attempted(life.attempts[-1], life.clock.now())):
                     self.changed(changes)
@@ -191,29 +193,53 @@ class DataPlane:
         """The nodes of the plan to which a new request would not go any more: what was decided stays decided."""
         assert life.request is not None
         assert life.decision is not None
-        fleet = self._fleet(life.request, life.clock.now())
+        fleet = self._fleet(life, life.clock.now())
         open_now = {(candidate.node_id, candidate.model) for candidate in decide(life.request, fleet, life.policy).plan}
         plan = life.decision.plan
         return frozenset(each.node_id for each in plan if (each.node_id, each.model) not in open_now)
 
-    def _fleet(self, request: Request, now: float) -> Fleet:
-        return self.roster.snapshot(request, self.slots.in_flight(), self.slots.depth(request.model), now)
+    def _fleet(self, life: Life, now: float) -> Fleet:
+        assert life.request is not None
+        return self.roster.snapshot(life.request, now, life.request_id)
+
+    def _give(self, life: Life, candidate: Candidate, waits: bool) -> None:
+        """Tell the roster that a request goes to a node now, or waits for it."""
+        assert life.request is not None
+        assert life.fleet is not None
+        there = job(life.request_id, life.request, candidate, life.fleet, waits)
+        self.roster.begun(candidate.node_id, there, life.clock.now())
+        life.on_first = lambda at: self.roster.answered(candidate.node_id, life.request_id, at)
 
     async def _wait_for_slot(self, life: Life, excluded: frozenset[str]) -> Candidate:
         assert life.request is not None
         assert life.decision is not None
 
-        def plan_again() -> tuple[Place, ...]:
-            return _places(self._decide(life), excluded)
+        waits_for: Place | None = None
 
-        places = _places(life.decision, excluded)
+        def wait_for(places: tuple[Place, ...]) -> tuple[Place, ...]:
+            nonlocal waits_for
+            if waits_for:
+                self.roster.ended(waits_for.node_id, life.request_id, life.clock.now())
+            waits_for = None
+            if places and not self.slots.any_free(places):
+                waits_for = places[0]
+                assert life.decision is not None
+                self._give(life, _chosen(life.decision, waits_for), waits=True)
+            return places
+
+        def plan_again() -> tuple[Place, ...]:
+            return wait_for(_places(self._decide(life), excluded))
+
+        places = wait_for(_places(life.decision, excluded))
         waits_from = None if self.slots.any_free(places) else life.clock.now()
         try:
             place = await self.slots.acquire(life.request.model, life.request.client, places, plan_again)
         finally:
+            if waits_for:
+                self.roster.ended(waits_for.node_id, life.request_id, life.clock.now())
             if waits_from is not None:
                 life.waited(waits_from)
-        return next(c for c in life.decision.plan if (c.node_id, c.model) == (place.node_id, place.model))
+        return _chosen(life.decision, place)
 
     def _may_retry(
         self, life: Life, client: Client, error: errors.AttemptError, excluded: frozenset[str], probe: bool
@@ -257,6 +283,10 @@ class DataPlane:
             raise
         finally:
             life.end_attempt(error)
+
+
+def _chosen(decision: Decision, place: Place) -> Candidate:
+    return next(c for c in decision.plan if (c.node_id, c.model) == (place.node_id, place.model))
 
 
 def _places(decision: Decision, excluded: frozenset[str]) -> tuple[Place, ...]:

@@ -4,7 +4,7 @@ It sees what a router sees: heartbeats that come late, first tokens and ends of 
 report. The options take away one kind of ignorance each, so that the regret can be split.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import exp
 
@@ -12,7 +12,7 @@ from herd.core.fleet import Fleet, Loaded, Model, Node, Traffic
 from herd.core.learning import Length, Machine, Observation, Speeds, expected_tokens
 from herd.core.prediction import IDLE, Work
 from herd.core.request import Dialect, Request
-from herd.core.routing import Candidate, Decision, Policy, decide, job, open_to
+from herd.core.routing import Candidate, Policy, decide, job, open_to
 from herd.planning.arrivals import Arrival
 from herd.planning.engine import Engine, Happened
 from herd.planning.engine import Job as EngineJob

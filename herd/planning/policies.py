@@ -1,7 +1,6 @@
 """Routers to compare with: four that look at counts at most, and one that foresees everything but what is yet to come."""
 
-from collections.abc import Callable, Sequence
-from math import inf
+from collections.abc import Sequence
 from random import Random
 
 from herd.planning.arrivals import Arrival

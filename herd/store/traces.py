@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from herd.core.routing import Decision
 from herd.core.why import LEFT_OUT, Outcome, why
-from herd.store.decision import StoredDecision, decode, replay
+from herd.store.decision import VERSION, StoredDecision, decode, replay
 from herd.store.rows import ATTEMPT_COLUMNS, BOOLEAN_COLUMNS, JSON_COLUMNS, TRACE_COLUMNS, tag_text
 from herd.store.stretches import Stretch, stretches
 from herd.wire import canonical_name
@@ -156,7 +156,10 @@ def whole(found: StoredTrace) -> Document:
         "why": why(stored.decision, outcome),
         "policy": asdict(stored.policy),
         "request": asdict(stored.request),
+        "unit": stored.unit,
     }
+    if stored.version != VERSION:
+        return {**told, "decision": {**decision, "replays": None}}
     again = replay(stored)
     if again == stored.decision:
         return {**told, "decision": {**decision, "replays": True}}

@@ -118,7 +118,7 @@ OVERHEADS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 LAGS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 COMMITS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 RATIOS: Final = (0.1, 0.25, 0.5, 0.8, 1.0, 1.25, 2.0, 4.0, 10.0)
-POINTS: Final = (-30.0, -20.0, -10.0, -5.0, 0.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0)
+SIGNALLED: Final = (-10.0, -1.0, -0.1, 0.0, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 METRICS: Final = (
     Metric("herd_requests_total", "counter", "Requests ended.", (ENDPOINT, MODEL, STATUS)),
@@ -142,8 +142,9 @@ METRICS: Final = (
            "When the oldest unfinished request was received; no sample while there is none."),
     Metric("herd_routing_decisions_total", "counter", "Attempts by node and by why they went there.", (NODE, REASON)),
     Metric("herd_candidates_rejected_total", "counter", "Nodes left out of decisions before scoring.", (REJECTION,)),
-    Metric("herd_signal_points", "histogram", "Points of the node that was chosen, by signal; buckets only.",
-           (SIGNAL,), POINTS),
+    Metric("herd_signal_seconds", "histogram",
+           "Seconds that the chosen node was predicted to cost, by signal, less than 0 where it saves; buckets only.",
+           (SIGNAL,), SIGNALLED),
     Metric("herd_routing_decision_duration_seconds", "histogram", "Time to decide.", (), DECISIONS),
     Metric("herd_overhead_seconds", "histogram", "What herd itself took: total less upstream less queue.",
            (), OVERHEADS),
@@ -242,7 +243,7 @@ ATTRIBUTES: Final = (
     Entry("herd.tags", SERVER, "the caller's tags"),
     Entry("herd.node", SERVER, "node that a management request went to"),
     Entry("herd.node", ROUTE, "node that was chosen"),
-    Entry("herd.score", ROUTE, "its points"),
+    Entry("herd.score", ROUTE, "its score: the negative sum of its seconds"),
     Entry("herd.reason", ROUTE, "why the node that answered or was last tried was taken; `retry` if others failed"),
     Entry("herd.candidates", ROUTE, "entries of the plan"),
     Entry("herd.rejected", ROUTE, "entries left out"),
@@ -253,7 +254,7 @@ ATTRIBUTES: Final = (
     Entry("herd.context.action", ROUTE, "what was done about num_ctx"),
     Entry("herd.node", CANDIDATE, "node"),
     Entry("herd.model", CANDIDATE, "model"),
-    *(Entry(f"herd.signal.{name}", CANDIDATE, f"points for {name}") for name in SIGNALS),
+    *(Entry(f"herd.signal.{name}", CANDIDATE, f"seconds of {name}") for name in SIGNALS),
     Entry("herd.total", CANDIDATE, "their sum"),
     Entry("herd.rejection", CANDIDATE, "why the node was left out"),
     Entry(semconv.GEN_AI_OPERATION_NAME, CLIENT, "chat, text_completion or embeddings"),

@@ -60,7 +60,7 @@ class MetricsSink:
         self._usage_missing = made.counter("herd_usage_missing_total")
         self._decisions = made.counter("herd_routing_decisions_total")
         self._rejected = made.counter("herd_candidates_rejected_total")
-        self._points = made.histogram("herd_signal_points")
+        self._signals = made.histogram("herd_signal_seconds")
         self._decision_time = made.histogram("herd_routing_decision_duration_seconds").of()
         self._overhead = made.histogram("herd_overhead_seconds").of()
         self._prediction = made.histogram("herd_predicted_ttft_error_ratio").of()
@@ -214,8 +214,8 @@ class MetricsSink:
             self._decision_time.observe(event.decision_s)
         for entry in event.decision.rejected if event.decision else ():
             self._rejected.of(entry.reason).inc()
-        for signal, points in event.chosen.signals.items() if event.chosen else ():
-            self._points.of(signal).observe(points)
+        for signal, seconds in event.chosen.signals.items() if event.chosen else ():
+            self._signals.of(signal).observe(seconds)
 
     def _attempt(self, event: Finished, attempt: Attempt) -> None:
         node = self.nodes.of(attempt.node_id)
