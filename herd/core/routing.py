@@ -232,7 +232,8 @@ def open_to(plan: tuple[Candidate, ...], excluded: frozenset[str] = frozenset())
 def _rank(candidate: Candidate, policy: Policy) -> float:
     if not policy.jitter:
         return candidate.total
-    chance = crc32(f"{policy.salt} {candidate.node_id}".encode()) / 2**32
+    # A checksum alone keeps neighbours together; the multiplication (Knuth's) carries its low bits up.
+    chance = crc32(f"{policy.salt} {candidate.node_id}".encode()) * 2_654_435_761 % 2**32 / 2**32
     return candidate.total + policy.jitter * abs(candidate.total) * chance
 
 
