@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from herd.core.events import Attempt, Finished, Status, TraceIds, Usage
 from herd.core.fleet import Fleet, Loaded, Model, Node, Traffic
+from herd.core.prediction import Pace
 from herd.core.request import Dialect, Request
 from herd.core.routing import DEFAULT_POLICY, decide
-from herd.core.prediction import Pace
 from herd.store.decision import encode
 from herd.wire import OLLAMA_ENDPOINTS
 

@@ -48,7 +48,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A linear model y = coefficients · x, and how sure it is of each: the covariance, which never exceeds the prior's."""
+    """A linear model y = coefficients · x, and how sure it is of each: a covariance that never exceeds the prior's."""
 
     coefficients: tuple[float, ...]
     covariance: tuple[tuple[float, ...], ...]

@@ -97,7 +97,11 @@ class Work:
 
     def __post_init__(self) -> None:
         """Sort the jobs by what they are at: this does not depend on who asks."""
-        prompts, answers, loading, pending, waiting = [], [], [], [], []
+        prompts: list[tuple[float, float, str]] = []
+        answers: list[tuple[float, str]] = []
+        loading: list[Job] = []
+        pending: list[Job] = []
+        waiting: list[Job] = []
         held: dict[str, int] = {}
         working: set[str] = set()
         for job in self.jobs:

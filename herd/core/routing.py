@@ -48,8 +48,8 @@ class Policy:
     """The operator's rules for deciding.
 
     `loaded_fallback`: a fallback that the client named is taken when it is loaded and the model asked for is not.
-    `jitter`: the share by which a prediction may be off; candidates within it go by `salt`, which differs from router to
-    router and request to request, so that routers that know the same do not all choose the same.
+    `jitter`: the share by which a prediction may be off; candidates within it go by `salt`, which differs from router
+    to router and request to request, so that routers that know the same do not all choose the same.
     """
 
     loaded_fallback: bool = True
@@ -184,7 +184,7 @@ def ready(node: Node) -> bool:
 
 
 def score(case: Case) -> Candidate:
-    """The seven signals of one node for one model, rounded to a tenth of a millisecond so that what is stored adds up."""
+    """The seven signals of one node for one model, in whole `PARTS` of a second."""
     seen = outlook(case)
     signals, total = {}, 0.0
     for name, signal in SIGNALS.items():

@@ -112,7 +112,7 @@ def outlook(case: Case) -> Outlook:
 
 
 def job_at(case: Case, pace: Pace) -> tuple[Job, int, float]:
-    """The job that a request would be at a node, how much of its prompt is cached there, and a reload for its context."""
+    """The job that a request would be at a node, its cached tokens there, and the seconds of a reload for its context."""
     request, model, node, fleet, loaded, _, work = case
     room = IN_MEMORY if loaded and not work.loading and not work.pending else room_for(case)
     reload_s = _context_reload_s(case, pace) if loaded else 0.0
@@ -143,7 +143,7 @@ def pace_of(case: Case) -> Pace:
 
 
 def room_for(case: Case) -> Room:
-    """What the engine unloads for a model, once it has loaded what it is about to: idle ones, the longest unused first."""
+    """What the engine unloads for a model, after the loads that are due: idle ones, the longest unused first."""
     node, work, model = case.node, case.work, case.model
     free, needed = node.free, int(node.size_of(model) * (1 + KV_SHARE))
     if not work.loading and not work.pending:
@@ -187,13 +187,13 @@ def queue_depth(seen: Outlook) -> float:
 
 
 def wait_time(seen: Outlook) -> float:
-    """the request's own way to the first token, at the load that is there; for an answer that does not stream, to its end."""
+    """the request's own way to the first token at the load that is there; to the end where it does not stream."""
     times = seen.times
     return (times.first_at if seen.case.request.stream else times.end_at) - times.work_at + seen.saved_s
 
 
 def role_affinity(seen: Outlook) -> float:
-    """less what a cached prefix saves; plus how much longer the requests there take, and those who can go nowhere else."""
+    """less what a cached prefix saves; plus how much later the first tokens of the requests there come."""
     return delay_of_others(seen) - seen.saved_s
 
 
@@ -232,7 +232,7 @@ def delay_of_others(seen: Outlook) -> float:
 
 
 def _missed_s(case: Case, victim: str) -> float:
-    """What it costs that a model is no longer loaded here: its load, if someone asks before it would have gone anyway."""
+    """What it costs that a model is no longer here: its load, if someone asks before it would have gone anyway."""
     rate = case.fleet.demand.get(victim, 0.0)
     if not rate or any(victim in node.loaded for node in case.fleet.nodes if node is not case.node):
         return 0.0

@@ -11,7 +11,7 @@ from herd.core.routing import Candidate, Decision, Reason, RejectionReason
 
 SENTENCES: Final[Mapping[Reason, str]] = {
     Reason.MODEL_LOADED: "{node} had {model} in memory, and no other candidate had.",
-    Reason.LEAST_LOADED: "Several candidates had {model} in memory; {node} was to answer soonest, with what that costs others.",
+    Reason.LEAST_LOADED: "Several candidates had {model} in memory; {node} cost the least time, its own and others'.",
     Reason.AFFINITY: (
         "Several candidates had {model} in memory; what set {node} apart is affinity: its cache holds the beginning of "
         "the conversation, or it delays others least."

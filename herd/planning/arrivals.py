@@ -55,7 +55,19 @@ def mooncake(path: Path) -> Iterator[Lengths]:
     with path.open(encoding="utf-8") as file:
         for line in file:
             told = json.loads(line)
-            yield Lengths(told["timestamp"] / 1000, told["input_length"], told["output_length"], tuple(told["hash_ids"]))
+            at, blocks = told["timestamp"] / 1000, tuple(told["hash_ids"])
+            yield Lengths(at, told["input_length"], told["output_length"], blocks)
+
+
+def read(path: Path) -> list[Lengths]:
+    """A trace of either kind, by its file's name; ValueError where it is neither."""
+    readers = {".csv": azure, ".jsonl": mooncake}
+    if path.suffix not in readers:
+        raise ValueError(f"{path}: a trace is a .csv of Azure's or a .jsonl of Mooncake's form")
+    try:
+        return list(readers[path.suffix](path))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not a trace of its kind: {error!r}") from error
 
 
 def made(count: int, prompt: float, answer: float, seed: int, spread: float = 0.8) -> Iterator[Lengths]:

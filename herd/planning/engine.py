@@ -13,6 +13,8 @@ from heapq import heappop, heappush
 from math import inf
 from typing import NamedTuple
 
+from herd.planning.arrivals import Arrival
+
 ROUNDING = 1e-6  # GB
 
 
@@ -28,7 +30,11 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """`memory` and sizes in GB. With n at work a prompt takes 1 + `prefill_fall` (n - 1) times as long; so answers."""
+    """A machine and how requests share it; `kind` is its accelerator's, as agents report it.
+
+    `memory` and sizes in GB, `bandwidth` in GB/s. With n at work a prompt takes 1 + `prefill_fall` (n - 1) times as
+    long, an answer 1 + `decode_fall` (n - 1) times.
+    """
 
     node_id: str
     memory: float
@@ -42,16 +48,15 @@ class Machine:
 
 @dataclass(slots=True)
 class Job:
-    """One request at a machine; seconds are of a machine that works on nothing else, moments are virtual time."""
+    """One request at a machine; seconds are of a machine that works on nothing else, moments are virtual time.
+
+    `…_busy` are the engine's `busy` at those moments: what a router needs to know how many were at work meanwhile.
+    """
 
     number: int
-    model: str
-    prompt_tokens: int
-    answer_tokens: int
+    arrival: Arrival
     prefill_s: float = 0.0
     decode_s: float = 0.0
-    cached_tokens: int = 0
-    given_at: float = 0.0
     load_s: float = 0.0
     began_at: float = 0.0
     first_at: float = 0.0
@@ -59,6 +64,15 @@ class Job:
     began_busy: float = 0.0
     first_busy: float = 0.0
     ended_busy: float = 0.0
+
+    @property
+    def model(self) -> str:
+        """The model asked for."""
+        return self.arrival.model
+
+    def afresh(self) -> "Job":
+        """The same request before it came to any engine."""
+        return Job(self.number, self.arrival)
 
 
 class Happened(NamedTuple):
@@ -79,7 +93,7 @@ class _Runner:
 
 
 class Engine:
-    """The server of one machine. `give` it jobs, ask `next_at` for its next moment, and `run` it there."""
+    """The server of one machine. `give` it jobs, ask `next_at` for its next moment, and let it `step` there."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
@@ -123,47 +137,47 @@ class Engine:
     def give(self, job: Job) -> list[Happened]:
         """A request comes in now; returns what changes at once."""
         speed = self.machine.models[job.model]
-        job.given_at = self.now
-        job.prefill_s = max(1, job.prompt_tokens - job.cached_tokens) / speed.prefill
-        job.decode_s = max(0, job.answer_tokens - 1) / speed.decode
+        job.prefill_s = max(1, job.arrival.prompt_tokens) / speed.prefill
+        job.decode_s = max(0, job.arrival.answer_tokens - 1) / speed.decode
         self._pending.append(job)
         return self._admit()
 
     def next_at(self) -> float:
         """When something happens next; infinity while the engine idles."""
-        n = self.at_work - 1
-        soonest = self._loading[0] if self._loading else inf
-        if self._prefill:
-            ends = (self._prefill[0][0] - self._prefill_clock) * (1 + self.machine.prefill_fall * n)
-            soonest = min(soonest, self.now + ends)
-        if self._decode:
-            ends = (self._decode[0][0] - self._decode_clock) * (1 + self.machine.decode_fall * n)
-            soonest = min(soonest, self.now + ends)
-        return max(soonest, self.now)
+        load_s, prefill_s, decode_s = self._until()
+        return self.now + max(0.0, min(load_s, prefill_s, decode_s))
 
-    def run(self, until: float) -> list[Happened]:
-        """Move on to a moment no later than `next_at`; returns what happens there."""
-        due = self.next_at()
-        self._move(until)
-        if until < due:
-            return []
-        if self._loading and self._loading[0] <= until:
-            return self._end_load()
-        n = self.at_work - 1
-        prefill = (self._prefill[0][0] - self._prefill_clock) * (1 + self.machine.prefill_fall * n) if n + 1 and self._prefill else inf
-        decode = (self._decode[0][0] - self._decode_clock) * (1 + self.machine.decode_fall * n) if n + 1 and self._decode else inf
-        if prefill == decode == inf:
-            return []
-        return self._end_prefill() if prefill <= decode else self._end_decode()
-
-    def _move(self, until: float) -> None:
-        elapsed = until - self.now
-        n = self.at_work
+    def wait(self, until: float) -> None:
+        """Work on to a moment before `next_at`."""
+        elapsed, n = until - self.now, self.at_work
         if n and elapsed > 0:
             self._prefill_clock += elapsed / (1 + self.machine.prefill_fall * (n - 1))
             self._decode_clock += elapsed / (1 + self.machine.decode_fall * (n - 1))
             self.busy += elapsed * n
-        self.now = until
+        self.now = max(until, self.now)
+
+    def step(self) -> list[Happened]:
+        """Work on to `next_at`; returns what happens there."""
+        load_s, prefill_s, decode_s = self._until()
+        soonest = min(load_s, prefill_s, decode_s)
+        if soonest == inf:
+            return []
+        self.wait(self.now + max(0.0, soonest))
+        if load_s == soonest:
+            return self._end_load()
+        return self._end_prefill() if prefill_s == soonest else self._end_decode()
+
+    def _until(self) -> tuple[float, float, float]:
+        """Seconds until a load, a prompt and an answer end."""
+        n = self.at_work - 1
+        load_s = prefill_s = decode_s = inf
+        if self._loading:
+            load_s = self._loading[0] - self.now
+        if self._prefill:
+            prefill_s = (self._prefill[0][0] - self._prefill_clock) * (1 + self.machine.prefill_fall * n)
+        if self._decode:
+            decode_s = (self._decode[0][0] - self._decode_clock) * (1 + self.machine.decode_fall * n)
+        return load_s, prefill_s, decode_s
 
     def _end_load(self) -> list[Happened]:
         assert self._loading
@@ -171,7 +185,7 @@ class Engine:
         self._loading = None
         runner = self.loaded[model]
         runner.ready, runner.used_at = True, self.now
-        self._fill(model, runner)
+        self._fill(runner)
         return [Happened(self.now, "loaded", model), *self._admit()]
 
     def _end_prefill(self) -> list[Happened]:
@@ -186,7 +200,7 @@ class Engine:
         runner = self.loaded[job.model]
         runner.active -= 1
         runner.used_at = self.now
-        self._fill(job.model, runner)
+        self._fill(runner)
         return [Happened(self.now, "ended", job.model, job), *self._admit()]
 
     def _admit(self) -> list[Happened]:
@@ -205,7 +219,7 @@ class Engine:
             self._pending.popleft()
             runner.queue.append(job)
             if runner.ready:
-                self._fill(job.model, runner)
+                self._fill(runner)
         return happened
 
     def _make_room(self, size: float, happened: list[Happened]) -> bool:
@@ -224,7 +238,7 @@ class Engine:
                 break
         return True
 
-    def _fill(self, model: str, runner: _Runner) -> None:
+    def _fill(self, runner: _Runner) -> None:
         while runner.queue and runner.active < self.machine.slots:
             job = runner.queue.popleft()
             runner.active += 1

@@ -23,14 +23,15 @@ class Kind:
     disk: float
     prefill_fall: float
     decode_fall: float
+    accelerator: str = "nvidia"
 
 
 KINDS: Mapping[str, Kind] = {
     "RTX 4090": Kind(23, 1008, 80, 1.8, 0.5, 0.12),
     "RTX 3090": Kind(23, 936, 40, 1.2, 0.5, 0.15),
     "RTX 4070": Kind(11.5, 504, 30, 1.0, 0.5, 0.18),
-    "M3 Ultra": Kind(96, 819, 28, 2.5, 0.6, 0.2),
-    "M2 Pro": Kind(21, 200, 6, 2.0, 0.6, 0.3),
+    "M3 Ultra": Kind(96, 819, 28, 2.5, 0.6, 0.2, "apple"),
+    "M2 Pro": Kind(21, 200, 6, 2.0, 0.6, 0.3, "apple"),
 }
 FLEETS: Mapping[int, tuple[str, ...]] = {
     3: ("RTX 4090", "RTX 4070", "M3 Ultra"),
@@ -53,7 +54,8 @@ def machine(node_id: str, kind: str, models: Mapping[str, tuple[float, float]] =
     facts = KINDS[kind]
     speeds = {name: speed(facts, size, params) for name, (size, params) in models.items()}
     held = {name: found for name, found in speeds.items() if found.size <= facts.memory}
-    return Machine(node_id, facts.memory, held, slots, facts.prefill_fall, facts.decode_fall, kind, facts.bandwidth)
+    return Machine(node_id, facts.memory, held, slots, facts.prefill_fall, facts.decode_fall,
+                   facts.accelerator, facts.bandwidth)  # fmt: skip
 
 
 def speed(kind: Kind, size: float, params: float) -> Speed:

@@ -1,4 +1,4 @@
-"""Herd as a router of the simulator: what its cell knows of the fleet, and the same `decide` and lanes as live.
+"""Herd as a router of the simulator: what its cell knows of the fleet, and the same `decide` as live.
 
 It sees what a router sees: heartbeats that come late, first tokens and ends of its own requests, and what engines
 report. The options take away one kind of ignorance each, so that the regret can be split.
@@ -10,218 +10,215 @@ from math import exp
 
 from herd.core.fleet import Fleet, Loaded, Model, Node, Traffic
 from herd.core.learning import Length, Machine, Observation, Speeds, expected_tokens
-from herd.core.prediction import IDLE, Work
+from herd.core.prediction import Pace, Work
 from herd.core.request import Dialect, Request
 from herd.core.routing import Candidate, Policy, decide, job, open_to
-from herd.planning.arrivals import Arrival
-from herd.planning.engine import Engine, Happened
-from herd.planning.engine import Job as EngineJob
+from herd.core.signals import KV_SHARE
+from herd.planning.engine import Engine, Happened, Job
 from herd.planning.simulate import Give
 
 GB = 10**9
 ENDPOINT = "/api/chat"
 HEARTBEAT_S = 5.0
+KEEP_ALIVE_S = 300.0
 DEMAND_S = 600.0  # a request of so long ago counts a third
-KINDS = {"RTX": "nvidia", "M": "apple"}
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What this Herd knows better than a real one; `rebind`: those who wait are decided about anew at each end."""
+    """The operator's rules, and what this Herd knows that a real one does not."""
 
+    policy: Policy = field(default_factory=Policy)
     lengths_known: bool = False
     always_fresh: bool = False
     speeds_known: bool = False
-    rebind: bool = False
-    policy: Policy = field(default_factory=Policy)
 
 
 @dataclass(slots=True)
-class Waiting:
-    job: EngineJob
-    arrival: Arrival
+class _There:
+    """What the cell keeps of one node."""
+
+    node: Node
+    machine: Machine
+    work: Work
+    speeds: dict[str, Speeds]
+    traffic: dict[str, Traffic]
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A request that is not answered to its end yet, and where it is or waits."""
+
+    job: Job
     request: Request
     place: int = 0
     candidate: Candidate | None = None
+    waits: bool = False
+
+
+USUAL = Options()
 
 
 class Herd:
-    """The router. One for a run."""
+    """The router; one for a run."""
 
-    def __init__(self, engines: Sequence[Engine], options: Options = Options()) -> None:
+    def __init__(self, engines: Sequence[Engine], options: Options = USUAL) -> None:
         self.engines = engines
         self.options = options
-        self.nodes: list[Node] = []
-        self.places: dict[str, int] = {}
-        self.work: dict[str, Work] = {}
-        self.traffic: dict[str, dict[str, Traffic]] = {}
-        self.machines: list[Machine] = []
-        self.speeds: dict[tuple[str, str], Speeds] = {}
+        self.nodes = [self._know(engine) for engine in engines]
+        self.places = {there.node.node_id: place for place, there in enumerate(self.nodes)}
         self.lengths: dict[tuple[str, str], Length] = {}
         self.demand: dict[str, tuple[float, float]] = {}
-        self.open: dict[int, tuple[Arrival, Request, Candidate]] = {}
-        self.waiting: dict[int, Waiting] = {}
+        self.asked: dict[int, _Asked] = {}
         self.decisions = 0
-        self.heard_at = -1e9
-        for place, engine in enumerate(engines):
-            self._know(place, engine)
+        self._heard_at = -HEARTBEAT_S
 
-    def _know(self, place: int, engine: Engine) -> None:
-        machine = engine.machine
-        models = {name: Model(name, int(speed.size / 1.1 * GB), 131_072) for name, speed in machine.models.items()}
-        memory = int(machine.memory * GB)
-        self.nodes.append(
-            Node(machine.node_id, "", endpoints=frozenset({ENDPOINT}), slots=machine.slots, memory_total=memory,
-                 memory_available=memory, models=models)
-        )  # fmt: skip
-        self.places[machine.node_id] = place
-        self.work[machine.node_id] = replace(IDLE, prompt_fall=machine.prefill_fall, token_fall=machine.decode_fall)
-        kind = next(word for start, word in KINDS.items() if machine.kind.startswith(start))
-        self.machines.append(Machine(machine.bandwidth * 1e9, kind))
-        self.traffic[machine.node_id] = {}
-        for name, model in models.items():
-            speeds = self.speeds[machine.node_id, name] = self.machines[place].expects(model.size_bytes)
-            pace = speeds.pace
-            if self.options.speeds_known:
-                true = machine.models[name]
-                pace = replace(pace, load_s=true.load_s, reload_s=true.load_s, start_s=0.0, prompt_s=1 / true.prefill,
-                               token_s=1 / true.decode, prompt_fall=machine.prefill_fall,
-                               token_fall=machine.decode_fall, measured=True)  # fmt: skip
-            self.traffic[machine.node_id][name] = Traffic(pace=pace)
-
-    def arrived(self, arrival: Arrival, job: EngineJob, now: float) -> list[Give]:
-        """Decide, and give the request to its node or let it wait."""
-        told = self.demand.get(arrival.model, (0.0, now))
-        self.demand[arrival.model] = (told[0] * exp(-(now - told[1]) / DEMAND_S) + 1 / DEMAND_S, now)
+    def arrived(self, job: Job, now: float) -> list[Give]:
+        """Decide, and give the request to its node or let it wait for a slot there."""
+        arrival = job.arrival
+        rate, at = self.demand.get(arrival.model, (0.0, now))
+        self.demand[arrival.model] = (rate * exp(-(now - at) / DEMAND_S) + 1 / DEMAND_S, now)
         self._listen(now)
-        request = Request(ENDPOINT, Dialect.OLLAMA, arrival.model, stream=arrival.stream, tags=(arrival.tag,) if arrival.tag else (),
-                          prompt_tokens=arrival.prompt_tokens, max_tokens=arrival.max_tokens)
-        waiter = Waiting(job, arrival, request)
-        return self._place(waiter, now)
-
-    def _place(self, waiter: Waiting, now: float) -> list[Give]:
-        fleet = self.fleet(waiter, now)
-        decision = decide(waiter.request, fleet, self.options.policy)
-        self.decisions += 1
-        (candidate,) = open_to(decision.plan)
-        place = self.places[candidate.node_id]
-        work, node = fleet.work_of(candidate.node_id), fleet.nodes[place]
-        free = work.held.get(candidate.model, 0) < node.slots
-        there = job(waiter.job.number, waiter.request, candidate, fleet, not free)
-        there = there._replace(known=self.options.lengths_known)
-        self.work[candidate.node_id] = work.begun(there, now)
-        waiter.place, waiter.candidate = place, candidate
-        if not free:
-            self.waiting[waiter.job.number] = waiter
-            return []
-        self.waiting.pop(waiter.job.number, None)
-        self.open[waiter.job.number] = (waiter.arrival, waiter.request, candidate)
-        return [Give(waiter.job, place)]
-
-    def fleet(self, waiter: Waiting, now: float) -> Fleet:
-        """The snapshot for a decision, without the one who is decided about."""
-        request, number = waiter.request, waiter.job.number
-        work = dict(self.work)
-        if number in self.waiting:
-            node_id = self.nodes[waiter.place].node_id
-            work[node_id] = work[node_id].ended(number, now)
-            self.work = work
-            work = dict(work)
-        if self.options.lengths_known:
-            expected = float(waiter.arrival.answer_tokens)
-        else:
-            tag = self.lengths.get((request.model, request.tags[0])) if request.tags else None
-            expected = expected_tokens(self.lengths.get((request.model, ""), Length()), tag, request.max_tokens)
-        return Fleet(now, tuple(self.nodes), self.traffic, work, {}, {request.model: expected},
-                     {model: rate * exp(-(now - at) / DEMAND_S) for model, (rate, at) in self.demand.items()})
+        request = Request(
+            ENDPOINT, Dialect.OLLAMA, arrival.model, stream=arrival.stream, prompt_tokens=arrival.prompt_tokens,
+            max_tokens=arrival.max_tokens, tags=(arrival.tag,) if arrival.tag else (),
+        )  # fmt: skip
+        asked = self.asked[job.number] = _Asked(job, request)
+        return self._place(asked, now)
 
     def happened(self, place: int, event: Happened) -> list[Give]:
         """What the router learns of it: first tokens and ends at once, the rest with a heartbeat."""
-        node_id, now = self.nodes[place].node_id, event.at
+        there, now = self.nodes[place], event.at
         if self.options.always_fresh:
             self._look(place, now)
-            if event.kind == "loaded":
-                self.work[node_id] = self.work[node_id].loaded(event.model, now)
         if event.job is None:
             return []
+        asked = self.asked[event.job.number]
         if event.kind == "answered":
-            self.work[node_id] = self.work[node_id].answered(event.job.number, now)
-            self._believe(place, event.model, self.open[event.job.number][2].evicts, now)
+            there.work = there.work.answered(event.job.number, now)
+            self._believe(there, event.model, asked.candidate, now)
             return []
-        self.work[node_id] = self.work[node_id].ended(event.job.number, now)
-        self._learn(place, event.job)
-        del self.open[event.job.number]
-        return self._serve(place, event.model, now)
+        there.work = there.work.ended(event.job.number, now)
+        self._learn(there, event.job)
+        del self.asked[event.job.number]
+        waiting = (each for each in self.asked.values() if each.waits and each.place == place)
+        following = next((each for each in waiting if each.job.model == event.model), None)
+        return self._place(following, now) if following else []
 
     def tick(self, now: float) -> list[Give]:
         """Once a second those who wait are decided about anew."""
         self._listen(now)
-        gifts = []
-        for waiter in list(self.waiting.values()):
-            if waiter.job.number in self.waiting:
-                gifts += self._place(waiter, now)
-        return gifts
+        return [gift for asked in tuple(self.asked.values()) if asked.waits for gift in self._place(asked, now)]
 
-    def _serve(self, place: int, model: str, now: float) -> list[Give]:
-        if self.options.rebind:
-            return self.tick(now)
-        for waiter in self.waiting.values():
-            if waiter.place == place and waiter.arrival.model == model:
-                return self._place(waiter, now)
-        return []
+    def fleet(self, asked: _Asked, now: float) -> Fleet:
+        """The snapshot for a decision, without the one who is decided about."""
+        if asked.waits:
+            there = self.nodes[asked.place]
+            there.work = there.work.ended(asked.job.number, now)
+        return Fleet(
+            now,
+            tuple(there.node for there in self.nodes),
+            {there.node.node_id: there.traffic for there in self.nodes},
+            {there.node.node_id: there.work for there in self.nodes if there.work.jobs},
+            answer_tokens={asked.request.model: self._expected(asked)},
+            demand={model: rate * exp(-(now - at) / DEMAND_S) for model, (rate, at) in self.demand.items()},
+        )
+
+    def _place(self, asked: _Asked, now: float) -> list[Give]:
+        fleet = self.fleet(asked, now)
+        (candidate,) = open_to(decide(asked.request, fleet, self.options.policy).plan)
+        self.decisions += 1
+        place = self.places[candidate.node_id]
+        there = self.nodes[place]
+        asked.waits = there.work.held.get(candidate.model, 0) >= there.node.slots
+        asked.place, asked.candidate = place, candidate
+        meant = job(asked.job.number, asked.request, candidate, fleet, asked.waits)
+        there.work = there.work.begun(meant._replace(known=self.options.lengths_known), now)
+        return [] if asked.waits else [Give(asked.job, place)]
+
+    def _expected(self, asked: _Asked) -> float:
+        if self.options.lengths_known:
+            return float(asked.job.arrival.answer_tokens)
+        model, tag = asked.request.model, asked.job.arrival.tag
+        of_model, of_tag = self.lengths.get((model, ""), Length()), self.lengths.get((model, tag)) if tag else None
+        return expected_tokens(of_model, of_tag, asked.request.max_tokens)
+
+    def _know(self, engine: Engine) -> _There:
+        machine = engine.machine
+        models = {
+            name: Model(name, int(speed.size / (1 + KV_SHARE) * GB), 131_072) for name, speed in machine.models.items()
+        }
+        memory = int(machine.memory * GB)
+        node = Node(machine.node_id, "", endpoints=frozenset({ENDPOINT}), slots=machine.slots, memory_total=memory,
+                    memory_available=memory, models=models)  # fmt: skip
+        known = Machine(machine.bandwidth * GB, machine.kind)
+        speeds = {name: known.expects(model.size_bytes) for name, model in models.items()}
+        paces = {name: self._true_pace(engine, name) if self.options.speeds_known else speeds[name].pace
+                 for name in models}  # fmt: skip
+        return _There(node, known, Work(), speeds, {name: Traffic(pace=pace) for name, pace in paces.items()})
+
+    @staticmethod
+    def _true_pace(engine: Engine, model: str) -> Pace:
+        machine, true = engine.machine, engine.machine.models[model]
+        return Pace(true.load_s, true.load_s, 0.0, 1 / true.prefill, 1 / true.decode, machine.prefill_fall,
+                    machine.decode_fall)  # fmt: skip
 
     def _listen(self, now: float) -> None:
-        if now - self.heard_at >= HEARTBEAT_S:
-            self.heard_at = now
+        if now - self._heard_at >= HEARTBEAT_S:
+            self._heard_at = now
             for place in range(len(self.engines)):
                 self._look(place, now)
 
     def _look(self, place: int, now: float) -> None:
-        engine, node = self.engines[place], self.nodes[place]
+        """A heartbeat: what is loaded, and what that leaves of the memory."""
+        engine, there = self.engines[place], self.nodes[place]
         loaded = {
-            name: Loaded(name, int(engine.machine.models[name].size * GB), 0, None, runner.used_at + 300.0)
-            for name, runner in engine.loaded.items() if runner.ready
+            name: Loaded(name, int(engine.machine.models[name].size * GB), expires_at=runner.used_at + KEEP_ALIVE_S)
+            for name, runner in engine.loaded.items()
+            if runner.ready
         }
-        free = int((engine.machine.memory - sum(engine.machine.models[name].size for name in loaded)) * GB)
-        self.nodes[place] = replace(node, loaded=loaded, memory_available=free)
-        work = self.work[node.node_id]
-        for job in work.jobs:
-            if job.load_s > 0 and not job.waits and job.model in loaded and job in work.loading:
-                self.work[node.node_id] = work = work.loaded(job.model, now)
+        free = there.node.memory_total - sum(each.size_bytes for each in loaded.values())
+        there.node = replace(there.node, loaded=loaded, memory_available=free)
+        if there.work.loading and there.work.loading[0].model in loaded:
+            there.work = there.work.loaded(there.work.loading[0].model, now)
 
-    def _believe(self, place: int, model: str, evicted: Sequence[str], now: float) -> None:
-        node = self.nodes[place]
-        if model in node.loaded:
+    @staticmethod
+    def _believe(there: _There, model: str, candidate: Candidate | None, now: float) -> None:
+        """A model that answers is loaded, and what had to make room for it is not, whatever the last heartbeat said."""
+        node = there.node
+        if model in node.loaded or candidate is None:
             return
-        size = int(node.models[model].size_bytes * 1.1)
-        gone = [name for name in evicted if name in node.loaded]
-        free = node.memory_available + sum(node.loaded[name].size_bytes for name in gone) - size
-        loaded = {name: each for name, each in node.loaded.items() if name not in gone}
-        loaded[model] = Loaded(model, size, 0, None, now + 300.0)
-        self.nodes[place] = replace(node, loaded=loaded, memory_available=max(0, free))
+        loaded = {name: each for name, each in node.loaded.items() if name not in candidate.evicts}
+        loaded[model] = Loaded(model, int(node.size_of(model) * (1 + KV_SHARE)), expires_at=now + KEEP_ALIVE_S)
+        free = node.memory_total - sum(each.size_bytes for each in loaded.values())
+        there.node = replace(node, loaded=loaded, memory_available=max(0, free))
 
-    def _learn(self, place: int, job: EngineJob) -> None:
-        arrival, request, candidate = self.open[job.number]
-        node_id = self.nodes[place].node_id
-        for key in {(candidate.model, ""), (candidate.model, arrival.tag)}:
-            self.lengths[key] = self.lengths.get(key, Length()).after(job.answer_tokens)
+    def _learn(self, there: _There, done: Job) -> None:
+        model, arrival = done.model, done.arrival
+        for tag in dict.fromkeys(("", arrival.tag)):
+            self.lengths[model, tag] = self.lengths.get((model, tag), Length()).after(arrival.answer_tokens)
         if self.options.speeds_known:
             return
-        prompt_s, answer_s = job.first_at - job.began_at, job.ended_at - job.first_at
-        told = Observation(
-            load_s=job.load_s or None,
-            prompt_tokens=job.prompt_tokens - job.cached_tokens, prompt_s=prompt_s,
-            prompt_others=max(0.0, (job.first_busy - job.began_busy) / prompt_s - 1) if prompt_s else 0.0,
-            answer_tokens=job.answer_tokens, answer_s=answer_s if answer_s > 0 else None,
-            answer_others=max(0.0, (job.ended_busy - job.first_busy) / answer_s - 1) if answer_s > 0 else 0.0,
-        )  # fmt: skip
-        speeds = self.speeds[node_id, candidate.model] = self.speeds[node_id, candidate.model].after(told)
-        self.traffic[node_id][candidate.model] = replace(self.traffic[node_id][candidate.model], pace=speeds.pace)
-        node = self.nodes[place]
-        self.machines[place] = self.machines[place].after(told, node.models[candidate.model].size_bytes)
-        for name, traffic in self.traffic[node_id].items():
-            if not self.speeds[node_id, name].seen:
-                fresh = self.speeds[node_id, name] = self.machines[place].expects(node.models[name].size_bytes)
-                self.traffic[node_id][name] = replace(traffic, pace=fresh.pace)
-        work = self.work[node_id]
-        self.work[node_id] = replace(work, prompt_fall=speeds.pace.prompt_fall, token_fall=speeds.pace.token_fall)
+        told, size = observed(done), there.node.size_of(model)
+        there.speeds[model] = there.speeds[model].after(told)
+        there.machine = there.machine.after(told, size)
+        for name, speeds in there.speeds.items():
+            if name != model and not speeds.seen:
+                there.speeds[name] = there.machine.expects(there.node.size_of(name))
+        there.traffic = {name: Traffic(pace=speeds.pace) for name, speeds in there.speeds.items()}
+        pace = there.speeds[model].pace
+        there.work = replace(there.work, prompt_fall=pace.prompt_fall, token_fall=pace.token_fall)
+
+
+def observed(done: Job) -> Observation:
+    """What an engine's report of one request says of its speeds."""
+    prompt_s, answer_s = done.first_at - done.began_at, done.ended_at - done.first_at
+    return Observation(
+        load_s=done.load_s or None,
+        prompt_tokens=done.arrival.prompt_tokens,
+        prompt_s=prompt_s,
+        prompt_others=max(0.0, (done.first_busy - done.began_busy) / prompt_s - 1) if prompt_s > 0 else 0.0,
+        answer_tokens=done.arrival.answer_tokens,
+        answer_s=answer_s if answer_s > 0 else None,
+        answer_others=max(0.0, (done.ended_busy - done.first_busy) / answer_s - 1) if answer_s > 0 else 0.0,
+    )

@@ -1,37 +1,44 @@
-"""Virtual time: arrivals go to a router, the router gives jobs to engines, and what engines do is told back to it."""
+"""Virtual time: arrivals go to a router, the router gives jobs to engines, and what engines do is told back to it.
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+It decides nothing and draws nothing, so that one trace, one fleet and one router always give the same result.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import inf
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from herd.planning.arrivals import Arrival
 from herd.planning.engine import Engine, Happened, Job, Machine
 
 
-class Give:
+class Give(NamedTuple):
     """A job goes to the engine of this place in the fleet."""
 
-    __slots__ = ("job", "place")
-
-    def __init__(self, job: Job, place: int) -> None:
-        self.job, self.place = job, place
+    job: Job
+    place: int
 
 
 class Router(Protocol):
-    """Who decides. Each method is told the moment, and answers with the jobs that go to engines now."""
+    """Who decides. Each method is told what happened now, and answers with the jobs that go to engines."""
 
-    def arrived(self, arrival: Arrival, job: Job, now: float) -> list[Give]: ...
+    def arrived(self, job: Job, now: float) -> list[Give]:
+        """A request came."""
+        ...
 
-    def happened(self, place: int, event: Happened) -> list[Give]: ...
+    def happened(self, place: int, event: Happened) -> list[Give]:
+        """An engine did something."""
+        ...
 
-    def tick(self, now: float) -> list[Give]: ...
+    def tick(self, now: float) -> list[Give]:
+        """A second went by."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One request's fate."""
+    """One request's fate: where it was answered, and after how many seconds its first token came and its last."""
 
     arrival: Arrival
     place: int
@@ -39,81 +46,89 @@ class Served:
     latency_s: float
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Result:
-    """What a run gave."""
+    """What a run gave: every request's fate in the order of their ends, and how often models were loaded."""
 
-    served: list[Served] = field(default_factory=list)
-    loads: int = 0
-    seconds: float = 0.0
-    unserved: int = 0
-    work: list[float] = field(default_factory=list)
+    served: tuple[Served, ...]
+    loads: int
+    seconds: float
+
+    @property
+    def mean_s(self) -> float:
+        """The mean time to the first token."""
+        return sum(each.ttft_s for each in self.served) / max(1, len(self.served))
+
+    def quantile_s(self, share: float) -> float:
+        """That quantile of the time to the first token."""
+        times = sorted(each.ttft_s for each in self.served)
+        return times[min(len(times) - 1, int(len(times) * share))] if times else 0.0
+
+    @property
+    def loads_per_1000(self) -> float:
+        """Loads for a thousand requests."""
+        return 1000 * self.loads / max(1, len(self.served))
 
 
 class Simulation:
-    def __init__(self, machines: Sequence[Machine], router_of, tick_s: float = 0.0) -> None:
+    """One run of one router over one fleet."""
+
+    def __init__(
+        self, machines: Sequence[Machine], router_of: Callable[[Sequence[Engine]], Router], tick_s: float = 1.0
+    ) -> None:
         self.engines = [Engine(machine) for machine in machines]
-        self.router: Router = router_of(self.engines)
+        self.router = router_of(self.engines)
         self.tick_s = tick_s
         self.now = 0.0
-        self._due: list[tuple[float, int, int]] = []
-        self._version = [0] * len(machines)
-        self._open: dict[int, tuple[Arrival, float]] = {}
-        self.result = Result()
+        self._due: list[tuple[float, int, int]] = []  # when an engine's next moment is, unless it was moved since
+        self._versions = [0] * len(machines)
+        self._open: dict[int, int] = {}
+        self._served: list[Served] = []
 
     def run(self, arrivals: Iterable[Arrival]) -> Result:
+        """Serve all arrivals, which come in the order of time, to their ends."""
         coming = iter(arrivals)
         following = next(coming, None)
-        number = 0
-        tick = self.tick_s or inf
-        while following or self._due:
+        number, tick = 0, self.tick_s
+        while following or self._open:
             engine_at = self._due[0][0] if self._due else inf
             at = following.at if following else inf
-            if tick <= min(engine_at, at):
-                self.now = tick
-                tick += self.tick_s
+            if min(engine_at, at) == inf and not self.tick_s:
+                break
+            if self.tick_s and tick <= min(engine_at, at):
+                self.now, tick = tick, tick + self.tick_s
                 self._give(self.router.tick(self.now))
             elif engine_at <= at:
-                _, version, place = heappop(self._due)
-                if version == self._version[place]:
-                    self._step(place, engine_at)
-            else:
-                assert following
+                self._step()
+            elif following:
                 self.now = at
-                job = Job(number, following.model, following.prompt_tokens, following.answer_tokens)
-                self._open[number] = (following, at)
-                number += 1
-                self._give(self.router.arrived(following, job, at))
-                following = next(coming, None)
-        self.result.loads = sum(engine.loads for engine in self.engines)
-        self.result.seconds = self.now
-        self.result.unserved = len(self._open)
-        self.result.work = [engine.busy for engine in self.engines]
-        return self.result
+                for engine in self.engines:
+                    engine.wait(at)
+                self._open[number] = number
+                self._give(self.router.arrived(Job(number, following), at))
+                number, following = number + 1, next(coming, None)
+        return Result(tuple(self._served), sum(engine.loads for engine in self.engines), self.now)
 
-    def _step(self, place: int, at: float) -> None:
-        self.now = max(self.now, at)
-        self._tell(place, self.engines[place].run(self.now))
+    def _step(self) -> None:
+        at, version, place = heappop(self._due)
+        if version == self._versions[place]:
+            self.now = max(self.now, at)
+            self._tell(place, self.engines[place].step())
 
     def _tell(self, place: int, events: list[Happened]) -> None:
-        self._schedule(place)
+        self._versions[place] += 1
+        at = self.engines[place].next_at()
+        if at < inf:
+            heappush(self._due, (at, self._versions[place], place))
         for event in events:
             if event.kind == "ended" and event.job:
-                arrival, _ = self._open.pop(event.job.number)
-                job = event.job
-                self.result.served.append(Served(arrival, place, job.first_at - arrival.at, job.ended_at - arrival.at))
+                job, since = event.job, event.job.arrival.at
+                del self._open[job.number]
+                self._served.append(Served(job.arrival, place, job.first_at - since, job.ended_at - since))
             self._give(self.router.happened(place, event))
 
     def _give(self, gifts: list[Give]) -> None:
-        for gift in gifts:
-            engine = self.engines[gift.place]
-            engine.run(self.now) if engine.next_at() > self.now else None
-            if engine.now < self.now:
-                engine._move(self.now)
-            self._tell(gift.place, engine.give(gift.job))
-
-    def _schedule(self, place: int) -> None:
-        self._version[place] += 1
-        at = self.engines[place].next_at()
-        if at < inf:
-            heappush(self._due, (at, self._version[place], place))
+        for job, place in gifts:
+            engine = self.engines[place]
+            engine.wait(self.now)
+            self._tell(place, engine.give(job))

@@ -91,7 +91,7 @@ def decode(text: str) -> StoredDecision:
     """The values that were encoded; ValueError where the text is of an unknown version or not whole."""
     stored = json.loads(text)
     version = stored.get("version") if isinstance(stored, dict) else None
-    if version not in UNITS:
+    if not isinstance(version, int) or version not in UNITS:
         raise ValueError(f"the stored decision has version {version!r}; this herd reads versions up to {VERSION}")
     try:
         return StoredDecision(

@@ -169,7 +169,11 @@ def whole(found: StoredTrace) -> Document:
 def _in_words(decision: Decision) -> Document:
     """A decision as a document, with each reason of the rejected in words beside its name."""
     rejected = [{**asdict(entry), "why": LEFT_OUT[entry.reason]} for entry in decision.rejected]
-    return {**asdict(decision), "rejected": rejected}
+    plan = [
+        {**asdict(entry), "predicted": entry.predicted._asdict() if entry.predicted else None}
+        for entry in decision.plan
+    ]
+    return {**asdict(decision), "plan": plan, "rejected": rejected}
 
 
 def ids(connection: sqlite3.Connection, prefix: str, limit: int) -> list[str]:

@@ -4,6 +4,7 @@ import pytest
 
 from herd import wire
 from herd.core.events import Attempt, NodeKnown
+from herd.core.prediction import Job
 from herd.core.request import Dialect, Request
 from herd.roster import Roster
 
@@ -170,7 +171,7 @@ def test_five_faults_of_the_node_open_its_breaker_and_a_clients_mistakes_do_not(
     roster = Roster()
     roster.apply(beat(), 0.0)
     told = [change for _ in range(5) for change in roster.attempted(failed(error_type), 1.0)]
-    assert roster.snapshot(ASKED, {}, 0, 2.0).traffic_of("a", "llama:8b").breaker_open is opens
+    assert roster.snapshot(ASKED, 2.0).traffic_of("a", "llama:8b").breaker_open is opens
     assert bool(told) is opens
 
 
@@ -180,13 +181,12 @@ def test_an_open_breaker_lets_one_probe_through_and_closes_when_it_succeeds():
     roster.apply(beat(), 0.0)
     for _ in range(5):
         roster.attempted(failed(), 0.0)
-    blocked = [
-        roster.snapshot(ASKED, in_flight, 0, at).traffic_of("a", "llama:8b").breaker_open
-        for at, in_flight in ((4.9, {}), (5.1, {}), (5.1, {"a": {"llama:8b": 1}}))
-    ]
+    blocked = [roster.snapshot(ASKED, at).traffic_of("a", "llama:8b").breaker_open for at in (4.9, 5.1)]
+    roster.begun("a", Job("probe", "llama:8b", 0.1, 1.0), 5.1)
+    blocked.append(roster.snapshot(ASKED, 5.1).traffic_of("a", "llama:8b").breaker_open)
     assert blocked == [True, False, True]
     assert kinds(roster.attempted(failed(None), 5.2))[0] == ("breaker_changed", "llama:8b")
-    assert not roster.snapshot(ASKED, {"a": {"llama:8b": 1}}, 0, 5.3).traffic_of("a", "llama:8b").breaker_open
+    assert not roster.snapshot(ASKED, 5.3).traffic_of("a", "llama:8b").breaker_open
 
 
 def test_a_failed_probe_opens_the_breaker_for_twice_as_long():

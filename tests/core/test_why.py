@@ -26,7 +26,10 @@ def test_every_reason_and_every_fallback_has_its_sentence():
     ("outcome", "says"),
     [
         (Outcome("ada", "m:1b", "m:1b"), "ada had m:1b in memory, and no other candidate had."),
-        (Outcome("bob", "m:1b", "m:1b"), "ada came first in the plan and had no free slot; bob was the next that had one."),
+        (
+            Outcome("bob", "m:1b", "m:1b"),
+            "ada came first in the plan and had no free slot; bob was the next that had one.",
+        ),
         (Outcome("bob", "m:1b", "m:1b", retry_count=1), "The attempt before failed, and bob was the next of the plan."),
         (Outcome(None, None, "m:1b"), NO_SLOT),
         (
