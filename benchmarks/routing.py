@@ -19,7 +19,7 @@ from herd.planning.simulate import Result
 def main() -> int:
     """Print the table; 1 where a target is missed."""
     told = _arguments()
-    traces = _traces(told.trace, told.seed)
+    traces = _traces(told.trace, told.made, told.seed)
     names = [*SIMPLE, HERD, *(SPLIT if told.split else ()), CLAIRVOYANT]
     print("Time to the first token in seconds, p95 / mean (loads per 1,000 requests); × is against the clairvoyant.\n")
     print("| trace, requests/s | machines |", " | ".join(names), "| herd: p95 × | mean × |")
@@ -43,14 +43,15 @@ def _row(cell: Cell, results: Mapping[str, Result]) -> str:
     return f"| {cell.trace}, {cell.rate:g} | {cell.machines} | {' | '.join(told)} | {against} |"
 
 
-def _traces(paths: Sequence[Path], seed: int) -> dict[str, list[Lengths]]:
-    found = {path.stem: read(path) for path in paths}
-    return found or {name: made_trace(name, seed) for name in MADE}
+def _traces(paths: Sequence[Path], kinds: Sequence[str], seed: int) -> dict[str, list[Lengths]]:
+    names = kinds or (() if paths else tuple(MADE))
+    return {**{path.stem: read(path) for path in paths}, **{name: made_trace(name, seed) for name in names}}
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trace", type=Path, action="append", default=[], help="a trace; may be given several times")
+    parser.add_argument("--made", action="append", default=[], choices=tuple(MADE), help="made traffic of a kind")
     parser.add_argument("--fleet", type=int, action="append", choices=(3, 5, 10), help="machines (default: 3, 5, 10)")
     parser.add_argument("--requests", type=int, default=3000, help="in each cell (default: 3000)")
     parser.add_argument("--seed", type=int, default=1, help="for models and thinning (default: 1)")

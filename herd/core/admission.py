@@ -126,11 +126,8 @@ class Lanes:
 
     def overdue(self, now: float) -> tuple[Grant, ...]:
         """Those who were overtaken for as long as may be have what is free; called about once a second."""
-        granted = []
-        for waiter in tuple(self._waiters.values()):
-            if waiter.swaps and now - waiter.since >= self.patience_s and (place := self._best_free(waiter, now)):
-                granted.append(self._grant(waiter, place))
-        return tuple(granted)
+        late = [each for each in self._waiters.values() if each.swaps and now - each.since >= self.patience_s]
+        return tuple(self._grant(each, place) for each in late if (place := self._best_free(each, now)))
 
     def leave(self, ticket: int) -> None:
         """A waiting ticket gives up; unknown and granted tickets are ignored."""

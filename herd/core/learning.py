@@ -14,8 +14,9 @@ from herd.core.prediction import Pace
 USUAL_ANSWER: Final = 200.0  # tokens, where nothing was seen: the middle of public conversation traces
 PARENT_WEIGHT: Final = 8.0  # answers that a tag or a model must have given to count as much as what it is a kind of
 NOISE: Final = 0.15  # share by which one observation differs from the next on the same machine
-FAR: Final = 2.0  # standard deviations from which on an observation counts for less
-FORGET: Final = 0.985  # what the past weighs after one more observation: some hundred count
+FAR: Final = 3.0  # standard deviations from which on an observation counts for less
+FORGET: Final = 0.97  # what the past weighs after one more observation: some dozens count
+LEAST_RATIO: Final = 1e-3  # a cached prompt that an engine does not tell of looks like no work at all
 OVERHEAD_S: Final = 0.05
 PROMPT_FALL, TOKEN_FALL = 0.5, 0.2
 # Where a machine is unknown: bytes a second that it loads, and reads of its memory.
@@ -97,18 +98,26 @@ class Speeds:
 
     def after(self, told: Observation) -> "Speeds":
         """The speeds with what one more request says."""
-        load, reload, prompt, answer = self.load, self.reload, self.prompt, self.answer
+        known = self if self.seen else self._scaled(told)
+        load, reload, prompt, answer = known.load, known.reload, known.prompt, known.answer
         if told.load_s is not None and told.reload:
             reload = reload.after(told.load_s, 1.0)
         elif told.load_s is not None:
             load = load.after(told.load_s, 1.0)
         if told.prompt_s is not None and told.prompt_tokens > 0:
-            tokens = float(told.prompt_tokens)
-            prompt = prompt.after(told.prompt_s, 1.0, tokens, tokens * told.prompt_others)
+            prompt = prompt.after(told.prompt_s, *_of_prompt(told))
         if told.answer_s is not None and told.answer_tokens > 1:
-            tokens = float(told.answer_tokens - 1)
-            answer = answer.after(told.answer_s, tokens, tokens * told.answer_others)
+            answer = answer.after(told.answer_s, *_of_answer(told))
         return Speeds(load, reload, prompt, answer, _pace(load, reload, prompt, answer, True), self.seen + 1)
+
+    def _scaled(self, told: Observation) -> "Speeds":
+        """A guess is off by a factor rather than by a sum: the first answer says by which, and is fitted then."""
+        load_s, prompt_s, token_s = self.pace.load_s, self.pace.prompt_s, self.pace.token_s
+        if told.prompt_s and told.prompt_tokens > 0:
+            prompt_s *= max(LEAST_RATIO, told.prompt_s / self.prompt.of(*_of_prompt(told)))
+        if told.answer_s and told.answer_tokens > 1:
+            token_s *= max(LEAST_RATIO, told.answer_s / self.answer.of(*_of_answer(told)))
+        return _begun(load_s, prompt_s, token_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +167,25 @@ def prior(
     on_paper = weight / ((bandwidth or MEMORY_BYTES_PER_S) * EFFICIENCY)
     prompt_s = on_paper / PROMPTS_PER_ANSWER.get(kind, PROMPTS_PER_ANSWER[""]) * slower[1]
     token_s = on_paper * slower[2]
+    return _begun(load_s, prompt_s, token_s)
+
+
+def _begun(load_s: float, prompt_s: float, token_s: float) -> Speeds:
+    """Speeds of a guess: seconds of a load, and for a token of prompt and of answer alone."""
     load, reload = Fit.begun((load_s,), (load_s,)), Fit.begun((load_s / 2,), (load_s,))
     prompt = Fit.begun((OVERHEAD_S, prompt_s, prompt_s * PROMPT_FALL), (OVERHEAD_S, 2 * prompt_s, prompt_s))
     answer = Fit.begun((token_s, token_s * TOKEN_FALL), (token_s, token_s * TOKEN_FALL))
     return Speeds(load, reload, prompt, answer, _pace(load, reload, prompt, answer, False))
+
+
+def _of_prompt(told: Observation) -> tuple[float, float, float]:
+    tokens = float(told.prompt_tokens)
+    return 1.0, tokens, tokens * told.prompt_others
+
+
+def _of_answer(told: Observation) -> tuple[float, float]:
+    tokens = float(told.answer_tokens - 1)  # the first comes with the prompt's end
+    return tokens, tokens * told.answer_others
 
 
 def _toward(old: float, ratio: float, seen: int) -> float:

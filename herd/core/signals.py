@@ -112,7 +112,7 @@ def outlook(case: Case) -> Outlook:
 
 
 def job_at(case: Case, pace: Pace) -> tuple[Job, int, float]:
-    """The job that a request would be at a node, its cached tokens there, and the seconds of a reload for its context."""
+    """The job that a request would be at a node, its cached tokens there, and seconds of a reload for its context."""
     request, model, node, fleet, loaded, _, work = case
     room = IN_MEMORY if loaded and not work.loading and not work.pending else room_for(case)
     reload_s = _context_reload_s(case, pace) if loaded else 0.0

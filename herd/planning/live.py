@@ -115,6 +115,9 @@ class Herd:
         if asked.waits:
             there = self.nodes[asked.place]
             there.work = there.work.ended(asked.job.number, now)
+        if self.options.lengths_known:  # then what was said of an answer counts, and `ahead` does not know it
+            for there in self.nodes:
+                there.work = there.work.at(now)
         return Fleet(
             now,
             tuple(there.node for there in self.nodes),
@@ -155,7 +158,8 @@ class Herd:
         speeds = {name: known.expects(model.size_bytes) for name, model in models.items()}
         paces = {name: self._true_pace(engine, name) if self.options.speeds_known else speeds[name].pace
                  for name in models}  # fmt: skip
-        return _There(node, known, Work(), speeds, {name: Traffic(pace=pace) for name, pace in paces.items()})
+        falls = (machine.prefill_fall, machine.decode_fall) if self.options.speeds_known else ()
+        return _There(node, known, Work(0.0, (), *falls), speeds, {name: Traffic(pace=pace) for name, pace in paces.items()})
 
     @staticmethod
     def _true_pace(engine: Engine, model: str) -> Pace:
