@@ -159,7 +159,8 @@ class Herd:
         paces = {name: self._true_pace(engine, name) if self.options.speeds_known else speeds[name].pace
                  for name in models}  # fmt: skip
         falls = (machine.prefill_fall, machine.decode_fall) if self.options.speeds_known else ()
-        return _There(node, known, Work(0.0, (), *falls), speeds, {name: Traffic(pace=pace) for name, pace in paces.items()})
+        traffic = {name: Traffic(pace=pace) for name, pace in paces.items()}
+        return _There(node, known, Work(0.0, (), *falls), speeds, traffic)
 
     @staticmethod
     def _true_pace(engine: Engine, model: str) -> Pace:
