@@ -27,6 +27,7 @@ from herd.fleet.keeper import Keeper
 from herd.fleet.targets import TargetsFile
 from herd.health.facts import Lost
 from herd.health.watch import HealthWatch, Records
+from herd.insights.machines import on_paper
 from herd.jobs.history import History
 from herd.jobs.preloads import Preloads
 from herd.jobs.pulls import Pulls
@@ -79,7 +80,7 @@ class Router:
         self.recorder.on_commit, self.recorder.on_let_go = self.metrics.observe_commit, self._let_go
         self.feed = Feed()
         self.emit = Emitter((self.metrics, self.recorder, self.feed))
-        self.keeper = Keeper(Cell(*_cell_limits(settings)), self.emit, settings.number("queue_timeout_s"))
+        self.keeper = Keeper(Cell(*_cell_limits(settings), on_paper), self.emit, settings.number("queue_timeout_s"))
         self.upstream = Upstream(settings.number("connect_timeout_s"))
         ids, new_ids = RequestIds(), self.recorder.tracing.new_ids
         asked = (settings, self.keeper, self.upstream, self.emit, new_ids, ids)
@@ -205,9 +206,9 @@ def _kept(settings: Settings) -> Kept:
     )
 
 
-def _cell_limits(settings: Settings) -> tuple[Patience, int]:
+def _cell_limits(settings: Settings) -> tuple[Patience, int, float]:
     patience = Patience(settings.number("heartbeat_degraded_s"), settings.number("heartbeat_offline_s"))
-    return patience, settings.count("queue_limit")
+    return patience, settings.count("queue_limit"), settings.number("swap_patience_s")
 
 
 def _names(settings: Settings) -> Names:

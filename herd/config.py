@@ -81,6 +81,8 @@ TABLE: Final = (
     Setting("queue_limit", 256, "Requests that may wait for one model; more are answered 429.",
             minimum=1, maximum=100_000, runtime=True),
     Setting("queue_timeout_s", 120.0, "Longest wait for a slot; then 503.", minimum=0.1, maximum=86_400, runtime=True),
+    Setting("swap_patience_s", 30.0, "How long requests for a loaded model may overtake one that would unload it.",
+            minimum=0, maximum=3_600, runtime=True),
     Setting("connect_timeout_s", 5.0, "Longest wait for a node to take a connection.",
             minimum=0.1, maximum=300, runtime=True),
     Setting("first_byte_timeout_s", 300.0, "Longest wait for the first content from a node.",

@@ -71,11 +71,8 @@ def errors() -> Entries:
 
 
 def signals() -> Entries:
-    """The seven signals with their ranges."""
-    return [
-        {"name": name, "least": least, "most": most, "help": (getdoc(function) or "").partition(": ")[2]}
-        for name, (function, least, most) in SIGNALS.items()
-    ]
+    """The seven signals and the seconds that each of them is."""
+    return [{"name": name, "help": getdoc(signal) or ""} for name, signal in SIGNALS.items()]
 
 
 def operations() -> Entries:

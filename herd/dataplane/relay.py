@@ -5,6 +5,7 @@ still answer. `ended` freezes what was read of the answer, however that was.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from herd.config import Settings
@@ -52,6 +53,7 @@ class Relay:
     """
 
     def __init__(self, flight: Flight, limits: Limits, headers: RawHeaders, stream: bool, strip_usage: bool) -> None:
+        self.on_first_content: Callable[[], None] = lambda: None
         self._http_status: int | None = None
         self._reconnected = False
         self._first_content_at: float | None = None
@@ -222,6 +224,7 @@ class Relay:
         now = self._last_content_at = self._clock.now()
         if self._first_content_at is None:
             self._first_content_at = now
+            self.on_first_content()
             answer.content_seen = True
 
     def _move_on(self, answer: Answer) -> None:

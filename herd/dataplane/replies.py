@@ -30,7 +30,7 @@ def own_headers(phase: Phase) -> RawHeaders:
         headers += [
             (b"x-herd-node", candidate.node_id.encode()),
             (b"x-herd-model", NOT_FOR_HEADERS.sub("?", candidate.model).encode()),
-            (b"x-herd-score", f"{candidate.total:.2f}".encode()),
+            (b"x-herd-score", f"{candidate.score:.2f}".encode()),
             (b"x-herd-fallback", b"true" if fallback else b"false"),
             (b"x-herd-retries", str(len(phase.attempts) - 1).encode()),
         ]

@@ -54,6 +54,7 @@ from herd.dataplane.request_ids import RequestIds
 from herd.dataplane.trace_ids import new_span_id
 from herd.fleet.cell import Bid, Granted
 from herd.fleet.keeper import Keeper
+from herd.fleet.workload import Told
 
 logger = logging.getLogger(__name__)
 NewIds = Callable[[str | None], TraceIds]
@@ -147,7 +148,6 @@ class DataPlane:
                              event.error_type or "", event.error_message or "")
             )  # fmt: skip
         self._emit(event)
-        self._keeper.cell.learned(event)
 
     async def _run(self, flight: Flight) -> None:
         client, received = flight.client, flight.phase.received
@@ -156,6 +156,7 @@ class DataPlane:
         async with client.watched():
             if self.stopping:
                 raise errors.NoNode(STOPPING, STOPPING_RETRY_S)
+            self._keeper.cell.asked(asked.request.model, moment())
             decided = flight.reach(self._decide(asked))
             if not decided.choice.decision.plan:
                 decided = await self._supplied(flight, decided)
@@ -230,13 +231,14 @@ class DataPlane:
         self, flight: Flight, phase: Planned, granted: Granted
     ) -> tuple[Attempted, errors.AttemptError | None]:
         """Try one node: the phase after it, and the error that it ended with. Gives the slot back, judges the node."""
-        keeper, clock = self._keeper, phase.received.clock
-        held_from = clock.now()
+        told: Told | None = None  # what a client breaks off says nothing of the node
         try:
             attempted, error = await self._exchange(flight, phase, granted)
-            keeper.attempted(attempted.attempts[-1])  # what a client breaks off says nothing of the node
+            self._keeper.attempted(attempted.attempts[-1])
+            if error is None:
+                told = Told(attempted.decided.asked.request, attempted.attempts[-1], attempted.reading.usage)
         finally:
-            keeper.give_back(granted.place, clock.now() - held_from)
+            self._keeper.give_back(granted, told)
         return attempted, error
 
     async def _exchange(
@@ -253,6 +255,7 @@ class DataPlane:
         flight.reach(attempted)
         limits = Limits.of(self._settings, candidate.loaded)
         relay = Relay(flight, limits, own_headers(attempted), asked.request.stream, strip)
+        relay.on_first_content = lambda: self._keeper.answered(granted)
         headers = request_headers(flight.client.headers, received.ids, attempt.span_id)
         error: errors.AttemptError | None = None
         try:

@@ -1,5 +1,6 @@
 """The stored decision: what `decide` saw and what it said, as JSON from which it can be decided again.
 
+Version 2 is in seconds. A text of version 1 has points: it is read and shown as what it is, and not decided again.
 Knows the text's shape and version, not where it is kept. Plain code instead of a schema library: a model's name may
 hold a lone surrogate, which those refuse, and floats must come back as they were.
 """
@@ -11,19 +12,22 @@ from typing import Any, Final
 
 from herd.core.events import Finished
 from herd.core.fleet import Fleet, Loaded, Model, Node, Traffic
+from herd.core.prediction import Job, Pace, Work
 from herd.core.request import Dialect, Request
 from herd.core.routing import (
     DEFAULT_POLICY,
     Candidate,
     Decision,
     Policy,
+    Predicted,
     Reason,
     Rejection,
     RejectionReason,
     decide,
 )
 
-VERSION: Final = 1
+VERSION: Final = 2
+UNITS: Final[Mapping[int, str]] = {1: "points", 2: "seconds"}
 
 # Values that are left out of the text. They belong to the version, not to the dataclasses: a default that changes there
 # must not change what an old row says.
@@ -39,15 +43,16 @@ _UNSAID: Final[Mapping[type, Mapping[str, Any]]] = {
     },
     Model: {"context_length": None},
     Loaded: {"vram_bytes": 0, "context_length": None, "expires_at": None},
-    Traffic: {
-        "in_flight": 0, "in_flight_node": 0, "waiting": 0, "slots": None, "ttft_s": None, "load_s": None,
-        "hold_s": None, "unloaded_at": None, "breaker_open": False,
-    },
-    Policy: {}, Candidate: {}, Rejection: {}, Decision: {},
+    Traffic: {"slots": None, "pace": None, "unloaded_at": None, "breaker_open": False, "usual_context": None},
+    Pace: {"measured": True},
+    Work: {"jobs": ()},
+    Policy: {"loaded_fallback": True, "jitter": 0.0, "salt": 0},
+    Candidate: {"warm": False, "predicted": None, "evicts": ()},
+    Rejection: {}, Decision: {},
 }  # fmt: skip
 _UNSET: Final = object()
 _FIELDS: Final = {
-    kind: tuple((field.name, unsaid.get(field.name, _UNSET)) for field in fields(kind))
+    kind: tuple((field.name, unsaid.get(field.name, _UNSET)) for field in fields(kind) if field.init)
     for kind, unsaid in _UNSAID.items()
 }
 
@@ -60,6 +65,12 @@ class StoredDecision:
     fleet: Fleet
     policy: Policy
     decision: Decision
+    version: int = VERSION
+
+    @property
+    def unit(self) -> str:
+        """What its numbers are: seconds of which less is better, or points of which more was."""
+        return UNITS[self.version]
 
 
 def encode(finished: Finished) -> str | None:
@@ -78,17 +89,18 @@ def encode(finished: Finished) -> str | None:
 
 
 def decode(text: str) -> StoredDecision:
-    """The values that were encoded; ValueError where the text is not of this version or not whole."""
+    """The values that were encoded; ValueError where the text is of an unknown version or not whole."""
     stored = json.loads(text)
     version = stored.get("version") if isinstance(stored, dict) else None
-    if version != VERSION:
-        raise ValueError(f"the stored decision has version {version!r}; this herd reads version {VERSION}")
+    if not isinstance(version, int) or version not in UNITS:
+        raise ValueError(f"the stored decision has version {version!r}; this herd reads versions up to {VERSION}")
     try:
         return StoredDecision(
             _request_in(stored["request"]),
-            _fleet_in(stored["fleet"]),
+            _fleet_in(stored["fleet"], version),
             Policy(**stored["policy"]),
             _decision_in(stored["decision"]),
+            version,
         )
     except (AttributeError, IndexError, KeyError, TypeError) as error:
         raise ValueError(f"the stored decision is not whole: {error!r}") from error
@@ -105,8 +117,8 @@ def replay(stored: StoredDecision) -> Decision:
 
 
 def agrees(stored: StoredDecision) -> bool:
-    """Whether a replay gives the decision that was stored."""
-    return replay(stored) == stored.decision
+    """Whether a replay gives the decision that was stored; one in points is taken at its word."""
+    return stored.version != VERSION or replay(stored) == stored.decision
 
 
 def _plain(value: Any) -> Any:
@@ -123,13 +135,16 @@ def _fleet_out(fleet: Fleet) -> dict[str, Any]:
     numbers: dict[frozenset[str], int] = {}
     return {
         "at": fleet.at,
-        "prefix_node": fleet.prefix_node,
         "nodes": [_node_out(node, numbers.setdefault(node.endpoints, len(numbers))) for node in fleet.nodes],
         "endpoint_sets": [sorted(names) for names in numbers],
         "traffic": {
             node_id: {model: _plain(seen) for model, seen in models.items()}
             for node_id, models in fleet.traffic.items()
         },
+        "work": {node_id: _plain(work) for node_id, work in fleet.work.items()},
+        "cached": dict(fleet.cached),
+        "answer_tokens": dict(fleet.answer_tokens),
+        "demand": dict(fleet.demand),
     }
 
 
@@ -151,17 +166,38 @@ def _request_in(data: dict[str, Any]) -> Request:
     return Request(**told)
 
 
-def _fleet_in(data: dict[str, Any]) -> Fleet:
+def _fleet_in(data: dict[str, Any], version: int) -> Fleet:
     sets = [frozenset(names) for names in data["endpoint_sets"]]
+    nodes = tuple(_node_in(node, sets) for node in data["nodes"])
+    if version < VERSION:  # what was known of traffic then is nothing that could be decided with now
+        return Fleet(data["at"], nodes)
     return Fleet(
         at=data["at"],
-        prefix_node=data["prefix_node"],
-        nodes=tuple(_node_in(node, sets) for node in data["nodes"]),
+        nodes=nodes,
         traffic={
-            node_id: {model: Traffic(**{**_UNSAID[Traffic], **seen}) for model, seen in models.items()}
+            node_id: {model: _traffic_in(seen) for model, seen in models.items()}
             for node_id, models in data["traffic"].items()
         },
+        work={
+            node_id: Work(**{**_UNSAID[Work], **work, "jobs": tuple(_job_in(job) for job in work.get("jobs", ()))})
+            for node_id, work in data["work"].items()
+        },
+        cached=data["cached"],
+        answer_tokens=data["answer_tokens"],
+        demand=data["demand"],
     )
+
+
+def _traffic_in(data: dict[str, Any]) -> Traffic:
+    told = {**_UNSAID[Traffic], **data}
+    if told["pace"] is not None:
+        told["pace"] = Pace(**{**_UNSAID[Pace], **told["pace"]})
+    return Traffic(**told)
+
+
+def _job_in(data: list[Any]) -> Job:
+    job = Job(*data)
+    return job._replace(victims=tuple(job.victims))
 
 
 def _node_in(data: dict[str, Any], sets: list[frozenset[str]]) -> Node:
@@ -174,10 +210,17 @@ def _node_in(data: dict[str, Any], sets: list[frozenset[str]]) -> Node:
 
 def _decision_in(data: dict[str, Any]) -> Decision:
     return Decision(
-        plan=tuple(Candidate(**candidate) for candidate in data["plan"]),
+        plan=tuple(_candidate_in(candidate) for candidate in data["plan"]),
         rejected=tuple(
             Rejection(entry["node_id"], entry["model"], RejectionReason(entry["reason"])) for entry in data["rejected"]
         ),
         reason=Reason(data["reason"]) if data["reason"] is not None else None,
         fallback_reason=data["fallback_reason"],
     )
+
+
+def _candidate_in(data: dict[str, Any]) -> Candidate:
+    told = {**_UNSAID[Candidate], **data}
+    told["evicts"] = tuple(told["evicts"])
+    told["predicted"] = None if told["predicted"] is None else Predicted(*told["predicted"])
+    return Candidate(**told)

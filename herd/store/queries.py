@@ -15,6 +15,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from herd.core.events import NodeKnown
 from herd.core.finding import Episode
+from herd.core.learning import Observation
 from herd.health.report import History
 from herd.store import audit, health_queries, history, reports, schema, traces
 from herd.store.audit import Counts, Ended, Kept
@@ -107,9 +108,9 @@ class Reader:
         """The nodes that were not struck off, each as it was last kept."""
         return self._read([], history.known_nodes)
 
-    def recent_ttft(self, now: float) -> dict[tuple[str, str], float]:
-        """By node and model: mean seconds to the first token of the latest streams."""
-        return self._read({}, history.recent_ttft, now)
+    def recent_answers(self, now: float) -> dict[tuple[str, str], list[Observation]]:
+        """By node and model: what the latest streams say of its speeds, the oldest first."""
+        return self._read({}, history.recent_answers, now)
 
     def demand(self, now: float) -> dict[str, float]:
         """By model: how much it was asked for in the last week, recent requests counting most."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 from herd.core.names import canonical_name
 from herd.core.routing import Decision
 from herd.core.why import LEFT_OUT, Outcome, why
-from herd.store.decision import StoredDecision, decode, replay
+from herd.store.decision import VERSION, StoredDecision, decode, replay
 from herd.store.rows import ATTEMPT_COLUMNS, BOOLEAN_COLUMNS, JSON_COLUMNS, TRACE_COLUMNS, tag_text
 from herd.store.stretches import Stretch, stretches
 
@@ -156,7 +156,10 @@ def whole(found: StoredTrace) -> Document:
         "why": why(stored.decision, outcome),
         "policy": asdict(stored.policy),
         "request": asdict(stored.request),
+        "unit": stored.unit,
     }
+    if stored.version != VERSION:
+        return {**told, "decision": {**decision, "replays": None}}
     again = replay(stored)
     if again == stored.decision:
         return {**told, "decision": {**decision, "replays": True}}
@@ -166,7 +169,11 @@ def whole(found: StoredTrace) -> Document:
 def _in_words(decision: Decision) -> Document:
     """A decision as a document, with each reason of the rejected in words beside its name."""
     rejected = [{**asdict(entry), "why": LEFT_OUT[entry.reason]} for entry in decision.rejected]
-    return {**asdict(decision), "rejected": rejected}
+    plan = [
+        {**asdict(entry), "predicted": entry.predicted._asdict() if entry.predicted else None}
+        for entry in decision.plan
+    ]
+    return {**asdict(decision), "plan": plan, "rejected": rejected}
 
 
 def ids(connection: sqlite3.Connection, prefix: str, limit: int) -> list[str]:

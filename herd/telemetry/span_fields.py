@@ -83,7 +83,7 @@ def route_fields(event: Finished, decision: Decision) -> Fields:
     chosen = event.chosen or (decision.plan[0] if decision.plan else None)
     return fields({
         "herd.node": chosen.node_id if chosen else None,
-        "herd.score": chosen.total if chosen else None,
+        "herd.score": chosen.score if chosen else None,
         "herd.reason": event.reason.value if event.reason else None,
         "herd.candidates": len(decision.plan),
         "herd.rejected": len(decision.rejected),
@@ -181,8 +181,8 @@ def _usage_fields(event: Finished, attempt: Attempt) -> Mapping[str, Value | Non
 
 
 def _planned(entry: Candidate) -> Fields:
-    points = {f"herd.signal.{name}": value for name, value in entry.signals.items()}
-    return fields({"herd.node": entry.node_id, "herd.model": entry.model, **points, "herd.total": entry.total})
+    seconds = {f"herd.signal.{name}": value for name, value in entry.signals.items()}
+    return fields({"herd.node": entry.node_id, "herd.model": entry.model, **seconds, "herd.total": entry.total})
 
 
 def _rejected(entry: Rejection) -> Fields:

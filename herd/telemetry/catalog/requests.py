@@ -17,9 +17,9 @@ from herd.telemetry.catalog.buckets import (
     OVERHEADS,
     PER_TOKEN,
     PER_TOKEN_OF_NODE,
-    POINTS,
     PREFILLS,
     RATIOS,
+    SIGNALLED,
     WAITS,
 )
 from herd.telemetry.catalog.labels import (
@@ -160,9 +160,10 @@ METRICS: Final = (
     Metric("herd_candidates_rejected_total", "counter", "Nodes left out of decisions before scoring.", (REJECTION,),
            counts=Of(Finished, lambda ended: [
                ((entry.reason,), 1) for entry in (ended.decision.rejected if ended.decision else ())])),
-    Metric("herd_signal_points", "histogram", "Points of the node that was chosen, by signal; buckets only.",
-           (SIGNAL,), POINTS, counts=Of(Finished, lambda ended: [
-               ((signal,), points) for signal, points in (ended.chosen.signals.items() if ended.chosen else ())])),
+    Metric("herd_signal_seconds", "histogram",
+           "Seconds that the chosen node was predicted to cost, by signal, less than 0 where it saves; buckets only.",
+           (SIGNAL,), SIGNALLED, counts=Of(Finished, lambda ended: [
+               ((signal,), seconds) for signal, seconds in (ended.chosen.signals.items() if ended.chosen else ())])),
     Metric("herd_routing_decision_duration_seconds", "histogram", "Time to decide.", (), DECISIONS,
            counts=Of(Finished, lambda ended: [((), ended.decision_s)])),
     Metric("herd_overhead_seconds", "histogram", "What herd itself took: total less upstream less queue.",
