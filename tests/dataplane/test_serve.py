@@ -222,7 +222,7 @@ async def test_when_every_node_fails_the_client_is_told_in_its_dialect_of_the_la
     assert (caller.status, caller.error, caller.headers["x-should-retry"]) == (502, wanted, "false")
     assert (caller.headers["x-herd-node"], caller.headers["x-herd-retries"]) == ("b", "1")
     assert plane.failures == [("a", "connect", True), ("b", "connect", False)]
-    assert (plane.judged("a"), plane.judged("b")) == ((True,), (True,))
+    assert (plane.judged("a"), plane.judged("b"), plane.of(StreamBroken)) == ((True,), (True,), [])
 
 
 async def test_a_nodes_own_refusal_is_handed_on_as_it_is():
@@ -604,8 +604,8 @@ async def test_usage_is_asked_for_on_herds_own_account_and_kept_from_the_client(
 class Supply:
     """Brings the model to node `a` after so many seconds, or raises."""
 
-    def __init__(self, plane, seconds, failure=None):
-        self.plane, self.seconds, self.failure, self.asked = plane, seconds, failure, []
+    def __init__(self, plane, seconds, failure=None, slots=4):
+        self.plane, self.seconds, self.failure, self.slots, self.asked = plane, seconds, failure, slots, []
         plane.serving.supply = self.supply
 
     def supply(self, decided):
@@ -616,7 +616,7 @@ class Supply:
         await asyncio.sleep(self.seconds)
         if self.failure:
             raise self.failure
-        self.plane.keeper.heard(node("a", loaded=()))
+        self.plane.keeper.heard(node("a", loaded=(), slots=self.slots))
         return asked
 
 
@@ -628,6 +628,17 @@ async def test_a_model_that_no_node_has_is_waited_for_where_something_brings_it(
     assert (finished.status, supply.asked, caller.answer) == (Status.COMPLETED, [M], b"".join(HELLO))
     assert (finished.admitted_at - finished.queued_at, finished.latency_s) == queued(12.0, 13.0)
     assert (finished.decision.reason, finished.fleet.nodes[0].holds(M)) == (Reason.ONLY_CANDIDATE, True)
+
+
+async def test_a_wait_for_a_slot_behind_one_for_the_model_is_one_wait_from_the_first_ones_beginning():
+    """The client waited all the while, and the record says since when."""
+    plane = Plane(beats=[node("a", models=(), loaded=())], a=[[20.0, *HELLO], HELLO])
+    Supply(plane, 12.0, slots=1)
+    async with plane.asking(), plane.asking():
+        await until(lambda: len(plane.serving.flights) == 2)
+    first, second = plane.finished
+    assert tuple(each.queued_at - each.received_at for each in (first, second)) == queued(0.0, 0.0)
+    assert tuple(each.admitted_at - each.received_at for each in (first, second)) == queued(12.0, 32.0)
 
 
 async def test_a_model_that_does_not_come_is_a_refusal_in_the_words_of_the_reason_with_its_wait():
