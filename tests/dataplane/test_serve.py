@@ -228,12 +228,12 @@ async def test_when_every_node_fails_the_client_is_told_in_its_dialect_of_the_la
 async def test_a_nodes_own_refusal_is_handed_on_as_it_is():
     """The engine knows best what is wrong with a request."""
     body = b'{"error":"temperature must be of type float32"}'
-    plane = Plane(a=[[Head(400, {"content-type": "text/x", "server": "s"}), body]], b=[HELLO])
+    plane = Plane(a=[[Head(422, {"content-type": "text/x", "server": "s"}), body]], b=[HELLO])
     finished, caller = await plane.ask()
-    assert (caller.status, caller.answer, caller.headers["content-type"]) == (400, body, "text/x")
+    assert (caller.status, caller.answer, caller.headers["content-type"]) == (422, body, "text/x")
     assert ("server" in caller.headers, caller.headers["content-length"]) == (False, str(len(body)))
-    assert (finished.status, finished.http_status, finished.error_type) == (Status.FAILED, 400, "upstream_4xx")
-    assert (finished.error_message, finished.attempts[0].http_status) == ("temperature must be of type float32", 400)
+    assert (finished.status, finished.http_status, finished.error_type) == (Status.FAILED, 422, "upstream_4xx")
+    assert (finished.error_message, finished.attempts[0].http_status) == ("temperature must be of type float32", 422)
     assert (plane.upstream.tried, plane.judged("a")) == (["a"], ())
 
 

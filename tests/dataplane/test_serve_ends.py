@@ -140,6 +140,7 @@ async def test_a_stopping_router_takes_nothing_new():
     finished, caller = await plane.ask()
     assert (finished.status, finished.http_status, finished.error_type) == (Status.REJECTED, 503, "no_node")
     assert (caller.error, caller.headers["retry-after"], plane.upstream.calls) == ({"error": STOPPING}, "5", [])
+    assert (finished.model, finished.decision) == (M, None)
 
 
 async def test_what_ends_within_the_grace_ends_well():

@@ -83,6 +83,7 @@ async def failed(plane, caller=None):
 async def closed(plane, *tasks):
     """The router stops; what the drain before it did not end, ends with the pulls."""
     await plane.pulls.close()
+    assert (plane.pulls.view(), plane.upstream.open) == ([], 0)
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
@@ -166,20 +167,21 @@ async def test_a_line_may_come_in_pieces_and_the_last_one_without_its_end():
 
 
 @pytest.mark.parametrize(
-    ("beats", "changes", "model"),
+    ("beats", "changes", "model", "error_type"),
     [
-        ([roomy()], {"auto_pull": False}, NEW),
-        ([roomy()], {}, "evil.example/x/new:8b"),
-        ([roomy(models=(NEW,), draining=True)], {}, NEW),
-        ([roomy(leaving=True)], {}, NEW),
+        ([roomy()], {"auto_pull": False}, NEW, "model_missing"),
+        ([roomy()], {}, "evil.example/x/new:8b", "model_missing"),
+        ([roomy(models=(NEW,), draining=True), roomy("b")], {}, NEW, "no_node"),
+        ([roomy(leaving=True)], {}, NEW, "no_node"),
     ],
     ids=["not allowed", "no name of the library's", "there, but not to be had", "no node"],
 )
-async def test_nothing_is_pulled_where_that_is_not_what_is_missing(beats, changes, model):
+async def test_nothing_is_pulled_where_that_is_not_what_is_missing(beats, changes, model, error_type):
     """A mistyped name must not fill a disk that nobody offered."""
     plane = Pulling(*beats, with_settings=changes, a=[[STREAM, SUCCESS]])
     finished, _ = await plane.ask(new(model))
-    assert (finished.status, plane.upstream.calls, plane.told()) == (Status.REJECTED, [], [])
+    assert (finished.status, finished.error_type) == (Status.REJECTED, error_type)
+    assert (plane.upstream.calls, plane.told()) == ([], [])
 
 
 async def test_so_many_models_are_pulled_at_once_and_no_more():
