@@ -76,6 +76,7 @@ async def test_an_answer_passes_untouched_and_is_recorded_with_what_it_used(stre
     assert (finished.request_id, finished.endpoint, finished.original_format) == ("mine", CHAT, "ollama")
     assert (finished.usage.prompt_tokens, finished.usage.completion_tokens) == (3, 2)
     first, last = (0.5, 1.5) if stream else (2.0, 2.0)
+    assert (finished.decision_s, finished.latency_s) == queued(0.0, last)
     assert finished.first_content_at - finished.received_at == pytest.approx(first, abs=1e-5)
     assert finished.last_content_at - finished.received_at == pytest.approx(last, abs=1e-5)
     assert finished.content_frames == (2 if stream else 0)

@@ -188,7 +188,7 @@ async def test_so_many_models_are_pulled_at_once_and_no_more():
     """Each is a download of gigabytes, started by whoever writes a name."""
     plane = Pulling(a=[[STREAM, SILENCE]])
     waiting = [asyncio.create_task(plane.serve(new(f"m{number}:1b"))) for number in range(MOST_AT_ONCE)]
-    await until(lambda: len(plane.pulls.view()) == MOST_AT_ONCE)
+    await until(lambda: plane.upstream.open == MOST_AT_ONCE)
     caller = new("one-more:1b")
     await plane.serve(caller)
     assert (caller.status, caller.headers["retry-after"]) == (429, str(RETRY_AFTER_S))
@@ -305,7 +305,7 @@ async def test_a_pull_goes_where_others_leave_room():
     tasks = [asyncio.create_task(plane.serve(new("big:70b")))]
     await until(lambda: plane.pulls.view() and plane.pulls.view()[0]["total"] == 300 * TENTH)
     tasks.append(asyncio.create_task(plane.serve(new())))
-    await until(lambda: len(plane.pulls.view()) == 2)
+    await until(lambda: plane.upstream.open == 2)
     assert [each["node_id"] for each in plane.pulls.view()] == ["a", "b"]
     await closed(plane, *tasks)
 
