@@ -9,7 +9,7 @@ import pytest
 from herd.core import errors
 from herd.core.admission import Place
 from herd.core.clock import moment
-from herd.core.events import ContextProtected, Status, StreamBroken
+from herd.core.events import AttemptFailed, ContextProtected, Status, StreamBroken
 from herd.core.request import Dialect, Request
 from herd.core.routing import Policy, Reason
 from herd.fleet.cell import Bid
@@ -347,6 +347,18 @@ async def test_three_requests_may_be_retried_at_once_however_few_there_are_and_t
     gate.set()
     await asyncio.gather(*tasks)
     assert [each.status for each in plane.finished[1:]] == [Status.COMPLETED] * 3
+
+
+async def test_a_failure_that_is_final_anyway_is_not_put_down_to_the_budget():
+    """The operator who reads that the budget was spent would raise it for nothing."""
+    scripts = {"a": [lacking(), lacking(), lacking(), [errors.Upstream4xx("no")]]}
+    plane, gate = tight(retry_budget_pct=0, scripts=scripts)
+    tasks = await retried_at_once(plane, 3)
+    await plane.serve(chat())
+    last = plane.of(AttemptFailed)[-1]
+    assert (last.attempt.error_type, last.will_retry, last.budget_spent) == ("upstream_4xx", False, False)
+    gate.set()
+    await asyncio.gather(*tasks)
 
 
 async def test_a_budget_that_was_spent_is_there_again_when_the_retries_have_ended():

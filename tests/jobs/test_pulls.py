@@ -268,11 +268,13 @@ async def test_what_may_be_better_in_a_moment_is_tried_again_at_once(script, wor
 
 
 async def test_a_model_that_its_node_does_not_list_has_not_come():
-    """No node would be chosen for it."""
-    plane, clock = Pulling(a=[[STREAM, SUCCESS]], listed_s=None), asyncio.get_running_loop().time
-    began = clock()
+    """No node would be chosen for it; the page says what is waited for."""
+    plane, loop = Pulling(a=[[STREAM, SUCCESS]], listed_s=None), asyncio.get_running_loop()
+    began, seen = loop.time(), []
+    loop.call_later(10, lambda: seen.extend(plane.pulls.view()))
     assert await failed(plane) == "a has pulled it and does not list it"
-    assert clock() - began == pytest.approx(LISTED_WITHIN_S, abs=0.2)
+    assert [each["status"] for each in seen] == ["waiting for the node's heartbeat"]
+    assert loop.time() - began == pytest.approx(LISTED_WITHIN_S, abs=0.2)
 
 
 async def test_the_limit_of_a_pull_counts_the_wait_for_its_listing_too():
@@ -297,6 +299,17 @@ async def test_what_other_pulls_will_still_write_is_no_room():
         "5 that stay free, and 25 that are still to come"
     )
     await closed(plane, *tasks)
+
+
+async def test_the_room_is_what_the_nodes_last_heartbeat_says():
+    """A disk fills up while a model comes, also with what herd does not write."""
+    gate = asyncio.Event()
+    plane = Pulling(a=[[STREAM, gate, layer(0, 100), SILENCE]], listed_s=None)
+    async with plane.asking(new()) as caller:
+        await until(lambda: plane.upstream.open == 1)
+        plane.keeper.heard(roomy(free_gib=12))
+        gate.set()
+    assert "do not fit the disk of a, which has 12.0 GiB free" in caller.error["error"]
 
 
 async def test_a_pull_goes_where_others_leave_room():
