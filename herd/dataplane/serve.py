@@ -263,6 +263,7 @@ class DataPlane:
         except errors.AttemptError as failure:
             error = failure
         finally:
+            flight.due_at = None  # a wait for the next slot has a limit of its own
             attempted = flight.reach(relay.ended(attempted, error))
         return attempted, error
 

@@ -266,8 +266,10 @@ async def test_an_answer_that_ended_while_the_model_was_thinking_says_so(stream)
     assert (finished.status, finished.error_type) == (Status.COMPLETED, None)
     assert finished.error_message.startswith("no content: the token limit")
     spoken = line(message={"thinking": "Hm", "content": "Hi"}, done=True, done_reason="length")
-    finished, _ = await one([STREAM if stream else JSON, spoken]).ask(chat(stream=stream))
-    assert finished.error_message is None
+    ended = line(message={"thinking": "Hm", "content": ""}, done=True, done_reason="stop")
+    for answer in (spoken, ended):
+        finished, _ = await one([STREAM if stream else JSON, answer]).ask(chat(stream=stream))
+        assert finished.error_message is None
 
 
 # Answers that are large

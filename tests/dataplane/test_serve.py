@@ -8,7 +8,7 @@ import pytest
 
 from herd.core import errors
 from herd.core.clock import moment
-from herd.core.events import ContextProtected, Status, StreamBroken
+from herd.core.events import AttemptFailed, ContextProtected, Status, StreamBroken
 from herd.core.request import Dialect, Request
 from herd.core.routing import Policy, Reason
 from herd.fleet.cell import Bid
@@ -75,6 +75,7 @@ async def test_an_answer_passes_untouched_and_is_recorded_with_what_it_used(stre
     assert (finished.request_id, finished.endpoint, finished.original_format) == ("mine", CHAT, "ollama")
     assert (finished.usage.prompt_tokens, finished.usage.completion_tokens) == (3, 2)
     first, last = (0.5, 1.5) if stream else (2.0, 2.0)
+    assert (finished.decision_s, finished.latency_s) == queued(0.0, last)
     assert finished.first_content_at - finished.received_at == pytest.approx(first, abs=1e-5)
     assert finished.last_content_at - finished.received_at == pytest.approx(last, abs=1e-5)
     assert finished.content_frames == (2 if stream else 0)
@@ -221,18 +222,18 @@ async def test_when_every_node_fails_the_client_is_told_in_its_dialect_of_the_la
     assert (caller.status, caller.error, caller.headers["x-should-retry"]) == (502, wanted, "false")
     assert (caller.headers["x-herd-node"], caller.headers["x-herd-retries"]) == ("b", "1")
     assert plane.failures == [("a", "connect", True), ("b", "connect", False)]
-    assert (plane.judged("a"), plane.judged("b")) == ((True,), (True,))
+    assert (plane.judged("a"), plane.judged("b"), plane.of(StreamBroken)) == ((True,), (True,), [])
 
 
 async def test_a_nodes_own_refusal_is_handed_on_as_it_is():
     """The engine knows best what is wrong with a request."""
     body = b'{"error":"temperature must be of type float32"}'
-    plane = Plane(a=[[Head(400, {"content-type": "text/x", "server": "s"}), body]], b=[HELLO])
+    plane = Plane(a=[[Head(422, {"content-type": "text/x", "server": "s"}), body]], b=[HELLO])
     finished, caller = await plane.ask()
-    assert (caller.status, caller.answer, caller.headers["content-type"]) == (400, body, "text/x")
+    assert (caller.status, caller.answer, caller.headers["content-type"]) == (422, body, "text/x")
     assert ("server" in caller.headers, caller.headers["content-length"]) == (False, str(len(body)))
-    assert (finished.status, finished.http_status, finished.error_type) == (Status.FAILED, 400, "upstream_4xx")
-    assert (finished.error_message, finished.attempts[0].http_status) == ("temperature must be of type float32", 400)
+    assert (finished.status, finished.http_status, finished.error_type) == (Status.FAILED, 422, "upstream_4xx")
+    assert (finished.error_message, finished.attempts[0].http_status) == ("temperature must be of type float32", 422)
     assert (plane.upstream.tried, plane.judged("a")) == (["a"], ())
 
 
@@ -345,6 +346,18 @@ async def test_three_requests_may_be_retried_at_once_however_few_there_are_and_t
     gate.set()
     await asyncio.gather(*tasks)
     assert [each.status for each in plane.finished[1:]] == [Status.COMPLETED] * 3
+
+
+async def test_a_failure_that_is_final_anyway_is_not_put_down_to_the_budget():
+    """The operator who reads that the budget was spent would raise it for nothing."""
+    scripts = {"a": [lacking(), lacking(), lacking(), [errors.Upstream4xx("no")]]}
+    plane, gate = tight(retry_budget_pct=0, scripts=scripts)
+    tasks = await retried_at_once(plane, 3)
+    await plane.serve(chat())
+    last = plane.of(AttemptFailed)[-1]
+    assert (last.attempt.error_type, last.will_retry, last.budget_spent) == ("upstream_4xx", False, False)
+    gate.set()
+    await asyncio.gather(*tasks)
 
 
 async def test_a_budget_that_was_spent_is_there_again_when_the_retries_have_ended():
@@ -604,8 +617,8 @@ async def test_usage_is_asked_for_on_herds_own_account_and_kept_from_the_client(
 class Supply:
     """Brings the model to node `a` after so many seconds, or raises."""
 
-    def __init__(self, plane, seconds, failure=None):
-        self.plane, self.seconds, self.failure, self.asked = plane, seconds, failure, []
+    def __init__(self, plane, seconds, failure=None, slots=4):
+        self.plane, self.seconds, self.failure, self.slots, self.asked = plane, seconds, failure, slots, []
         plane.serving.supply = self.supply
 
     def supply(self, decided):
@@ -616,7 +629,7 @@ class Supply:
         await asyncio.sleep(self.seconds)
         if self.failure:
             raise self.failure
-        self.plane.keeper.heard(node("a", loaded=()))
+        self.plane.keeper.heard(node("a", loaded=(), slots=self.slots))
         return asked
 
 
@@ -628,6 +641,17 @@ async def test_a_model_that_no_node_has_is_waited_for_where_something_brings_it(
     assert (finished.status, supply.asked, caller.answer) == (Status.COMPLETED, [M], b"".join(HELLO))
     assert (finished.admitted_at - finished.queued_at, finished.latency_s) == queued(12.0, 13.0)
     assert (finished.decision.reason, finished.fleet.nodes[0].holds(M)) == (Reason.ONLY_CANDIDATE, True)
+
+
+async def test_a_wait_for_a_slot_behind_one_for_the_model_is_one_wait_from_the_first_ones_beginning():
+    """The client waited all the while, and the record says since when."""
+    plane = Plane(beats=[node("a", models=(), loaded=())], a=[[20.0, *HELLO], HELLO])
+    Supply(plane, 12.0, slots=1)
+    async with plane.asking(), plane.asking():
+        await until(lambda: len(plane.serving.flights) == 2)
+    first, second = plane.finished
+    assert tuple(each.queued_at - each.received_at for each in (first, second)) == queued(0.0, 0.0)
+    assert tuple(each.admitted_at - each.received_at for each in (first, second)) == queued(12.0, 32.0)
 
 
 async def test_a_model_that_does_not_come_is_a_refusal_in_the_words_of_the_reason_with_its_wait():

@@ -140,6 +140,7 @@ async def test_a_stopping_router_takes_nothing_new():
     finished, caller = await plane.ask()
     assert (finished.status, finished.http_status, finished.error_type) == (Status.REJECTED, 503, "no_node")
     assert (caller.error, caller.headers["retry-after"], plane.upstream.calls) == ({"error": STOPPING}, "5", [])
+    assert (finished.model, finished.decision) == (M, None)
 
 
 async def test_what_ends_within_the_grace_ends_well():
@@ -266,23 +267,17 @@ async def test_a_request_that_moves_is_not_ended_from_outside_however_long_it_ta
 
 async def test_a_wait_in_the_queue_is_the_queues_to_end():
     """It has a limit of its own, which may be longer than any of a node's."""
-    plane = one(with_settings={"first_byte_timeout_s": 1.0}, a=[[200.0, *HELLO]])
-    async with plane.asking(chat(stream=False)):
-        await until(lambda: plane.upstream.open == 1)
-        for flight in plane.serving.flights:
-            flight.due_at = None
-        finished, after_s = await reaped_beside(plane)
-    assert (finished.error_type, after_s) == ("queue_timeout", pytest.approx(30.0))
-    assert plane.changes("zombie_reaped") == []
-
-
-async def reaped_beside(plane):
-    clock = asyncio.get_running_loop().time
+    beats, limits = [node("a", slots=1), node("b", slots=1)], {"first_byte_timeout_s": 10.0}
+    plane = Plane(beats=beats, with_settings=limits, a=[[HEL, 35.0, DONE], HELLO], b=[[SILENCE]])
     plane.keeper.on_tick = plane.serving.reap
-    keeping, began = asyncio.create_task(plane.keeper.run()), clock()
-    await plane.serve(chat())
+    keeping = asyncio.create_task(plane.keeper.run())
+    async with plane.asking(), plane.asking():
+        await until(lambda: plane.upstream.open == 2)
     keeping.cancel()
-    return plane.finished[0], clock() - began
+    first, second = plane.finished
+    assert (first.status, second.status, plane.changes("zombie_reaped")) == (Status.COMPLETED, Status.COMPLETED, [])
+    assert [each.error_type for each in second.attempts] == ["first_byte_timeout", None]
+    assert second.requeued_s == pytest.approx(25.0, abs=1e-5)
 
 
 # Defects

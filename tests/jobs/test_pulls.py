@@ -83,6 +83,7 @@ async def failed(plane, caller=None):
 async def closed(plane, *tasks):
     """The router stops; what the drain before it did not end, ends with the pulls."""
     await plane.pulls.close()
+    assert (plane.pulls.view(), plane.upstream.open) == ([], 0)
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
@@ -166,27 +167,28 @@ async def test_a_line_may_come_in_pieces_and_the_last_one_without_its_end():
 
 
 @pytest.mark.parametrize(
-    ("beats", "changes", "model"),
+    ("beats", "changes", "model", "error_type"),
     [
-        ([roomy()], {"auto_pull": False}, NEW),
-        ([roomy()], {}, "evil.example/x/new:8b"),
-        ([roomy(models=(NEW,), draining=True)], {}, NEW),
-        ([roomy(leaving=True)], {}, NEW),
+        ([roomy()], {"auto_pull": False}, NEW, "model_missing"),
+        ([roomy()], {}, "evil.example/x/new:8b", "model_missing"),
+        ([roomy(models=(NEW,), draining=True), roomy("b")], {}, NEW, "no_node"),
+        ([roomy(leaving=True)], {}, NEW, "no_node"),
     ],
     ids=["not allowed", "no name of the library's", "there, but not to be had", "no node"],
 )
-async def test_nothing_is_pulled_where_that_is_not_what_is_missing(beats, changes, model):
+async def test_nothing_is_pulled_where_that_is_not_what_is_missing(beats, changes, model, error_type):
     """A mistyped name must not fill a disk that nobody offered."""
     plane = Pulling(*beats, with_settings=changes, a=[[STREAM, SUCCESS]])
     finished, _ = await plane.ask(new(model))
-    assert (finished.status, plane.upstream.calls, plane.told()) == (Status.REJECTED, [], [])
+    assert (finished.status, finished.error_type) == (Status.REJECTED, error_type)
+    assert (plane.upstream.calls, plane.told()) == ([], [])
 
 
 async def test_so_many_models_are_pulled_at_once_and_no_more():
     """Each is a download of gigabytes, started by whoever writes a name."""
     plane = Pulling(a=[[STREAM, SILENCE]])
     waiting = [asyncio.create_task(plane.serve(new(f"m{number}:1b"))) for number in range(MOST_AT_ONCE)]
-    await until(lambda: len(plane.pulls.view()) == MOST_AT_ONCE)
+    await until(lambda: plane.upstream.open == MOST_AT_ONCE)
     caller = new("one-more:1b")
     await plane.serve(caller)
     assert (caller.status, caller.headers["retry-after"]) == (429, str(RETRY_AFTER_S))
@@ -266,11 +268,13 @@ async def test_what_may_be_better_in_a_moment_is_tried_again_at_once(script, wor
 
 
 async def test_a_model_that_its_node_does_not_list_has_not_come():
-    """No node would be chosen for it."""
-    plane, clock = Pulling(a=[[STREAM, SUCCESS]], listed_s=None), asyncio.get_running_loop().time
-    began = clock()
+    """No node would be chosen for it; the page says what is waited for."""
+    plane, loop = Pulling(a=[[STREAM, SUCCESS]], listed_s=None), asyncio.get_running_loop()
+    began, seen = loop.time(), []
+    loop.call_later(10, lambda: seen.extend(plane.pulls.view()))
     assert await failed(plane) == "a has pulled it and does not list it"
-    assert clock() - began == pytest.approx(LISTED_WITHIN_S, abs=0.2)
+    assert [each["status"] for each in seen] == ["waiting for the node's heartbeat"]
+    assert loop.time() - began == pytest.approx(LISTED_WITHIN_S, abs=0.2)
 
 
 async def test_the_limit_of_a_pull_counts_the_wait_for_its_listing_too():
@@ -297,13 +301,24 @@ async def test_what_other_pulls_will_still_write_is_no_room():
     await closed(plane, *tasks)
 
 
+async def test_the_room_is_what_the_nodes_last_heartbeat_says():
+    """A disk fills up while a model comes, also with what herd does not write."""
+    gate = asyncio.Event()
+    plane = Pulling(a=[[STREAM, gate, layer(0, 100), SILENCE]], listed_s=None)
+    async with plane.asking(new()) as caller:
+        await until(lambda: plane.upstream.open == 1)
+        plane.keeper.heard(roomy(free_gib=12))
+        gate.set()
+    assert "do not fit the disk of a, which has 12.0 GiB free" in caller.error["error"]
+
+
 async def test_a_pull_goes_where_others_leave_room():
     """The best room is what is left of it."""
     plane = Pulling(roomy("a", 60), roomy("b", 40), a=[[STREAM, layer(0, 300), SILENCE]], b=[[STREAM, SILENCE]])
     tasks = [asyncio.create_task(plane.serve(new("big:70b")))]
     await until(lambda: plane.pulls.view() and plane.pulls.view()[0]["total"] == 300 * TENTH)
     tasks.append(asyncio.create_task(plane.serve(new())))
-    await until(lambda: len(plane.pulls.view()) == 2)
+    await until(lambda: plane.upstream.open == 2)
     assert [each["node_id"] for each in plane.pulls.view()] == ["a", "b"]
     await closed(plane, *tasks)
 
