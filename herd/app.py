@@ -51,7 +51,9 @@ class Parts:
         self.metrics = MetricsSink(
             __version__, max_tags=settings.count("metric_tags"), spans_exported=self.recorder.tracing.exports
         )
-        self.reader = Reader(settings.database, Aside(settings.database))
+        aside = Aside(settings.database)
+        aside.start()  # while the recorder and the rest start, as the first question comes soon
+        self.reader = Reader(settings.database, aside)
         self.recorder.on_commit, self.recorder.on_let_go = self.metrics.observe_commit, self._let_go
         self.feed = Feed()
         self.emit = Emitter((self.metrics, self.recorder, self.feed))
@@ -142,6 +144,7 @@ def build(settings: Settings) -> FastAPI:
     app = FastAPI(title="Herd", version=__version__, lifespan=parts.running, docs_url=None, redoc_url=None)
     app.state.roster, app.state.plane, app.state.reader = parts.roster, parts.plane, parts.reader
     app.state.upkeep, app.state.metrics, app.state.settings = parts.upkeep, parts.metrics, settings
+    app.state.recorder = parts.recorder
     app.state.switchboard, app.state.feed, app.state.health = parts.switchboard, parts.feed, parts.health
     app.router.routes.extend(inference.routes(parts.plane))
     asked = (merged, fleet, operations, dashboard_api, health, recommendations, settings_routes, dashboard, runbook)
