@@ -251,4 +251,4 @@ async def test_more_than_there_is_room_for_is_dropped_and_counted(home):
 
 
 def _deaf(beginning):
-    return Channel(beginning, [sys.executable, "-c", "import signal; signal.pause()"])
+    return Channel(beginning, [sys.executable, "-c", "import signal; signal.alarm(120); signal.pause()"])
