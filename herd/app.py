@@ -76,7 +76,9 @@ class Router:
         self.metrics = MetricsSink(
             __version__, max_tags=settings.count("metric_tags"), spans_exported=self.recorder.tracing.exports
         )
-        self.reader = Reader(settings.database, Aside(settings.database))
+        aside = Aside(settings.database)
+        aside.start()  # while the recorder and the rest start, as the first question comes soon
+        self.reader = Reader(settings.database, aside)
         self.recorder.on_commit, self.recorder.on_let_go = self.metrics.observe_commit, self._let_go
         self.feed = Feed()
         self.emit = Emitter((self.metrics, self.recorder, self.feed))
@@ -114,7 +116,8 @@ class Router:
         app.state.surface = Surface(
             settings=self.settings, keeper=self.keeper, flights=self.plane.flights, reader=self.reader,
             metrics=self.metrics, switchboard=self.switchboard, feed=self.feed, health=self.health,
-            pulls=self.pulls.view, scrape_view=self._scrape_view, stopping=lambda: self.plane.stopping,
+            pulls=self.pulls.view, settled=self.recorder.settled, scrape_view=self._scrape_view,
+            stopping=lambda: self.plane.stopping,
         )  # fmt: skip
         app.router.routes.extend(inference.routes(paths))
         for module in SURFACES:

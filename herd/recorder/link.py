@@ -56,6 +56,7 @@ class Link:
         self._pause = FIRST_PAUSE_S
         self._started_at = 0.0
         self._waiters: list[Waiter] = []
+        self._dying: subprocess.Popen[bytes] | None = None
         self.left: subprocess.Popen[bytes] | None = None  # what goes on by itself after `end`
 
     @property
@@ -119,6 +120,7 @@ class Link:
         deadline = time.monotonic() + timeout
         channel = self._channel
         if channel is None:
+            self.left = self._dying
             return False
         self.tell(END, timeout)
         ended = await self.wait(lambda: self._channel is None, timeout)
@@ -194,6 +196,7 @@ class Link:
             channel.process.kill()  # it may live without its pipe: two of them would write every line twice
         self._outbox.begin_again()
         self._heard(None)
+        self._dying = channel.process
         self._reap(channel)
 
     def _reap(self, channel: Channel) -> None:
@@ -201,7 +204,9 @@ class Link:
         code = channel.process.poll()
         if code is None and self._loop is not None:
             self._loop.call_later(REAP_EVERY_S, self._reap, channel)
-        elif not self._ending:
+            return
+        self._dying = None
+        if not self._ending:
             logger.warning(
                 "The recorder ended (exit status %s): another begins, with what this one had not written", code
             )

@@ -4,11 +4,9 @@ Reads parameters and shapes answers; what is asked of the store is the reader's 
 """
 
 import math
-import sqlite3
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Concatenate, ParamSpec
+from typing import Annotated, Any, ParamSpec
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -21,6 +19,7 @@ from herd.routes.surface import surface_of
 from herd.routes.tables import Format, response
 from herd.store import answers, reports
 from herd.store.answers import Answer
+from herd.store.connections import Question
 from herd.store.queries import StoreUnreadable
 from herd.store.reports import Report
 from herd.store.rollups import DAY_S, HOUR_S
@@ -149,7 +148,7 @@ async def _table(
     request: Request,
     window: Document,
     format: str,
-    make: Callable[Concatenate[sqlite3.Connection, P], Report],
+    make: Question[P, Report],
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> Response:
@@ -160,7 +159,7 @@ async def _table(
 
 async def _ask(
     request: Request,
-    question: Callable[Concatenate[sqlite3.Connection, P], Answer],
+    question: Question[P, Answer],
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> Answer:

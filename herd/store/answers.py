@@ -7,11 +7,12 @@ import csv
 import io
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Concatenate, Final, ParamSpec
+from typing import Any, Final, ParamSpec
 
 from herd.store import traces
+from herd.store.connections import Question
 from herd.store.reports import Report
 from herd.store.rows import TRACE_COLUMNS
 from herd.store.traces import TraceFilter
@@ -60,7 +61,7 @@ def table(
     window: Document,
     name: str,
     format: str,
-    make: Callable[Concatenate[sqlite3.Connection, P], Report],
+    make: Question[P, Report],
     /,
     *args: P.args,
     **kwargs: P.kwargs,

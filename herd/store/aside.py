@@ -1,21 +1,20 @@
 """A source of answers that another process reads from the database: whoever asks only waits.
 
-That process is started with the first question, and again where it died. It holds no lock and writes nothing, so a
-question that it died over is asked once more.
+That process is started with the first question at the latest, and again where it died. It holds no lock and writes
+nothing, so a question that it died over is asked once more.
 """
 
 import socket
-import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
-from herd.store.connections import StoreUnreadable
+from herd.store.connections import Question, StoreUnreadable
 from herd.store.reading import LET_GO, receive, send
 
 P = ParamSpec("P")
@@ -64,9 +63,12 @@ class Aside:
         self._process: _Process | None = None
         self._closed = False
 
-    def read(
-        self, empty: T, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    def start(self) -> None:
+        """Start the process before anybody asks; where that cannot be, the first question says so."""
+        with suppress(StoreUnreadable):
+            self._running()
+
+    def read(self, empty: T, query: Question[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Have a query run within one snapshot of the database; `empty` where nothing was stored.
 
         The query and what it is given must be picklable. Raises what the query raises, and StoreUnreadable.

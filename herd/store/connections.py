@@ -16,6 +16,7 @@ from herd.store.file import identity
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Question = Callable[Concatenate[sqlite3.Connection, P], T]
 
 
 class StoreUnreadable(RuntimeError):
@@ -25,9 +26,7 @@ class StoreUnreadable(RuntimeError):
 class Source(Protocol):
     """Where a reader has its answers from; all of it may be called in any thread."""
 
-    def read(
-        self, empty: T, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    def read(self, empty: T, query: Question[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a query within one snapshot of the database; `empty` where nothing was stored."""
 
     def let_go(self) -> None:
@@ -55,9 +54,7 @@ class Connections:
         self._idle: list[_Opened] = []
         self._era = 0
 
-    def read(
-        self, empty: T, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    def read(self, empty: T, query: Question[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a query within one snapshot of the database; `empty` where nothing was stored.
 
         Raises StoreUnreadable where the file is there but cannot be read.

@@ -8,6 +8,7 @@ hold a lone surrogate, which those refuse, and floats must come back as they wer
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any, Final
 
 from herd.core.events import Finished
@@ -51,6 +52,8 @@ _UNSAID: Final[Mapping[type, Mapping[str, Any]]] = {
     Rejection: {}, Decision: {},
 }  # fmt: skip
 _UNSET: Final = object()
+_SIMPLE: Final = frozenset({str, int, float, bool, type(None), dict})
+_json: Final = json.JSONEncoder(separators=(",", ":")).encode
 _FIELDS: Final = {
     kind: tuple((field.name, unsaid.get(field.name, _UNSET)) for field in fields(kind) if field.init)
     for kind, unsaid in _UNSAID.items()
@@ -77,15 +80,16 @@ def encode(finished: Finished) -> str | None:
     """The text for a row, ASCII only; None where the request ended before anything was decided."""
     if finished.request is None or finished.fleet is None or finished.decision is None:
         return None
-    stored = {
-        "version": VERSION,
+    request = finished.request
+    parts = {
+        "version": str(VERSION),
         # Without its chain of hashes, which is long, and told in the fleet: what each node had of it.
-        "request": _plain(replace(finished.request, prefix=())),
-        "fleet": _fleet_out(finished.fleet.about(finished.request.models)),
-        "policy": _plain(finished.policy or DEFAULT_POLICY),
-        "decision": _plain(finished.decision),
+        "request": _json(_plain(replace(request, prefix=()))),
+        "fleet": _fleet_out(finished.fleet, request.models),
+        "policy": _policy_out(finished.policy or DEFAULT_POLICY),
+        "decision": _json(_plain(finished.decision)),
     }
-    return json.dumps(stored, separators=(",", ":"))
+    return _object(parts)
 
 
 def decode(text: str) -> StoredDecision:
@@ -124,37 +128,73 @@ def agrees(stored: StoredDecision) -> bool:
 def _plain(value: Any) -> Any:
     known = _FIELDS.get(type(value))
     if known is not None:
-        return {name: _plain(found) for name, unsaid in known if (found := getattr(value, name)) != unsaid}
+        told = {}
+        for name, unsaid in known:
+            found = getattr(value, name)
+            if found != unsaid:
+                told[name] = found if type(found) in _SIMPLE else _plain(found)
+        return told
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return value
 
 
-def _fleet_out(fleet: Fleet) -> dict[str, Any]:
+def _object(parts: Mapping[str, str]) -> str:
+    """A JSON object of values that are JSON already."""
+    return "{" + ",".join(f'"{name}":{text}' for name, text in parts.items()) + "}"
+
+
+def _fleet_out(fleet: Fleet, models: tuple[str, ...]) -> str:
     # Nodes of one kind speak the same endpoints: the sets stand once, and nodes name them by number.
     numbers: dict[frozenset[str], int] = {}
-    return {
-        "at": fleet.at,
-        "nodes": [_node_out(node, numbers.setdefault(node.endpoints, len(numbers))) for node in fleet.nodes],
-        "endpoint_sets": [sorted(names) for names in numbers],
-        "traffic": {
-            node_id: {model: _plain(seen) for model, seen in models.items()}
-            for node_id, models in fleet.traffic.items()
-        },
-        "work": {node_id: _plain(work) for node_id, work in fleet.work.items()},
-        "cached": dict(fleet.cached),
-        "answer_tokens": dict(fleet.answer_tokens),
-        "demand": dict(fleet.demand),
+    slim, nodes = fleet.about(models), []
+    for node, told in zip(fleet.nodes, slim.nodes, strict=True):
+        head, tail = _node_out(_Identical(node), tuple(told.models))
+        nodes.append(f"{head}{numbers.setdefault(node.endpoints, len(numbers))}{tail}")
+    traffic = {
+        node_id: {model: _plain(seen) for model, seen in of_node.items()} for node_id, of_node in slim.traffic.items()
     }
+    return _object({
+        "at": _json(fleet.at),
+        "nodes": f"[{','.join(nodes)}]",
+        "endpoint_sets": _json([sorted(names) for names in numbers]),
+        "traffic": _json(traffic),
+        "work": _json({node_id: _plain(work) for node_id, work in slim.work.items()}),
+        "cached": _json(dict(slim.cached)),
+        "answer_tokens": _json(dict(slim.answer_tokens)),
+        "demand": _json(dict(slim.demand)),
+    })  # fmt: skip
 
 
-def _node_out(node: Node, endpoints: int) -> dict[str, Any]:
-    out: dict[str, Any] = _plain(node)
-    out["endpoints"] = endpoints
+@lru_cache(maxsize=16)
+def _policy_out(policy: Policy) -> str:
+    return _json(_plain(policy))
+
+
+class _Identical:
+    """A node as a key: the same object, not an equal one, whose comparison would cost more than its text."""
+
+    __slots__ = ("node",)
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+    def __hash__(self) -> int:
+        return id(self.node)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identical) and other.node is self.node
+
+
+@lru_cache(maxsize=256)
+def _node_out(which: _Identical, models: tuple[str, ...]) -> tuple[str, str]:
+    """A node with its listings of these models, around the number of its endpoints; the same for many requests."""
+    out: dict[str, Any] = _plain(which.node.about(models))
+    del out["endpoints"]
     for listing in ("models", "loaded"):
         if listing in out:
             out[listing] = {name: _plain(model) for name, model in out[listing].items()}
-    return out
+    return _json(out)[:-1] + ',"endpoints":', "}"
 
 
 def _request_in(data: dict[str, Any]) -> Request:

@@ -5,13 +5,12 @@ yet, or whose file is gone, answers as an empty one.
 """
 
 import asyncio
-import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 from herd.core.events import NodeKnown
 from herd.core.finding import Episode
@@ -19,7 +18,7 @@ from herd.core.learning import Observation
 from herd.health.report import History
 from herd.store import audit, health_queries, history, reports, schema, traces
 from herd.store.audit import Counts, Ended, Kept
-from herd.store.connections import Connections, Source
+from herd.store.connections import Connections, Question, Source
 from herd.store.connections import StoreUnreadable as StoreUnreadable  # noqa: PLC0414 - whoever asks gets it from here
 from herd.store.reports import Query, Report
 from herd.store.rollups import DAY_S, HOUR_S
@@ -128,7 +127,7 @@ class Reader:
         """Health findings, the latest first; `state` is `open`, `resolved` or `all`."""
         return self._read([], health_queries.episodes, state, limit)
 
-    def answer(self, question: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def answer(self, question: Question[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What a function of a connection makes of the database; of an empty one where nothing was stored."""
         found = self._read(None, question, *args, **kwargs)
         if found is not None:
@@ -145,9 +144,7 @@ class Reader:
         self._pool.shutdown()
         self._source.close()
 
-    def _read(
-        self, empty: T, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    def _read(self, empty: T, query: Question[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a query within one snapshot of the database."""
         return self._source.read(empty, query, *args, **kwargs)
 

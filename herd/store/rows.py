@@ -52,6 +52,9 @@ JSON_COLUMNS: Final = frozenset({"scores_breakdown", "excluded_nodes", "tags", "
 BOOLEAN_COLUMNS: Final = frozenset({"stream", "fallback_used", "reconnected"})
 
 
+_AS_THEY_ARE: Final = frozenset({type(None), float})
+
+
 class Rows(NamedTuple):
     """What one event leaves: at most one trace with its attempts and decision, and rows of the other tables.
 
@@ -97,6 +100,9 @@ def column(value: object) -> Value:
 
     SQLite has no integer over 64 bits and no text with a lone surrogate; both can come from a request.
     """
+    kind = type(value)
+    if kind in _AS_THEY_ARE or (kind is str and str(value).isascii()):
+        return value  # type: ignore[return-value]  # as most values of every row
     match value:
         case None | float():
             return value

@@ -15,7 +15,7 @@ from herd.recorder.frames import BEGIN, END, HURRY, ITEMS, Report, Splitter, rep
 from herd.store.writer import StoreStats
 from herd.telemetry.counts import LogStats
 
-DIES_AFTER, TELLS_OF = 10, 5
+DIES_AFTER, TELLS_OF, LIFE_S = 10, 5, 120
 how, folder, inbound, outbound = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 splitter, got = Splitter(), 0
 
@@ -27,6 +27,7 @@ def tell(count: int) -> None:
 
 if how == "deaf":
     (folder / str(os.getpid())).touch()
+    signal.alarm(LIFE_S)  # it ignores even the end of its router
     signal.pause()
 with (folder / str(os.getpid())).open("w") as said:
     while data := os.read(inbound, 2**16):

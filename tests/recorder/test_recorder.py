@@ -233,6 +233,8 @@ async def test_a_recorder_of_another_version_ends_and_records_nothing_wrongly(ho
     assert not await recorder.start(1.0)
     assert not home.kept.database.exists()
     await recorder.close(1.0)
+    if recorder.left:
+        recorder.left.wait(PATIENCE_S)
 
 
 async def test_more_than_there_is_room_for_is_dropped_and_counted(home):
@@ -243,10 +245,10 @@ async def test_more_than_there_is_room_for_is_dropped_and_counted(home):
         recorder.take(builders.finished())
     stats, log = recorder.store_stats(), recorder.log_stats()
     assert (stats.dropped, stats.waiting, log.dropped) == (5, 10, 5)
-    await recorder.close(0.1)
+    assert not await recorder.close(0.1)
+    recorder.left.kill()
+    recorder.left.wait(PATIENCE_S)
 
 
 def _deaf(beginning):
-    return Channel(
-        beginning, [sys.executable, "-c", "import sys; sys.stdin = open(int(sys.argv[1])); sys.stdin.read()"]
-    )
+    return Channel(beginning, [sys.executable, "-c", "import signal; signal.alarm(120); signal.pause()"])

@@ -28,6 +28,7 @@ from tests.telemetry.otlp import OtlpReceiver
 MODEL = SimModel("llama3.2:3b", size_gb=0.1)
 COUNT = 24
 NUMBERS = itertools.count()
+OVERFLOW = 5 * 3000  # events of models that came and went
 # What a process of the superuser needs so that rights on files hold for it as for any other.
 AS_ANYBODY = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 
@@ -103,6 +104,10 @@ class Records:
         """The figures of a finding; none where there is none."""
         finding = self.finding(check_id)
         return finding["data"] if finding else {}
+
+    def told(self) -> float:
+        """How many lines the log has, those included that it had no room for."""
+        return self.router.metric("herd_log_lines_total") + self.router.metric("herd_log_dropped_total")
 
     def overflow(self) -> None:
         """Have more happen than the store's queue holds: a node that lists thousands of models, and then none."""
