@@ -60,6 +60,10 @@ real: $(STAMP)  ## end-to-end tests against real inference servers (builds them 
 	bash scripts/build_collector.sh .engines
 	$(BIN)/pytest -q -m real tests/real
 
+.PHONY: bench
+bench: $(STAMP)  ## requests/s, latency, CPU and memory beside nginx and a bare proxy, as a table; `BENCH=--quick` for a look
+	$(BIN)/python -m benchmarks.bench $(BENCH)
+
 .PHONY: soak
 soak: $(STAMP)  ## ten minutes of random faults: what the router holds before and after
 	$(BIN)/python -m benchmarks.soak

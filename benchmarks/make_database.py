@@ -18,6 +18,7 @@ from herd.store import rollups, schema
 from herd.store.rows import ATTEMPT_COLUMNS, EVENT_COLUMNS, SAMPLE_COLUMNS, TRACE_COLUMNS
 
 BATCH: Final = 20_000
+ROWS: Final = 1_000_000
 TRACE: Final = (*TRACE_COLUMNS, "decision")
 
 
@@ -25,7 +26,7 @@ def main() -> None:
     """Read the arguments, write, and say how long it took."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("path", type=Path, help="the file to make; it must not be there yet")
-    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--nodes", type=int, default=10)
     parser.add_argument("--models", type=int, default=30)
     parser.add_argument("--tags", type=int, default=50)

@@ -1,8 +1,8 @@
 """The composition root: the only file that knows all the others. It builds, starts and ends the router."""
 
 import asyncio
-import dataclasses
 import gc
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,149 +13,206 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from herd import __version__
-from herd.advertise import Advertisement
 from herd.config import Settings
-from herd.dataplane.dialects import dialect_of, error_document
+from herd.core.clock import moment
+from herd.core.routing import ready
+from herd.dataplane.exchange import Upstream
+from herd.dataplane.manage import Management
+from herd.dataplane.request_ids import RequestIds
 from herd.dataplane.serve import DataPlane
-from herd.dataplane.slots import Slots
-from herd.dataplane.upstream import Upstream
+from herd.fleet.advertise import Advertisement
+from herd.fleet.cell import Cell
+from herd.fleet.entry import Patience
+from herd.fleet.keeper import Keeper
+from herd.fleet.targets import TargetsFile
 from herd.health.facts import Lost
 from herd.health.watch import HealthWatch, Records
-from herd.preloads import Preloads
-from herd.roster import Roster
-from herd.routes import dashboard, dashboard_api, fleet, health, inference, merged, operations, recommendations, runbook
+from herd.jobs.history import History
+from herd.jobs.preloads import Preloads
+from herd.jobs.pulls import Pulls
+from herd.recorder.recorder import Kept, Recorder
+from herd.routes import (
+    dashboard,
+    dashboard_api,
+    fleet,
+    health,
+    inference,
+    merged,
+    operations,
+    recommendations,
+    runbook,
+    unmatched,
+)
 from herd.routes import settings as settings_routes
-from herd.security import ClosedDoors
+from herd.routes.inference import Front
+from herd.routes.openapi import describe
+from herd.routes.surface import Surface
+from herd.security.doors import ClosedDoors
+from herd.security.names import Names
+from herd.security.refusals import Refusals
+from herd.store.aside import Aside
 from herd.store.queries import Reader
-from herd.store.writer import Writer
 from herd.switchboard import Switchboard
-from herd.targets import TargetsFile
 from herd.telemetry.canary import EventLoopCanary
 from herd.telemetry.emit import Emitter
 from herd.telemetry.feed import Feed
-from herd.telemetry.log import configure_logging
 from herd.telemetry.metrics import MetricsSink
-from herd.telemetry.scrape import ScrapeView
-from herd.telemetry.spans import SpanSink, instrument_control_plane
-from herd.upkeep import Upkeep
+from herd.telemetry.scrape import ScrapeView, node_view
 
 FLUSH_S = 3.0
 STORE_OPEN_S = 2.0
+SURFACES = (
+    merged, fleet, operations, dashboard_api, health, recommendations, settings_routes, dashboard, runbook
+)  # fmt: skip
 
 
-class Parts:
-    """Everything the router is made of, not yet started."""
+class Router:
+    """Everything the router is made of; `asgi` is what a server serves, `drain` ends its requests in order."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.log = configure_logging(settings.log_dir, settings.text("log_level"), settings.count("log_files_kept"))
-        self.spans = SpanSink(settings.text("otlp_endpoint"))
+        self.recorder = Recorder(_kept(settings))
         self.metrics = MetricsSink(
-            __version__, max_tags=settings.count("metric_tags"), spans_exported=self.spans.provider is not None
+            __version__, max_tags=settings.count("metric_tags"), spans_exported=self.recorder.tracing.exports
         )
-        self.reader = Reader(settings.database)
-        self.writer = Writer(
-            settings.database,
-            retention_days=settings.count("retention_days"),
-            limit_bytes=settings.count("store_limit_mb") * 2**20,
-            on_commit=self.metrics.observe_commit,
-            on_close=self.reader.let_go,
-        )
+        self.reader = Reader(settings.database, Aside(settings.database))
+        self.recorder.on_commit, self.recorder.on_let_go = self.metrics.observe_commit, self._let_go
         self.feed = Feed()
-        self.emit = Emitter((self.metrics, self.spans, self.log, self.writer, self.feed))
-        self.roster = Roster(settings.number("heartbeat_degraded_s"), settings.number("heartbeat_offline_s"))
-        slots = Slots(settings.count("queue_limit"), settings.number("queue_timeout_s"))
-        upstream = Upstream(settings.number("connect_timeout_s"))
-        self.plane = DataPlane(settings, self.roster, slots, upstream, self.emit, self.spans.new_ids)
-        self.health = HealthWatch(self.plane, self.reader, settings, Records(self.writer.stats, self._lost))
-        self.upkeep = Upkeep(self.plane, self.reader, self.metrics, self._with_sinks)
-        self.preloads = Preloads(self.plane, self.reader)
-        self.targets = TargetsFile(self.roster, settings.data_dir / "prometheus" / "agents.json")
+        self.emit = Emitter((self.metrics, self.recorder, self.feed))
+        self.keeper = Keeper(Cell(*_cell_limits(settings)), self.emit, settings.number("queue_timeout_s"))
+        self.upstream = Upstream(settings.number("connect_timeout_s"))
+        ids, new_ids = RequestIds(), self.recorder.tracing.new_ids
+        asked = (settings, self.keeper, self.upstream, self.emit, new_ids, ids)
+        self.refusals = Refusals(self.emit, new_ids, ids.take)
+        self.plane, self.management = DataPlane(*asked), Management(*asked)
+        self.pulls = Pulls(settings, self.keeper.cell, self.upstream, self.emit)
+        self.plane.supply = self.pulls.supply
+        self.keeper.on_tick = self.plane.reap
+        self.keeper.on_change = lambda: self.metrics.set_known(self.keeper.cell.models())
+        records = Records(self.recorder.store_stats, self._lost)
+        self.health = HealthWatch(self.keeper.cell, self.reader, settings, records, self.emit)
+        self.history = History(self.keeper, self.reader)
+        self.preloads = Preloads(settings, self.keeper, self.upstream, self.reader, self.emit)
+        self.targets = TargetsFile(self.keeper.cell, settings.data_dir / "prometheus" / "agents.json")
         self.switchboard = Switchboard(settings, self.emit, self._follow)
+        paths = inference.paths(self.plane, self.management)
+        self.asgi = ClosedDoors(
+            Front(paths, self._control_plane(paths)),
+            names=_names(settings),
+            asking=inference.ASKING,
+            uncounted=inference.UNCOUNTED,
+            report=self.refusals,
+        )
+
+    async def drain(self, grace_s: float) -> None:
+        """Take no more requests, let the running ones end, and after `grace_s` end those that are left."""
+        await asyncio.gather(self.plane.drain(grace_s), self.management.drain(grace_s))
+
+    def _control_plane(self, paths: inference.Paths) -> FastAPI:
+        app = FastAPI(title="Herd", version=__version__, lifespan=self._running, docs_url=None, redoc_url=None)
+        app.state.surface = Surface(
+            settings=self.settings, keeper=self.keeper, flights=self.plane.flights, reader=self.reader,
+            metrics=self.metrics, switchboard=self.switchboard, feed=self.feed, health=self.health,
+            pulls=self.pulls.view, scrape_view=self._scrape_view, stopping=lambda: self.plane.stopping,
+        )  # fmt: skip
+        app.router.routes.extend(inference.routes(paths))
+        for module in SURFACES:
+            app.include_router(module.router)
+        app.router.redirect_slashes = False  # its redirections are absolute; `unmatched` has relative ones
+        describe(app)
+        app.add_exception_handler(HTTPException, unmatched.in_dialect)
+        app.add_exception_handler(RequestValidationError, _naming_the_field)
+        self.recorder.tracing.instrument(app)
+        return app
 
     @asynccontextmanager
-    async def running(self, _: FastAPI) -> AsyncIterator[None]:
+    async def _running(self, _: FastAPI) -> AsyncIterator[None]:
         """Start what has a thread, a task or a socket, and end it in order."""
         canary, advertisement = EventLoopCanary(self.metrics.observe_lag), Advertisement(self.settings)
-        self.writer.start()
         # Who finds the port open finds the tables; a store that cannot be opened holds nobody up for long.
-        await asyncio.to_thread(self.writer.flush, STORE_OPEN_S)
-        await self.upkeep.restore()
-        await self.plane.upstream.start()
+        await self.recorder.start(STORE_OPEN_S)
+        await self.history.restore()
         canary.start()
-        keeping = (self.upkeep, self.preloads, self.health, self.health.webhook, self.targets)
-        keepers = [asyncio.create_task(each.run()) for each in keeping]
+        jobs = (self.keeper, self.history, self.preloads, self.health, self.health.webhook, self.targets)
+        running = [asyncio.create_task(job.run()) for job in jobs]
         await advertisement.start()
         gc.collect()
         gc.freeze()  # what is loaded by now stays: looking through all of it again would halt every stream for 50 ms
         try:
             yield
         finally:
-            self.plane.stopping = True
-            for keeper in keepers:
-                keeper.cancel()
+            self.plane.stopping = self.management.stopping = True
+            for job in running:
+                job.cancel()
             await advertisement.stop()
             await canary.stop()
-            await self.plane.pulls.close()
-            await self.plane.upstream.close()
-            self.reader.let_go()  # who closes a database last brings its log in, and only the writer may
-            # Side by side, each within its own bound, so that a hanging collector delays no row and no line.
-            sinks = (self.writer, self.spans, self.log)
-            await asyncio.gather(*(asyncio.to_thread(sink.close, FLUSH_S) for sink in sinks))
+            await self.pulls.close()
+            await self.upstream.close()
+            # Who closes a database last brings its log in, and only the writer may.
+            await asyncio.to_thread(self.reader.let_go)
+            await self.recorder.close(FLUSH_S)
             self.reader.close()
+
+    def _let_go(self) -> None:
+        """The writer has left the database's file, which may be another now."""
+        asyncio.get_running_loop().run_in_executor(None, self.reader.let_go)
 
     def _follow(self) -> None:
         """Hand changed settings to those who hold a copy of them."""
         settings = self.settings
-        self.log.set_level(settings.text("log_level"))
-        self.roster.set_patience(settings.number("heartbeat_degraded_s"), settings.number("heartbeat_offline_s"))
-        self.plane.slots.set_limits(settings.count("queue_limit"), settings.number("queue_timeout_s"))
-        self.plane.upstream.set_connect_timeout(settings.number("connect_timeout_s"))
-        self.writer.set_retention(settings.count("retention_days"), settings.count("store_limit_mb") * 2**20)
+        self.recorder.set_level(settings.text("log_level"))
+        self.keeper.set_limits(*_cell_limits(settings), settings.number("queue_timeout_s"))
+        self.upstream.set_connect_timeout(settings.number("connect_timeout_s"))
+        self.recorder.set_retention(settings.count("retention_days"), settings.count("store_limit_mb") * 2**20)
 
-    def _with_sinks(self, view: ScrapeView) -> ScrapeView:
-        return dataclasses.replace(
-            view,
-            store=self.writer.stats(),
-            log=self.log.stats(),
-            spans=self.spans.stats(),
+    def _scrape_view(self) -> ScrapeView:
+        """What a scrape reads, at this moment; called on the event loop, whose tasks it counts."""
+        cell, now = self.keeper.cell, moment()
+        in_flight = cell.in_flight()
+        nodes = tuple(
+            node_view(entry.heartbeat, entry.node.status != "offline", ready(entry.node), entry.node.draining,
+                      entry.last_seen, sum(in_flight.get(name, {}).values()), entry.breaker(now).value)
+            for name, entry in cell.entries.items()
+        )  # fmt: skip
+        return ScrapeView(
+            nodes,
+            cell.depths(),
+            self.plane.flights.oldest(),
+            tasks=len(asyncio.all_tasks()),
+            store=self.recorder.store_stats(),
+            log=self.recorder.log_stats(),
+            spans=self.recorder.span_stats(),
             sink_failures=self.emit.failures,
             health=self.health.view(),
         )
 
     def _lost(self) -> Lost:
         """What the records lost since the start."""
-        store = self.writer.stats()
+        recorder, store = self.recorder, self.recorder.store_stats()
         rows = store.dropped + store.failed + store.others_lost
-        return Lost(rows, self.log.stats().dropped, self.spans.stats().dropped, self.emit.failures)
+        return Lost(rows, recorder.log_stats().dropped, recorder.span_stats().dropped, self.emit.failures)
 
 
-def build(settings: Settings) -> FastAPI:
-    """The router as an application; nothing runs before its lifespan begins."""
-    parts = Parts(settings)
-    app = FastAPI(title="Herd", version=__version__, lifespan=parts.running, docs_url=None, redoc_url=None)
-    app.state.roster, app.state.plane, app.state.reader = parts.roster, parts.plane, parts.reader
-    app.state.upkeep, app.state.metrics, app.state.settings = parts.upkeep, parts.metrics, settings
-    app.state.switchboard, app.state.feed, app.state.health = parts.switchboard, parts.feed, parts.health
-    app.router.routes.extend(inference.routes(parts.plane))
-    asked = (merged, fleet, operations, dashboard_api, health, recommendations, settings_routes, dashboard, runbook)
-    for module in asked:
-        app.include_router(module.router)
-    app.add_exception_handler(HTTPException, _in_dialect)
-    app.add_exception_handler(RequestValidationError, _naming_the_field)
-    hosts = settings.text("allowed_hosts").split(",")
-    app.add_middleware(ClosedDoors, allowed_hosts=hosts, uncounted=inference.UNCOUNTED)
-    instrument_control_plane(app, parts.spans)
-    return app
+def _kept(settings: Settings) -> Kept:
+    return Kept(
+        database=settings.database,
+        log_dir=settings.log_dir,
+        log_level=settings.text("log_level"),
+        log_files=settings.count("log_files_kept"),
+        retention_days=settings.count("retention_days"),
+        limit_bytes=settings.count("store_limit_mb") * 2**20,
+        endpoint=settings.text("otlp_endpoint"),
+    )
 
 
-async def _in_dialect(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    path = request.url.path
-    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "error")
-    text = f"{error.detail}: {request.method} {path}" if error.status_code in {404, 405} else str(error.detail)
-    document = error_document(dialect_of(path), error.status_code, text, code)
-    return JSONResponse(document, error.status_code, error.headers)
+def _cell_limits(settings: Settings) -> tuple[Patience, int]:
+    patience = Patience(settings.number("heartbeat_degraded_s"), settings.number("heartbeat_offline_s"))
+    return patience, settings.count("queue_limit")
+
+
+def _names(settings: Settings) -> Names:
+    hosts, origins = (settings.text(name).split(",") for name in ("allowed_hosts", "allowed_origins"))
+    return Names([socket.gethostname()], hosts, origins)
 
 
 async def _naming_the_field(_: Request, error: Exception) -> Response:

@@ -6,6 +6,7 @@ when that command is given.
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -18,6 +19,7 @@ from herd import __version__
 from herd.commands import CommandError, WrongUse
 from herd.commands.moments import moment
 from herd.config import TABLE, Setting, SettingError, Value, load
+from herd.security.files import prepare_process
 
 DESCRIPTION = """\
 Herd is one address in front of all your Ollama and llama.cpp servers: it sends each request to the machine that
@@ -152,6 +154,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line says; returns the exit code: 64 for a wrong command line or setting, 1 for a failure."""
+    prepare_process()
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # whoever means another program by it must not end this one
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a model's name may be no valid text

@@ -22,6 +22,8 @@ VARIABLE: Final = "HERD_"
 TRACE_ID: Final = "{trace_id}"
 LARGE: Final = 10**18  # beyond every setting's bounds
 _NAME = r"[^=;,\s]+"
+_NETWORK = r"[0-9A-Fa-f]*[.:][0-9A-Fa-f:.]+(/[0-9]{1,3})?"
+_ORIGIN = r"(\*|[a-z][a-z0-9+.-]*://[^\s,]*)"
 RULES: Final = rf"(\s*{_NAME}\s*=\s*{_NAME}(\s*,\s*{_NAME})*\s*(;|$))*\s*"
 
 
@@ -65,6 +67,12 @@ TABLE: Final = (
             choices=("DEBUG", "INFO", "WARNING", "ERROR"), runtime=True),
     Setting("log_files_kept", 30, "Days of rotated log files that are kept.", minimum=1, maximum=3_650),
     Setting("allowed_hosts", "", "Further Host names to answer to, separated by commas; `*` for any."),
+    Setting("allowed_origins", "", "Pages elsewhere that may use the fleet, separated by commas; `*` for any.",
+            pattern=rf"{_ORIGIN}(\s*,\s*{_ORIGIN})*", form="https://chat.example.com, https://*.example.org"),
+    Setting("trusted_proxies", "", "Addresses and networks of proxies whose X-Forwarded-For and -Proto are believed.",
+            pattern=rf"{_NETWORK}(\s*,\s*{_NETWORK})*", form="127.0.0.1, 10.0.0.0/8, fd00::/8"),
+    Setting("connections_per_address", 256, "Most connections of one address, which may be a proxy's.",
+            minimum=1, maximum=65_536),
     Setting("body_limit_mb", 100, "Largest request body, in MiB.", minimum=1, maximum=10_240, runtime=True),
     Setting("heartbeat_degraded_s", 15.0, "A node without a heartbeat for this long is degraded.",
             minimum=1, maximum=3_600, runtime=True),
@@ -204,10 +212,10 @@ class Settings:
         """Where each value came from."""
         return self._now[1]
 
-    def change(self, values: Mapping[str, Value]) -> None:
+    def change(self, values: Mapping[str, Value], source: str = "run time") -> None:
         """Take these values from now on; they are checked before."""
         before, sources = self._now
-        self._now = {**before, **values}, {**sources, **dict.fromkeys(values, "run time")}
+        self._now = {**before, **values}, {**sources, **dict.fromkeys(values, source)}
 
     def text(self, name: str) -> str:
         """A setting that is a string."""
@@ -357,13 +365,17 @@ def _variable(name: str) -> str:
 
 
 _OF_OTHERS = {"router_url", "url", "metrics_bind", "metrics_token"}  # the agent's and the command line's
+# Kubernetes tells every container of the namespace about a service called herd, or herd-something, in these.
+_OF_KUBERNETES = re.compile(
+    r"HERD_(\w+_)?(SERVICE_HOST=.*|SERVICE_PORT(_\w+)?=\d*|PORT=(tcp|udp|sctp)://.*|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?=.*)"
+)
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
     named: dict[str, str] = {}
     for key, text in environment.items():
         name = key.removeprefix(VARIABLE).lower()
-        if not key.startswith(VARIABLE) or name in _OF_OTHERS:
+        if not key.startswith(VARIABLE) or name in _OF_OTHERS or _OF_KUBERNETES.fullmatch(f"{key}={text}"):
             continue
         if name not in BY_NAME:
             raise SettingError(f"the environment: there is no setting {key}{_meant(name, _variable)}")

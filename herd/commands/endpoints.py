@@ -42,7 +42,7 @@ def endpoints() -> list[dict[str, Any]]:
     """Each endpoint with its methods, its kind and its meaning, in the order in which a reader wants them."""
     found = [_inference(endpoint) for endpoint in ENDPOINTS.values()]
     found += [_managed(path, methods) for path, methods in MANAGED.items()]
-    found.append(_managed(BLOBS, ["HEAD", "POST"]))
+    found.append(_managed(BLOBS, ("HEAD", "POST")))
     return [*found, *_control()]
 
 
@@ -53,21 +53,25 @@ def _inference(endpoint: Endpoint) -> dict[str, Any]:
     return _entry(["POST"], endpoint.path, "inference", f"{told[:1].upper()}{told[1:]}.")
 
 
-def _managed(path: str, methods: list[str]) -> dict[str, Any]:
+def _managed(path: str, methods: Sequence[str]) -> dict[str, Any]:
     roomy = path.replace("/{digest}", "") in NEEDS_ROOM
     where = "the node with the largest memory" if roomy else "a node that holds the model"
     return _entry(
-        methods, path, "management", f"Handed to the node that `node_id` names, else to {where}.", ["node_id"]
+        list(methods), path, "management", f"Handed to the node that `node_id` names, else to {where}.", ["node_id"]
     )
 
 
 def _control() -> Iterator[dict[str, Any]]:
     for kind, router in CONTROL:
-        for route in router.routes:
-            if isinstance(route, APIRoute):
-                meaning = " ".join((getdoc(route.endpoint) or "").split())
-                query = list(names(route.dependant))
-                yield _entry(sorted(route.methods or ()), route.path.replace(":path}", "}"), kind, meaning, query)
+        routes = [route for route in router.routes if isinstance(route, APIRoute)]
+        for route in routes:
+            if not route.include_in_schema:
+                continue
+            methods = {method for each in routes if each.path == route.path and each.endpoint is route.endpoint
+                       for method in each.methods or ()}  # fmt: skip
+            meaning = " ".join((getdoc(route.endpoint) or "").split())
+            query = list(names(route.dependant))
+            yield _entry(sorted(methods), route.path.replace(":path}", "}"), kind, meaning, query)
 
 
 def _entry(methods: list[str], path: str, kind: str, meaning: str, query: Sequence[str] = ()) -> dict[str, Any]:

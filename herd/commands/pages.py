@@ -95,7 +95,7 @@ def errors_page() -> str:
     shapes = [(each.value, f"`{dump(error_document(each, 404, 'why', 'model_missing')).decode()}`") for each in Dialect]
     return _page(
         "Errors",
-        "herd/errors.py",
+        "herd/core/errors.py",
         ERRORS,
         table(head, rows),
         "## How a request ends\n\nThe `status` of a request's row, log line and counter.\n",

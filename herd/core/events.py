@@ -297,7 +297,8 @@ FLEET_EVENTS = (
     "model_loaded", "model_unloaded", "model_added", "model_removed", "drain_changed", "node_forgotten",
     "fallback", "context_protection", "managed", "breaker_changed",
     "slots_limited", "zombie_reaped", "setting_changed",
-    "pull_started", "pull_progress", "pull_finished", "pull_failed", "preload", "preload_failed",
+    "twin_heard", "clock_jumped",
+    "pull_started", "pull_progress", "pull_finished", "pull_failed", "preload", "preload_failed", "door_closed",
 )  # fmt: skip
 Event = (
     Finished

@@ -78,4 +78,5 @@ export const CHANGES = {
   pull_failed: "could not pull",
   preload: "loaded ahead",
   preload_failed: "could not load ahead",
+  door_closed: "refused at the door",
 };

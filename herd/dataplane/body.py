@@ -2,16 +2,14 @@
 
 from typing import Any
 
+from herd.core.errors import BadRequest
 from herd.dataplane.billing import Steadied
-from herd.dataplane.dialects import Endpoint
 from herd.dataplane.document import changed, extended
 from herd.dataplane.parse import Parsed
-from herd.errors import BadRequest
+from herd.dataplane.phases import Asked
 
 
-def for_node(
-    body: bytes, parsed: Parsed, endpoint: Endpoint, model: str, loaded_num_ctx: int | None, usage_in_streams: bool
-) -> tuple[bytes, bool]:
+def for_node(asked: Asked, model: str, loaded_num_ctx: int | None, usage_in_streams: bool) -> tuple[bytes, bool]:
     """The bytes for a node, and whether herd asked for usage that the client did not ask for.
 
     Rules: herd's own fields (`fallback_models`, `metadata.tags`) are taken out; another `model` is written where a
@@ -19,33 +17,35 @@ def for_node(
     `stream_options.include_usage` is added; the changing values of Claude Code's billing line are held still. What no
     rule names stays as the client wrote it, byte for byte.
     """
-    changes = _changes(parsed, model, loaded_num_ctx)
-    asked = usage_in_streams and endpoint.usage_on_request and parsed.request.stream and not _asks_usage(parsed)
-    if asked:
+    parsed, body = asked.parsed, asked.body
+    changes = _changes(asked, model, loaded_num_ctx)
+    on_request = asked.received.endpoint.usage_on_request and asked.request.stream
+    asking = usage_in_streams and on_request and not _asks_usage(parsed)
+    if asking:
         changes["stream_options"] = {**(parsed.document.get("stream_options") or {}), "include_usage": True}
     if parsed.steadied:
         body = _steadied(body, parsed, parsed.steadied, changes)
     if not changes:
-        return body, asked
+        return body, asking
     try:
         if changes.keys() == {"stream_options"} and "stream_options" not in parsed.document and parsed.whole:
-            return extended(body, changes), asked
-        return changed(body, changes), asked
+            return extended(body, changes), asking
+        return changed(body, changes), asking
     except RecursionError as error:
         raise BadRequest("the request body is nested too deeply") from error
     except ValueError as error:
         raise BadRequest("the request body holds a number that is too large") from error
 
 
-def _changes(parsed: Parsed, model: str, loaded_num_ctx: int | None) -> dict[str, Any]:
+def _changes(asked: Asked, model: str, loaded_num_ctx: int | None) -> dict[str, Any]:
     """The members that become others, None where they go."""
-    document = parsed.document
+    document = asked.parsed.document
     changes: dict[str, Any] = {}
     if "fallback_models" in document:
         changes["fallback_models"] = None
     if isinstance(metadata := document.get("metadata"), dict) and "tags" in metadata:
         changes["metadata"] = {key: value for key, value in metadata.items() if key != "tags"} or None
-    if model != parsed.request.model:
+    if model != asked.request.model:
         changes["model"] = model
     if loaded_num_ctx is not None:
         changes |= _with_num_ctx(document, loaded_num_ctx)

@@ -1,11 +1,10 @@
 """The client's side of one exchange: its body, its going away, and what it is sent. It knows ASGI and no node."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, MutableMapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
-from herd.errors import BadRequest, BodyTooLarge, HerdError
+from herd.core.errors import BadRequest, BodyTooLarge, HerdError
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -32,8 +31,8 @@ class Client:
         self.path: str = scope["path"]
         self.query: bytes = scope.get("query_string", b"")
         self.raw_path: str = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
-        self.headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
-        self.named = dict(self.headers)
+        self.headers: RawHeaders = scope["headers"]  # names in lower case, as ASGI has them
+        self.named = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers}
         self.address: str = scope["client"][0] if scope.get("client") else ""
         self.gone = False
         self.started = False
@@ -82,33 +81,16 @@ class Client:
                     raise BodyTooLarge(_too_large(limit))
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    @asynccontextmanager
-    async def watched(self) -> AsyncIterator[None]:
+    def watched(self) -> "Watched":
         """Cancel what happens inside as soon as the client leaves; raises ClientGone then. The body is read before.
 
         What `end` was called with is raised instead, if that came first.
         """
-        with self.endable() as task:
-            watcher = asyncio.create_task(self._watch(task))
-            try:
-                yield
-            finally:
-                watcher.cancel()
+        return Watched(self)
 
-    @contextmanager
-    def endable(self) -> "Iterator[asyncio.Task[object]]":
+    def endable(self) -> "Endable":
         """Let `end` reach what happens inside; its error is raised here."""
-        task = self._task = asyncio.current_task()
-        assert task is not None
-        try:
-            yield task
-        except asyncio.CancelledError:
-            if self.ended_by is None and not self.gone:
-                raise
-            task.uncancel()
-            raise self.ended_by or ClientGone from None
-        finally:
-            self._task = None
+        return Endable(self)
 
     async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Send the status and the headers."""
@@ -165,6 +147,41 @@ class Client:
         if not self.finished and self.ended_by is None:
             self.gone = True
             task.cancel()
+
+
+class Endable:
+    """The part of a request's life in which it can be ended from outside; written out, since every request has one."""
+
+    __slots__ = ("client",)
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    def __enter__(self) -> "asyncio.Task[object]":
+        task = self.client._task = asyncio.current_task()
+        assert task is not None
+        return task
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        client = self.client
+        task, client._task = client._task, None
+        if isinstance(error, asyncio.CancelledError) and (client.ended_by is not None or client.gone):
+            assert task is not None
+            task.uncancel()
+            raise client.ended_by or ClientGone from None
+
+
+class Watched(Endable):
+    """The same, with the client watched meanwhile."""
+
+    __slots__ = ("_watcher",)
+
+    async def __aenter__(self) -> None:
+        self._watcher = asyncio.create_task(self.client._watch(self.__enter__()))
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._watcher.cancel()
+        self.__exit__(kind, error, trace)
 
 
 def _too_large(limit: int) -> str:

@@ -10,7 +10,7 @@ from typing import Final
 
 import zstandard
 
-from herd.errors import BadRequest, BodyTooLarge
+from herd.core.errors import BadRequest, BodyTooLarge
 
 MIB: Final = 2**20
 MOST_CODINGS: Final = 2

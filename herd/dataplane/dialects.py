@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from herd.core.errors import AttemptError, HerdError
 from herd.core.request import Dialect
-from herd.errors import AttemptError, HerdError
 
 JSON_TYPE = "application/json"
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from herd.errors import BadRequest
+from herd.core.errors import BadRequest
 
 Document = dict[str, Any]
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from herd.core.events import Usage
 from herd.dataplane.dialects import Shape
 
 NANOSECONDS = 1e9
@@ -18,6 +19,8 @@ REASONS = {
     "refusal": "content_filter",
 }  # fmt: skip
 THOUGHT = ("reasoning_content", "reasoning", "thinking")
+# Ollama stops a model that says one thing over and over. Versions that say so say it in an error with these words.
+GAVE_UP = "token repeat limit reached"
 Document = Mapping[str, Any]
 
 
@@ -29,6 +32,7 @@ class Frame:
     of one vocabulary for all shapes.
 
     `usage` holds what it says of `core.events.Usage`; `usage_only` marks the frame that carries nothing else.
+    `said` is the text of its content, as far as it is one text; `progress` tells how far the prompt is worked on.
     """
 
     content: bool = False
@@ -39,6 +43,11 @@ class Frame:
     finish_reason: str | None = None
     usage: Mapping[str, int | float] = field(default_factory=dict)
     usage_only: bool = False
+    said: str = ""
+    progress: bool = False
+
+
+Reader = Callable[[Document], Frame]
 
 
 def read_ollama(document: Document) -> Frame:
@@ -58,7 +67,9 @@ def read_ollama(document: Document) -> Frame:
         end=done,
         finish_reason=_reason(document.get("done_reason")),
         usage=_ollama_usage(document) if done else {},
-    )
+        said=_first_text(message.get("content"), document.get("response"), message.get("thinking"),
+                         document.get("thinking")),
+    )  # fmt: skip
 
 
 def read_openai(document: Document) -> Frame:
@@ -78,6 +89,8 @@ def read_openai(document: Document) -> Frame:
         finish_reason=reasons[0] if reasons else None,
         usage=usage,
         usage_only=not choices and "usage" in document,
+        said=_said_by(choices[0]) if len(choices) == 1 else "",
+        progress=_progress(document),
     )
 
 
@@ -99,6 +112,8 @@ def read_responses(document: Document) -> Frame:
         end=ended,
         finish_reason=_reason(details.get("reason")) or ("stop" if ended else None),
         usage=_openai_usage(_object(inner.get("usage"))),
+        said=_first_text(document.get("delta")) if delta else "",
+        progress=_progress(document),
     )
 
 
@@ -127,6 +142,8 @@ def read_messages(document: Document) -> Frame:
         end=kind == "message_stop",
         finish_reason=_reason(delta.get("stop_reason")),
         usage=usage,
+        said=_first_text(*(delta.get(key) for key in texts)),
+        progress=_progress(document),
     )
 
 
@@ -138,13 +155,40 @@ def read_embedding(document: Document) -> Frame:
     return Frame(content=True, spoken=True, end=True, usage=usage)
 
 
-READERS: Mapping[Shape, Callable[[Document], Frame]] = {
+READERS: Mapping[Shape, Reader] = {
     Shape.OLLAMA: read_ollama,
     Shape.OPENAI: read_openai,
     Shape.RESPONSES: read_responses,
     Shape.MESSAGES: read_messages,
     Shape.EMBEDDING: read_embedding,
 }
+
+
+def ended_by(finish_reason: str | None, called: bool) -> str | None:
+    """Ollama and /v1/responses say that an answer which calls a tool just ended; others say why."""
+    return "tool_calls" if called and finish_reason == "stop" else finish_reason
+
+
+def usage_of(found: Mapping[str, int | float], finish_reason: str | None, frames: int) -> Usage:
+    """What the node said of tokens; else the frames of content that were counted; else missing."""
+
+    def count(name: str) -> int | None:
+        return int(found[name]) if name in found else None
+
+    prompt, completion = count("prompt_tokens"), count("completion_tokens")
+    reported = prompt is not None or completion is not None
+    counted = completion is None and frames > 0
+    return Usage(
+        prompt_tokens=prompt,
+        completion_tokens=frames if counted else completion,
+        cached_tokens=count("cached_tokens"),
+        reasoning_tokens=count("reasoning_tokens"),
+        source="counted" if counted else "reported" if reported else "missing",
+        finish_reason=finish_reason,
+        load_s=found.get("load_s"),
+        prompt_eval_s=found.get("prompt_eval_s"),
+        eval_s=found.get("eval_s"),
+    )
 
 
 def told_in(body: bytes) -> str:
@@ -163,57 +207,93 @@ def _says(choice: Document, channels: tuple[str, ...]) -> bool:
     return any(said.get(channel) for channel in channels)
 
 
-def _ollama_usage(document: Document) -> dict[str, int | float]:
-    counts = _numbers(
-        document,
-        {"prompt_tokens": "prompt_eval_count", "completion_tokens": "eval_count",
-         "cached_tokens": "prompt_eval_cached_count"},
+def _said_by(choice: Document) -> str:
+    delta = _object(choice.get("delta") or choice.get("message"))
+    calls = _list(delta.get("tool_calls"))
+    arguments = _object(_object(calls[0]).get("function")).get("arguments") if len(calls) == 1 else None
+    return _first_text(
+        choice.get("text"), delta.get("content"), *(delta.get(key) for key in THOUGHT), arguments
     )  # fmt: skip
-    times = {"load_s": "load_duration", "prompt_eval_s": "prompt_eval_duration", "eval_s": "eval_duration"}
-    return {**counts, **{name: value / NANOSECONDS for name, value in _numbers(document, times).items()}}
+
+
+def _progress(document: Document) -> bool:
+    """llama.cpp tells of its prefill, where it was asked to (`return_progress`), in frames without content."""
+    return isinstance(document.get("prompt_progress"), dict)
+
+
+def _ollama_usage(document: Document) -> dict[str, int | float]:
+    found = _numbers(document, OLLAMA_COUNTS)
+    for name, nanoseconds in _numbers(document, OLLAMA_TIMES).items():
+        found[name] = nanoseconds / NANOSECONDS
+    return found
 
 
 def _openai_usage(usage: Document) -> dict[str, int | float]:
     if not usage:
         return {}
-    found = _numbers(usage, {"prompt_tokens": "prompt_tokens", "completion_tokens": "completion_tokens"})
-    found |= _numbers(usage, {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"})
-    prompt = _object(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
-    answer = _object(usage.get("completion_tokens_details") or usage.get("output_tokens_details"))
-    found |= _numbers(prompt, {"cached_tokens": "cached_tokens"})
-    found |= _numbers(answer, {"reasoning_tokens": "reasoning_tokens"})
+    found = _numbers(usage, OPENAI_COUNTS)
+    if prompt := usage.get("prompt_tokens_details") or usage.get("input_tokens_details"):
+        found |= _numbers(_object(prompt), CACHED)
+    if answer := usage.get("completion_tokens_details") or usage.get("output_tokens_details"):
+        found |= _numbers(_object(answer), REASONING)
     return found
 
 
 def _anthropic_usage(usage: Document) -> dict[str, int | float]:
     if not usage:
         return {}
-    names = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
-    found = _numbers(usage, {**names, "cached_tokens": "cache_read_input_tokens"})
+    found = _numbers(usage, ANTHROPIC_COUNTS)
     if "prompt_tokens" in found:  # this dialect counts what was cached, or came into the cache, apart
-        cached = _numbers(usage, {name: f"cache_{name}_input_tokens" for name in ("read", "creation")})
-        found["prompt_tokens"] += sum(cached.values())
+        found["prompt_tokens"] += sum(_numbers(usage, ANTHROPIC_CACHES).values())
     return found
 
 
 def _timings(timings: Document) -> dict[str, int | float]:
     """What llama.cpp says of itself at the end of an answer, asked or not; durations there are milliseconds."""
-    found = _numbers(
-        timings, {"prompt_tokens": "prompt_n", "completion_tokens": "predicted_n", "cached_tokens": "cache_n"}
-    )
+    if not timings:
+        return {}
+    found = _numbers(timings, LLAMACPP_COUNTS)
     if "prompt_tokens" in found:
         found["prompt_tokens"] += found.get("cached_tokens", 0)
-    times = _numbers(timings, {"prompt_eval_s": "prompt_ms", "eval_s": "predicted_ms"})
-    return {**found, **{name: value / 1000 for name, value in times.items()}}
+    for name, milliseconds in _numbers(timings, LLAMACPP_TIMES).items():
+        found[name] = milliseconds / 1000
+    return found
 
 
-def _numbers(document: Document, names: Mapping[str, str]) -> dict[str, int | float]:
-    values = {ours: document.get(theirs) for ours, theirs in names.items()}
-    return {
-        ours: value
-        for ours, value in values.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**62
-    }
+# A name of `core.events.Usage`, and an engine's own; of two that are there the last counts.
+Names = tuple[tuple[str, str], ...]
+OLLAMA_COUNTS: Names = (
+    ("prompt_tokens", "prompt_eval_count"), ("completion_tokens", "eval_count"),
+    ("cached_tokens", "prompt_eval_cached_count"),
+)  # fmt: skip
+OLLAMA_TIMES: Names = (
+    ("load_s", "load_duration"), ("prompt_eval_s", "prompt_eval_duration"), ("eval_s", "eval_duration"),
+)  # fmt: skip
+OPENAI_COUNTS: Names = (
+    ("prompt_tokens", "prompt_tokens"), ("completion_tokens", "completion_tokens"), ("prompt_tokens", "input_tokens"),
+    ("completion_tokens", "output_tokens"),
+)  # fmt: skip
+CACHED: Names = (("cached_tokens", "cached_tokens"),)
+REASONING: Names = (("reasoning_tokens", "reasoning_tokens"),)
+ANTHROPIC_COUNTS: Names = (
+    ("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"),
+    ("cached_tokens", "cache_read_input_tokens"),
+)  # fmt: skip
+ANTHROPIC_CACHES: Names = (("read", "cache_read_input_tokens"), ("creation", "cache_creation_input_tokens"))
+LLAMACPP_COUNTS: Names = (
+    ("prompt_tokens", "prompt_n"), ("completion_tokens", "predicted_n"), ("cached_tokens", "cache_n"),
+)  # fmt: skip
+LLAMACPP_TIMES: Names = (("prompt_eval_s", "prompt_ms"), ("eval_s", "predicted_ms"))
+
+
+def _numbers(document: Document, names: Names) -> dict[str, int | float]:
+    found: dict[str, int | float] = {}
+    for ours, theirs in names:
+        value = document.get(theirs)
+        # Not `isinstance`: to Python, true is a number.
+        if value is not None and type(value) in {int, float} and 0 <= value < 2**62:
+            found[ours] = value
+    return found
 
 
 def _object(value: object) -> Document:
@@ -226,6 +306,10 @@ def _list(value: object) -> list[Any]:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
+
+
+def _first_text(*values: object) -> str:
+    return next((value for value in values if isinstance(value, str) and value), "")
 
 
 def _reason(value: object) -> str | None:

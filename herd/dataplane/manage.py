@@ -4,47 +4,67 @@ They take no slot and are never retried: most of them change something.
 """
 
 import asyncio
-from collections.abc import AsyncIterable
+import json
+from collections.abc import AsyncIterable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from urllib.parse import parse_qs
 
-import aiohttp
-
-from herd import errors
-from herd.clock import Clock
-from herd.core.events import Attempt, Managed, TraceIds
+from herd.config import Settings
+from herd.core import errors
+from herd.core.clock import Clock, moment
+from herd.core.events import Attempt, Event, Managed, TraceIds
 from herd.core.fleet import Fleet, Node
 from herd.core.placement import can_manage, place
-from herd.dataplane.answer import error_headers, no_nodes
 from herd.dataplane.client import Client, ClientGone, RawHeaders, Receive, Scope, Send
 from herd.dataplane.dialects import dialect_of, error_body
-from herd.dataplane.flights import STOPPING, STOPPING_RETRY_S
+from herd.dataplane.exchange import Answer, Call, Upstream
+from herd.dataplane.flights import LAST_WORDS_S, STOPPED, STOPPING, STOPPING_RETRY_S
+from herd.dataplane.headers import request_headers, response_headers
 from herd.dataplane.parse import read_document
-from herd.dataplane.serve import CLIENT_CLOSED, DataPlane
-from herd.dataplane.upstream import CLIENT_ERRORS, as_attempt_error, request_headers, response_headers
-from herd.telemetry.trace_ids import new_span_id, traceresponse
+from herd.dataplane.phases import CLIENT_CLOSED
+from herd.dataplane.replies import error_headers, no_nodes
+from herd.dataplane.request_ids import RequestIds
+from herd.dataplane.trace_ids import new_span_id, traceresponse
+from herd.fleet.keeper import Keeper
 
 CHANGES_MODELS = frozenset({"/api/pull", "/api/create", "/api/copy", "/api/delete"})
 LISTING_TIMEOUT_S = 2.0
+LISTING_LIMIT = 16 * 2**20
 MODEL_FIELDS = ("model", "name", "source")
 
 
 class Management:
     """What every management request needs; one for the router's life."""
 
-    def __init__(self, plane: DataPlane) -> None:
-        self._plane = plane
+    def __init__(
+        self,
+        settings: Settings,
+        keeper: Keeper,
+        upstream: Upstream,
+        emit: Callable[[Event], None],
+        new_ids: Callable[[str | None], TraceIds],
+        request_ids: RequestIds,
+    ) -> None:
+        self.settings = settings
+        self.keeper = keeper
+        self.upstream = upstream
+        self.stopping = False
+        self._emit = emit
+        self._new_ids = new_ids
+        self._request_ids = request_ids
+        self._under_way: dict[asyncio.Task[object], Client] = {}
 
     async def serve(self, endpoint: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one management request; `endpoint` is its path without a digest."""
         client, clock = Client(scope, receive, send), Clock()
-        request_id = self._plane.request_ids.take(client.named.get("x-request-id", ""))
-        ids = self._plane.new_ids(client.named.get("traceparent"))
-        errand = Errand(self._plane, client, endpoint, ids, request_id, clock)
+        request_id = self._request_ids.take(client.named.get("x-request-id", ""))
+        ids = self._new_ids(client.named.get("traceparent"))
+        errand = Errand(self, client, endpoint, ids, request_id, clock)
         received_at, error, status = clock.now(), None, 500
         task = asyncio.current_task()
         assert task is not None
-        self._plane.errands[task] = client
+        self._under_way[task] = client
         try:
             status = await errand.run()
         except ClientGone:
@@ -52,8 +72,8 @@ class Management:
         except errors.HerdError as failure:
             error, status = failure, failure.status
         finally:
-            del self._plane.errands[task]
-            self._plane.emit(
+            del self._under_way[task]
+            self._emit(
                 Managed(request_id, ids, endpoint, errand.model, errand.node_id, status, received_at, clock.now(),
                         error.error_type if error else None, error.message if error else None,
                         client.method, client.path, client.address or None, errand.attempt)
@@ -62,14 +82,23 @@ class Management:
             with suppress(ClientGone):
                 await _tell(client, errand, endpoint, error)
 
+    async def drain(self, grace_s: float) -> None:
+        """Take no more requests, let the running ones end, and after `grace_s` end those that are left."""
+        self.stopping = True
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=grace_s)
+        ended = [task for task, client in tuple(self._under_way.items()) if client.end(errors.Internal(STOPPED))]
+        if ended:
+            await asyncio.wait(ended, timeout=LAST_WORDS_S)
+
 
 class Errand:
     """One management request on its way to its node."""
 
     def __init__(
-        self, plane: DataPlane, client: Client, endpoint: str, ids: TraceIds, request_id: str, clock: Clock
+        self, management: Management, client: Client, endpoint: str, ids: TraceIds, request_id: str, clock: Clock
     ) -> None:
-        self._plane = plane
+        self._management = management
         self._clock = clock
         self._client = client
         self._endpoint = endpoint
@@ -81,20 +110,21 @@ class Errand:
 
     async def run(self) -> int:
         """Hand the request on and its answer back; returns the status that the node answered."""
-        if self._plane.stopping:
+        if self._management.stopping:
             raise errors.NoNode(STOPPING, STOPPING_RETRY_S)
         if self._endpoint == "/api/blobs":
             sends = self._client.method == "POST"
             with self._client.endable():
                 return await self._relay(self._choose(), self._client.chunks() if sends else None)
-        body = await self._client.body(self._plane.settings.count("body_limit_mb") * 2**20)
+        body = await self._client.body(self._management.settings.count("body_limit_mb") * 2**20)
         document = read_document(body)
         named = next((value for key in MODEL_FIELDS if (value := document.get(key))), None)
         if not isinstance(named, str):
             raise errors.BadRequest("model is required")
-        self.model = self._plane.roster.spelled(named)
+        spelled = self._management.keeper.cell.spelled
+        self.model = spelled(named)
         source = document.get("from")
-        node = self._choose(named, self._plane.roster.spelled(source) if isinstance(source, str) else None)
+        node = self._choose(named, spelled(source) if isinstance(source, str) else None)
         async with self._client.watched():
             return await self._relay(node, body)
 
@@ -105,12 +135,13 @@ class Errand:
         return ids + node
 
     def _choose(self, as_asked: str = "", source: str | None = None) -> Node:
-        fleet = self._plane.roster.fleet(Clock().now())
+        cell = self._management.keeper.cell
+        fleet = cell.fleet(moment())
         wanted = parse_qs(self._client.query.decode("latin-1")).get("node_id", [None])[0]
         node = _named(fleet, wanted, self._endpoint) if wanted else place(fleet, self._endpoint, self.model, source)
         if not fleet.nodes:
             raise no_nodes()
-        if node is None and self.model and not self._plane.roster.knows(self.model):
+        if node is None and self.model and not cell.knows(self.model):
             raise errors.ModelMissing(f"model '{as_asked}' not found")
         if node is None:
             raise errors.NoNode(f"no node can take {self._endpoint} now; `herd status` shows why", retry_after_s=10)
@@ -119,56 +150,54 @@ class Errand:
 
     async def _relay(self, node: Node, body: bytes | AsyncIterable[bytes] | None) -> int:
         url, span_id, began = node.url + self._client.raw_path, new_span_id(), self._clock.now()
-        headers = request_headers(self._client.headers, self._ids, span_id)
-        opened, error = None, None
+        call = Call(self._client.method, url, request_headers(self._client.headers, self._ids, span_id), body)
+        self.attempt = Attempt(1, node.node_id, self.model or "", url, span_id, began, began)
+        error: errors.AttemptError | None = None
         try:
-            opened = await self._plane.upstream.open(self._client.method, url, headers, body)
-            try:
-                changed = self._endpoint in CHANGES_MODELS and opened.response.status < 400
-                whole = opened.response.content_length is not None  # what begins so is done; progress is chunked
-                if changed and whole:
-                    await self._list_again(node)
-                await self._pass_on(opened.response)
-                if changed and not whole:
-                    await self._list_again(node)
-                await self._client.finish()
-                return opened.response.status
-            finally:
-                opened.response.close()
-        except CLIENT_ERRORS as failure:
-            error = as_attempt_error(failure, self._client.started, self._client.started)
-            raise error from failure
+            async with self._management.upstream.exchange(call, self._due()) as answer:
+                self.attempt = replace(self.attempt, http_status=answer.status, reconnected=answer.reconnected)
+                await self._hand_back(node, answer)
+                return answer.status
+        except errors.AttemptError as failure:
+            error = failure
+            raise
         finally:
-            self.attempt = Attempt(
-                1, node.node_id, self.model or "", url, span_id, began, self._clock.now(),
-                http_status=opened.response.status if opened else None,
+            self.attempt = replace(
+                self.attempt,
+                ended_at=self._clock.now(),
                 error_type=error.error_type if error else None,
                 error_message=error.message if error else None,
-                reconnected=opened is not None and opened.reconnected,
-            )  # fmt: skip
+            )
+
+    async def _hand_back(self, node: Node, answer: Answer) -> None:
+        changed = self._endpoint in CHANGES_MODELS and answer.status < 400
+        whole = answer.content_length is not None  # what begins so is done; progress is chunked
+        if changed and whole:
+            await self._list_again(node)
+        length = [(b"content-length", str(answer.content_length).encode())] if whole else []
+        await self._client.start(answer.status, [*response_headers(answer.headers), *self.headers(), *length])
+        answer.content_seen = True
+        answer.due_at = self._due()
+        while chunk := await answer.read():
+            self._client.broken_line = not chunk.endswith(b"\n")
+            await self._client.write(chunk)
+            answer.due_at = self._due()
+        if changed and not whole:
+            await self._list_again(node)
+        await self._client.finish()
 
     async def _list_again(self, node: Node) -> None:
         # The next heartbeat would tell, but the client's next command may be sooner than that.
-        with suppress(*CLIENT_ERRORS, ValueError):
-            async with asyncio.timeout(LISTING_TIMEOUT_S):
-                opened = await self._plane.upstream.open("GET", f"{node.url}/api/tags", {}, None)
-                try:
-                    listed = [entry for entry in (await opened.response.json())["models"] if isinstance(entry, dict)]
-                finally:
-                    opened.response.close()
-            self._plane.changed(self._plane.roster.relist(node.node_id, listed, Clock().now()))
+        due_at = asyncio.get_running_loop().time() + LISTING_TIMEOUT_S
+        with suppress(errors.AttemptError, ValueError, KeyError, TypeError):
+            async with self._management.upstream.exchange(Call("GET", f"{node.url}/api/tags", ()), due_at) as answer:
+                body, _ = await answer.read_limited(LISTING_LIMIT)
+            listed = [entry for entry in json.loads(body)["models"] if isinstance(entry, dict)]
+            self._management.keeper.relisted(node.node_id, listed)
 
-    async def _pass_on(self, response: aiohttp.ClientResponse) -> None:
-        lengths = [(b"content-length", value.encode()) for value in response.headers.getall("Content-Length", ())]
-        await self._client.start(response.status, response_headers(response) + self.headers() + lengths)
-        stall_s = self._plane.settings.number("total_timeout_s")
-        while True:
-            async with asyncio.timeout(stall_s):
-                chunk = await response.content.readany()
-            if not chunk:
-                break
-            self._client.broken_line = not chunk.endswith(b"\n")
-            await self._client.write(chunk)
+    def _due(self) -> float:
+        """The event loop's time by which the node's next bytes must be here."""
+        return asyncio.get_running_loop().time() + self._management.settings.number("total_timeout_s")
 
 
 async def _tell(client: Client, errand: Errand, endpoint: str, error: errors.HerdError) -> None:

@@ -1,31 +1,29 @@
-"""The way of an answer's bytes from one node to one client, with every time limit on it.
+"""The way of one attempt's answer from a node to a client, with every time limit on it.
 
-Nothing goes to the client before the first content, so that until then another node may still answer.
+Nothing goes to the client before the first content (or what tells of progress), so that until then another node may
+still answer. `ended` freezes what was read of the answer, however that was.
 """
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-import aiohttp
-
-from herd import errors
 from herd.config import Settings
-from herd.dataplane.answer import decision_headers
-from herd.dataplane.client import Client
+from herd.core import errors
+from herd.core.clock import Clock
+from herd.core.events import Attempt, Usage
+from herd.dataplane.client import Client, RawHeaders
 from herd.dataplane.dialects import Shape
+from herd.dataplane.exchange import ERROR_BODY_LIMIT, Answer, Call, Upstream, status_error
+from herd.dataplane.flights import Flight
 from herd.dataplane.frames import told_in
-from herd.dataplane.life import Life
-from herd.dataplane.tap import WHOLE_LIMIT, Tap, WholeTap
-from herd.dataplane.upstream import (
-    CLIENT_ERRORS,
-    ERROR_BODY_LIMIT,
-    Upstream,
-    as_attempt_error,
-    read_limited,
-    response_headers,
-    status_error,
-)
+from herd.dataplane.headers import response_headers
+from herd.dataplane.phases import Attempted, Reading
+from herd.dataplane.scan import Scanner, Seen
+from herd.dataplane.whole import WHOLE_LIMIT, Whole, read_whole
+
+HELD_LIMIT = 2**20  # bytes of a stream that are held back while no content comes
+STREAMED = (b"x-accel-buffering", b"no")
+DONE = b"data: [DONE]\n\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,135 +46,190 @@ class Limits:
 
 
 class Relay:
-    """One attempt: its answer, from the node's headers to the client's last byte."""
+    """One attempt: its answer, from the node's headers to the client's last byte.
 
-    def __init__(self, life: Life, client: Client, limits: Limits, strip_usage: bool) -> None:
-        assert life.request is not None
-        self._life = life
-        self._client = client
+    `headers` are herd's own, which describe the attempt; `strip_usage`: herd alone asked for usage.
+    """
+
+    def __init__(self, flight: Flight, limits: Limits, headers: RawHeaders, stream: bool, strip_usage: bool) -> None:
+        self._http_status: int | None = None
+        self._reconnected = False
+        self._first_content_at: float | None = None
+        self._flight = flight
+        self._client: Client = flight.client
+        self._clock: Clock = flight.phase.received.clock
+        self._shape: Shape = flight.phase.received.endpoint.shape
         self._limits = limits
-        self._stream = life.request.stream
-        self._strip_usage = strip_usage
-        self._answered = False
-        self._began = asyncio.get_running_loop().time()
+        self._headers = headers
+        self._stream = stream
+        self._scanner = Scanner(self._shape, strip_usage)
+        self._whole: Whole | None = None
+        self._last_content_at: float | None = None
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._end = self._began + limits.total_s
 
-    async def run(self, upstream: Upstream, headers: Mapping[str, str], payload: bytes) -> None:
+    async def run(self, upstream: Upstream, call: Call) -> None:
         """Send the request and relay its answer; raises an AttemptError of the tree."""
-        url = self._life.attempts[-1].url + self._life.endpoint.path
-        try:
-            async with asyncio.timeout_at(self._deadline()):
-                opened = await upstream.open("POST", url, headers, payload)
-            self._answered = True
-            self._life.answered(opened.response.status, opened.reconnected)
-            try:
-                await self._relay(opened.response)
-            finally:
-                opened.response.close()  # a body that was read to its end has gone back to the pool before
-        except CLIENT_ERRORS as failure:
-            raise as_attempt_error(failure, self._life.first_content_at is not None, self._answered) from failure
+        # An answer that does not stream sends nothing until it is done.
+        first = min(self._end, self._began + self._limits.first_byte_s) if self._stream else self._end
+        self._flight.due_at = first
+        async with upstream.exchange(call, first) as answer:
+            self._http_status, self._reconnected = answer.status, answer.reconnected
+            if answer.status >= 400:
+                raise await self._refusal(answer)
+            if self._stream and not (answer.header(b"content-type") or b"").startswith(b"application/json"):
+                await self._relay_stream(answer)
+            else:
+                await self._relay_whole(answer)
 
-    async def _relay(self, response: aiohttp.ClientResponse) -> None:
-        if response.status >= 400:
-            await self._refuse(response)
-        elif self._stream and response.content_type != "application/json":
-            await self._relay_stream(response)
+    def ended(self, attempted: Attempted, error: errors.AttemptError | None) -> Attempted:
+        """The attempt as it is now, with what was read of the node's answer."""
+        *before, begun = attempted.attempts
+        ended = Attempt(  # not by `replace`, which takes ten times as long, for every request
+            begun.number, begun.node_id, begun.model, begun.url, begun.span_id, begun.started_at, self._clock.now(),
+            self._http_status, self._first_content_at, error.error_type if error else None,
+            error.message if error else None, self._reconnected,
+        )  # fmt: skip
+        attempts = (*before, ended)
+        return Attempted(attempted.decided, attempted.candidate, attempts, self._reading(), attempted.context)
+
+    def _reading(self) -> Reading:
+        if self._whole is not None:
+            usage, frames, spoken = self._whole.usage, 0, self._whole.spoken
+        elif self._stream:
+            told = self._scanner.summary()
+            usage, frames, spoken = told.usage, told.content_frames, told.spoken
         else:
-            await self._relay_whole(response)
+            usage, frames, spoken = Usage(), 0, True
+        return Reading(usage, self._first_content_at, self._last_content_at, frames, spoken)
 
-    async def _refuse(self, response: aiohttp.ClientResponse) -> None:
-        async with asyncio.timeout(self._limits.stall_s):
-            body, _ = await read_limited(response, ERROR_BODY_LIMIT, self._limits.stall_s)
-        error = status_error(response.status, told_in(body))
+    async def _refusal(self, answer: Answer) -> errors.AttemptError:
+        """The error that a node's status of 400 or more stands for."""
+        self._move_on(answer)
+        body = b"".join((await self._read(answer, ERROR_BODY_LIMIT))[0])
+        error = status_error(answer.status, told_in(body))
         if isinstance(error, errors.Upstream4xx | errors.NodeCannot):
-            error.answer = errors.NodeAnswer(response.status, response_headers(response), body)
-        raise error
+            error.answer = errors.NodeAnswer(answer.status, response_headers(answer.headers), body)
+        return error
 
-    async def _relay_stream(self, response: aiohttp.ClientResponse) -> None:
-        tap = Tap(self._life.endpoint.shape, self._strip_usage)
-        held: list[bytes] = []
+    async def _relay_stream(self, answer: Answer) -> None:
+        client, scanner, held = self._client, self._scanner, b""
+        seen: Seen | None = None
         try:
-            while chunk := await self._next_chunk(response):
-                seen = tap.content_frames
-                held.append(tap.feed(chunk))
-                if tap.content_frames > seen:
-                    self._life.content()
-                if tap.failed and not self._client.started:
-                    raise _failure_in_band(tap)
-                if tap.content_frames or tap.ended or tap.commented:
-                    await self._pass_on(response, held)
-                if tap.failed:
-                    raise errors.StreamAborted(f"the node's answer failed: {tap.error or tap.malformed}")
-            await self._end_stream(response, tap, held)
+            while chunk := await answer.read():
+                seen = scanner.feed(chunk)
+                if seen.content:
+                    self._content(answer)
+                if seen.failed and not client.started:
+                    raise _failure_in_band(seen)
+                if client.started or seen.content or seen.ended or seen.passable:
+                    await self._pass_on(answer, held + seen.forward if held else seen.forward)
+                    held = b""
+                else:
+                    held = self._hold(held + seen.forward)
+                if seen.failed:
+                    raise self._broken(f"the node's answer failed: {seen.error or seen.malformed}")
+                if self._first_content_at is not None:
+                    self._move_on(answer)
+                else:
+                    self._flight.due_at = answer.due_at
+            await self._end_stream(answer, held)
         finally:
-            self._life.usage, self._life.content_frames = tap.usage(), tap.content_frames
-            self._life.spoken = tap.spoken
-            self._client.broken_line = tap.broken_line
-            if tap.error:  # the node's own error frame went to the client already
-                self._client.last_words = b"data: [DONE]\n\n" if self._life.endpoint.shape is Shape.OPENAI else b""
+            told = scanner.summary()
+            client.broken_line = told.broken_line
+            if told.cut_by_engine:
+                client.last_words = b""  # the same end as without herd
+            elif seen and seen.error:  # the node's own error frame went to the client already
+                client.last_words = DONE if self._shape is Shape.OPENAI else b""
 
-    async def _pass_on(self, response: aiohttp.ClientResponse, held: list[bytes]) -> None:
-        if not self._client.started:
-            extra = [(b"x-accel-buffering", b"no")]
-            await self._client.start(response.status, response_headers(response) + decision_headers(self._life) + extra)
-        chunk = b"".join(held)
-        held.clear()
-        self._life.due_at = self._life.clock.now() + self._limits.stall_s  # a client that reads nothing stalls, too
-        await self._client.write(chunk)
-
-    async def _end_stream(self, response: aiohttp.ClientResponse, tap: Tap, held: list[bytes]) -> None:
-        held.append(tap.close())
-        if tap.failed and not self._client.started:
-            raise _failure_in_band(tap)
-        if not tap.ended:
-            raise errors.StreamAborted("the node's stream ended without its proper end")
-        await self._pass_on(response, held)
+    async def _end_stream(self, answer: Answer, held: bytes) -> None:
+        seen = self._scanner.close()
+        if seen.content:
+            self._content(answer)
+        if seen.failed and not self._client.started:
+            raise _failure_in_band(seen)
+        if not seen.ended:
+            raise self._broken("the node's stream ended without its proper end")
+        await self._pass_on(answer, held + seen.forward)
         await self._client.finish()
 
-    async def _relay_whole(self, response: aiohttp.ClientResponse) -> None:
+    def _broken(self, text: str) -> errors.AttemptError:
+        if self._scanner.summary().cut_by_engine:
+            return errors.EngineGaveUp("the engine stopped the model, which was repeating itself")
+        return errors.StreamAborted(text)
+
+    async def _pass_on(self, answer: Answer, chunk: bytes) -> None:
+        client = self._client
+        # A client that reads nothing stalls, too.
+        self._flight.due_at = self._loop.time() + self._limits.stall_s
+        if not client.started:
+            await client.start(answer.status, [*response_headers(answer.headers), *self._headers, STREAMED])
+        await client.write(chunk)
+
+    async def _relay_whole(self, answer: Answer) -> None:
         # An engine begins such an answer when it is done, so what follows its headers should follow at once.
-        async with asyncio.timeout_at(self._began + self._limits.total_s):
-            body, complete = await read_limited(response, WHOLE_LIMIT, self._limits.stall_s)
-        tap = WholeTap(self._life.endpoint.shape)
-        if complete:
-            tap.read(body)
-        if not tap.only_loaded:
-            self._life.content()
-        if complete:
-            self._life.usage, self._life.spoken = tap.usage(), tap.spoken
-            if tap.malformed:
-                raise errors.BadResponse(tap.malformed, response.status)
-            if tap.error:
-                raise errors.Upstream5xx(tap.error, response.status)
-        headers = response_headers(response) + decision_headers(self._life)
+        self._move_on(answer)
+        parts, complete = await self._read(answer, WHOLE_LIMIT)
+        whole = self._whole = read_whole(self._shape, parts) if complete else Whole()
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        if not whole.only_loaded:
+            self._content(answer)
+        if whole.malformed:
+            raise errors.BadResponse(whole.malformed, answer.status)
+        if whole.error:
+            raise errors.Upstream5xx(whole.error, answer.status)
+        headers = [*response_headers(answer.headers), *self._headers]
+        client = self._client
         if complete:
             headers.append((b"content-length", str(len(body)).encode()))
-        await self._client.start(response.status, headers)
-        if not complete:
+            await client.start(answer.status, headers)
+            await client.finish(body)
+        else:
+            await client.start(answer.status, headers)
+            await self._relay_rest(answer, body)
+        if not whole.ended:
+            raise errors.EngineGaveUp("the engine stopped the model, which was repeating itself")
+
+    async def _relay_rest(self, answer: Answer, body: bytes) -> None:
+        """An answer too large to be read whole is passed on as it comes."""
+        while body:
+            self._flight.due_at = self._loop.time() + self._limits.stall_s
             await self._client.write(body)
-            body = b""
-            while chunk := await self._next_chunk(response):
-                await self._client.write(chunk)
-        await self._client.finish(body)
-        if complete and not tap.ended:
-            raise errors.StreamAborted("the node's answer says itself that it is not done")
+            body = await answer.read()
+            self._move_on(answer)
+        await self._client.finish()
 
-    async def _next_chunk(self, response: aiohttp.ClientResponse) -> bytes:
-        deadline = self._deadline()
-        self._life.due_at = self._life.clock.now() + deadline - asyncio.get_running_loop().time()
-        async with asyncio.timeout_at(deadline):
-            return await response.content.readany()
+    async def _read(self, answer: Answer, limit: int) -> tuple[list[bytes], bool]:
+        """The body up to a limit, in the parts in which it came, and whether that is all of it."""
+        parts: list[bytes] = []
+        size = 0
+        while chunk := await answer.read():
+            parts.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                return parts, False
+            self._move_on(answer)
+        return parts, True
 
-    def _deadline(self) -> float:
-        """The loop's time until which the next bytes must be here."""
-        end = self._began + self._limits.total_s
-        if not self._stream:
-            return end  # an answer that does not stream sends nothing until it is done
-        if self._life.first_content_at is None:
-            return min(end, self._began + self._limits.first_byte_s)
-        return min(end, asyncio.get_running_loop().time() + self._limits.stall_s)
+    def _hold(self, held: bytes) -> bytes:
+        if len(held) > HELD_LIMIT:
+            raise errors.BadResponse(f"the node sent {HELD_LIMIT >> 20} MiB without any content")
+        return held
+
+    def _content(self, answer: Answer) -> None:
+        """Content came from the node just now."""
+        now = self._last_content_at = self._clock.now()
+        if self._first_content_at is None:
+            self._first_content_at = now
+            answer.content_seen = True
+
+    def _move_on(self, answer: Answer) -> None:
+        """Bytes came: the next ones have their own time."""
+        answer.due_at = self._flight.due_at = min(self._end, self._loop.time() + self._limits.stall_s)
 
 
-def _failure_in_band(tap: Tap) -> errors.AttemptError:
-    if tap.malformed:
-        return errors.BadResponse(tap.malformed, 200)
-    return errors.Upstream5xx(tap.error or "", 200)
+def _failure_in_band(seen: Seen) -> errors.AttemptError:
+    if seen.malformed is not None:
+        return errors.BadResponse(seen.malformed, 200)
+    return errors.Upstream5xx(seen.error or "", 200)

@@ -5,259 +5,298 @@ The coroutine that enters `serve` owns the request to its end; nothing else send
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 
-from herd import errors
 from herd.config import Settings
-from herd.core.admission import Place
+from herd.core import errors
+from herd.core.clock import Clock, moment
 from herd.core.context import loaded_instead, protect
-from herd.core.events import AttemptFailed, ContextProtected, Finished, FleetChanged, Status, StreamBroken, TraceIds
-from herd.core.fleet import Fleet
-from herd.core.request import Request
-from herd.core.routing import Candidate, Decision, Policy, decide, open_to
-from herd.dataplane.answer import refusal, send_error
+from herd.core.events import (
+    Attempt,
+    AttemptFailed,
+    ContextAction,
+    ContextProtected,
+    Event,
+    Finished,
+    FleetChanged,
+    Status,
+    StreamBroken,
+    TraceIds,
+)
+from herd.core.fleet import Node
+from herd.core.routing import Policy
 from herd.dataplane.body import for_node
 from herd.dataplane.client import Client, ClientGone, Receive, Scope, Send
+from herd.dataplane.coding import unpacked
 from herd.dataplane.dialects import Endpoint
 from herd.dataplane.equivalents import with_equivalents
-from herd.dataplane.flights import LAST_WORDS_S, STOPPED, STOPPING, STOPPING_RETRY_S, Flights, stopped
-from herd.dataplane.life import Life, http_status_of
-from herd.dataplane.parse import Parsed, parse
-from herd.dataplane.pulls import Pulls
+from herd.dataplane.exchange import Call, Upstream
+from herd.dataplane.flights import STOPPING, STOPPING_RETRY_S, Flight, Flights, stopped
+from herd.dataplane.headers import request_headers
+from herd.dataplane.parse import parse
+from herd.dataplane.phases import (
+    COMPLETED,
+    LEFT,
+    Asked,
+    Attempted,
+    Decided,
+    Ending,
+    Planned,
+    Received,
+    ended_by,
+    finished,
+)
 from herd.dataplane.relay import Limits, Relay
+from herd.dataplane.replies import own_headers, refusal, send_error
 from herd.dataplane.request_ids import RequestIds
-from herd.dataplane.slots import Slots
-from herd.dataplane.upstream import Upstream, request_headers
-from herd.roster import Roster
-from herd.telemetry.emit import Emitter
-from herd.telemetry.trace_ids import new_span_id
+from herd.dataplane.trace_ids import new_span_id
+from herd.fleet.cell import Bid, Granted
+from herd.fleet.keeper import Keeper
 
 logger = logging.getLogger(__name__)
 NewIds = Callable[[str | None], TraceIds]
 LEAST_RETRIES = 3  # requests that may be retried at once however few there are
-CLIENT_CLOSED = 499  # nginx's number for a client that left; nobody receives it
 
 
 class DataPlane:
-    """What every request needs; one for the router's life."""
+    """What every request needs; one for the router's life.
+
+    `supply` is asked where the plan is empty: it brings a model that no node has, and gives the request under the name
+    that the model has then; None where that is not what is missing.
+    """
 
     def __init__(
-        self, settings: Settings, roster: Roster, slots: Slots, upstream: Upstream, emit: Emitter, new_ids: NewIds
+        self,
+        settings: Settings,
+        keeper: Keeper,
+        upstream: Upstream,
+        emit: Callable[[Event], None],
+        new_ids: NewIds,
+        request_ids: RequestIds,
+        new_clock: Callable[[], Clock] = Clock,
     ) -> None:
-        self.settings = settings
-        self.roster = roster
-        self.slots = slots
-        self.upstream = upstream
-        self.emit = emit
-        self.new_ids = new_ids
         self.flights = Flights()
-        self.errands: dict[asyncio.Task[object], Client] = {}
-        self.request_ids = RequestIds()
-        self.pulls = Pulls(settings, roster, upstream, emit)
         self.stopping = False
-        self.on_change: Callable[[], None] = lambda: None
-
-    @property
-    def policy(self) -> Policy:
-        """The operator's rules as they are now; a request keeps those that it began with."""
-        return Policy(loaded_fallback=self.settings.flag("loaded_fallback"))
+        self.supply: Callable[[Decided], Awaitable[Asked] | None] = _no_supply
+        self._settings = settings
+        self._keeper = keeper
+        self._upstream = upstream
+        self._emit = emit
+        self._new_ids = new_ids
+        self._request_ids = request_ids
+        self._new_clock = new_clock
 
     async def serve(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one inference request; it ends in exactly one Finished."""
         client = Client(scope, receive, send)
-        life = self._begin(endpoint, client)
-        error: errors.HerdError | None = None
-        status, http_status = Status.FAILED, 500
+        flight = Flight(client, self._received(endpoint, client))
+        self.flights.add(flight)
+        ending = Ending(Status.FAILED, 500)
         try:
-            await self._run(life, client)
-            status, http_status = Status.COMPLETED, 200
+            await self._run(flight)
+            ending = COMPLETED
         except ClientGone:
-            status, http_status = Status.CLIENT_DISCONNECTED, CLIENT_CLOSED
-        except errors.HerdError as failure:
-            error = failure
-            status, http_status = life.status_of(error, client.started), http_status_of(error, client.started)
+            ending = LEFT
+        except errors.HerdError as error:
+            ending = ended_by(error, flight.phase, client.started)
         except asyncio.CancelledError:
-            error = stopped(life)
-            if not life.attempts:
-                status, http_status = Status.REJECTED, error.status
+            ending = ended_by(stopped(flight.phase), flight.phase, started=False)
             raise
         except Exception as defect:  # a defect of ours must not cost the record of the request
-            logger.exception("Request %s met a defect", life.request_id)
-            error = errors.Internal(f"internal error ({type(defect).__name__}); the log has request {life.request_id}")
-            status, http_status = life.status_of(error, client.started), http_status_of(error, client.started)
+            logger.exception("Request %s met a defect", flight.request_id)
+            told = f"internal error ({type(defect).__name__}); the log has request {flight.request_id}"
+            ending = ended_by(errors.Internal(told), flight.phase, client.started)
         finally:
-            self._end(life, life.finished(status, http_status, error))
-        if error and not client.gone and not isinstance(error, errors.Stuck):
-            with suppress(asyncio.CancelledError):  # the client left while it was told
-                await send_error(client, life, error)
-
-    def changed(self, changes: Sequence[FleetChanged]) -> None:
-        """The roster changed: tell it, and let those who wait have what is free now."""
-        for change in changes:
-            self.emit(change)
-        self.slots.resize(self.roster.sizes())
-        if changes:
-            self.slots.replan()
-            self.on_change()
+            self.flights.remove(flight)
+            self._record(finished(flight.phase, ending))
+        if ending.error and not client.gone and not isinstance(ending.error, errors.Stuck):
+            with suppress(ClientGone, asyncio.CancelledError):  # the client left while it was told
+                await send_error(flight, ending.error)
 
     def reap(self) -> None:
         """End the requests that are stuck; called about once a second."""
-        for life in self.flights.reap():
-            node_id, model = (life.chosen.node_id, life.chosen.model) if life.chosen else (None, None)
-            data = {"request_id": life.request_id, "trace_id": life.ids.trace_id}
-            self.emit(FleetChanged(life.clock.now(), "zombie_reaped", node_id, model, data))
+        for flight in self.flights.reap(asyncio.get_running_loop().time()):
+            phase = flight.phase
+            tried = phase.candidate if isinstance(phase, Attempted) else None
+            data = {"request_id": flight.request_id, "trace_id": phase.received.ids.trace_id}
+            node_id, model = (tried.node_id, tried.model) if tried else (None, None)
+            self._emit(FleetChanged(phase.received.clock.now(), "zombie_reaped", node_id, model, data))
 
     async def drain(self, grace_s: float) -> None:
         """Take no more requests, let the running ones end, and after `grace_s` end those that are left."""
         self.stopping = True
-        ends = asyncio.get_running_loop().time() + grace_s
         await self.flights.drain(grace_s)
-        if self.errands:
-            await asyncio.wait(self.errands, timeout=max(0.0, ends - asyncio.get_running_loop().time()))
-        if told := [task for task, client in tuple(self.errands.items()) if client.end(errors.Internal(STOPPED))]:
-            await asyncio.wait(told, timeout=LAST_WORDS_S)
 
-    def _begin(self, endpoint: Endpoint, client: Client) -> Life:
-        request_id = self.request_ids.take(client.named.get("x-request-id", ""))
-        life = Life(request_id, self.new_ids(client.named.get("traceparent")), endpoint, client.address, self.policy)
-        self.flights.add(life, client)
-        return life
+    @property
+    def _body_limit(self) -> int:
+        return self._settings.count("body_limit_mb") * 2**20
 
-    def _end(self, life: Life, event: Finished) -> None:
-        self.flights.remove(life)
+    def _received(self, endpoint: Endpoint, client: Client) -> Received:
+        request_id = self._request_ids.take(client.named.get("x-request-id", ""))
+        policy = Policy(loaded_fallback=self._settings.flag("loaded_fallback"))  # it keeps the rules that it began with
+        clock = self._new_clock()
+        ids = self._new_ids(client.named.get("traceparent"))
+        return Received(request_id, ids, endpoint, client.address, policy, clock, clock.now())
+
+    def _record(self, event: Finished) -> None:
         if event.status is Status.INCOMPLETE and event.chosen:
-            self.emit(
+            self._emit(
                 StreamBroken(event.request_id, event.ids.trace_id, event.chosen.node_id, event.chosen.model,
                              event.error_type or "", event.error_message or "")
             )  # fmt: skip
-        self.emit(event)
-        self.roster.learn(event)
+        self._emit(event)
+        self._keeper.cell.learned(event)
 
-    async def _run(self, life: Life, client: Client) -> None:
-        body = await client.body(self.settings.count("body_limit_mb") * 2**20)
-        parsed = parse(life.endpoint, body, client.named, client.address, self.roster.spelled)
-        life.request = parsed.request
-        if parsed.document.get("fallback_models") is None:  # an empty list says that no other model will do
-            life.request = with_equivalents(parsed.request, self.settings.text("equivalent_models"))
-        life.dropped_tags, life.parameters = parsed.dropped_tags, parsed.parameters
+    async def _run(self, flight: Flight) -> None:
+        client, received = flight.client, flight.phase.received
+        body = await client.body(self._body_limit)
+        asked = flight.reach(self._ask(received, client, body))
         async with client.watched():
             if self.stopping:
                 raise errors.NoNode(STOPPING, STOPPING_RETRY_S)
-            if not self._decide(life).plan and await self.pulls.supply(life, parsed.model_as_asked):
-                self._decide(life)
-            if not life.decision or not life.decision.plan:
-                raise refusal(life, parsed.model_as_asked)
-            await self._try_nodes(life, client, parsed, body)
+            decided = flight.reach(self._decide(asked))
+            if not decided.choice.decision.plan:
+                decided = await self._supplied(flight, decided)
+            await self._try_nodes(flight, decided)
 
-    def _decide(self, life: Life) -> Decision:
-        assert life.request is not None
-        began = life.clock.now()
-        life.fleet = self._fleet(life.request, began)
-        life.decision = decide(life.request, life.fleet, life.policy)
-        life.decision_s = life.clock.now() - began
-        return life.decision
+    async def _supplied(self, flight: Flight, decided: Decided) -> Decided:
+        """Decide again once the model is there that no node had; raises a refusal where that is not to be."""
+        if coming := self.supply(decided):
+            clock = decided.received.clock
+            began = clock.now()
+            try:
+                asked = await coming
+            finally:
+                waits = decided.waits.ended(began, clock.now(), attempted=False)
+                decided = flight.reach(replace(decided, waits=waits))
+            decided = flight.reach(replace(self._decide(asked), waits=waits))
+        if not decided.choice.decision.plan:
+            raise refusal(decided)
+        return decided
 
-    async def _try_nodes(self, life: Life, client: Client, parsed: Parsed, body: bytes) -> None:
-        assert life.decision is not None
-        assert life.request is not None
+    def _ask(self, received: Received, client: Client, body: bytes) -> Asked:
+        steady = self._settings.flag("steady_billing_line")
+        body = unpacked(body, client.named.get("content-encoding", ""), self._body_limit)
+        parsed = parse(received.endpoint, body, client.named, client.address, self._keeper.cell.spelled, steady)
+        request = parsed.request
+        if parsed.document.get("fallback_models") is None:  # an empty list says that no other model will do
+            request = with_equivalents(request, self._settings.text("equivalent_models"))
+        return Asked(received, request, body, parsed)
+
+    def _decide(self, asked: Asked) -> Decided:
+        clock = asked.received.clock
+        began = clock.now()
+        choice = self._keeper.cell.decide(asked.request, asked.received.policy, moment())
+        return Decided(asked, choice, clock.now() - began)
+
+    async def _try_nodes(self, flight: Flight, phase: Planned) -> None:
+        """Try the plan's nodes one after the other, as long as nothing reached the client and the error allows it."""
         excluded: frozenset[str] = frozenset()
         while True:
-            candidate = await self._wait_for_slot(life, excluded)
-            place, held_from = Place(candidate.node_id, candidate.model), life.clock.now()
-            judged = False  # what a client breaks off says nothing of the node
-            probe = self.roster.probing(candidate.node_id, candidate.model, held_from)
-            try:
-                await self._attempt(life, client, parsed, candidate, body)
-                judged = True
+            phase, granted = await self._slot(flight, phase, excluded)
+            # Whose request tries out a node for all others shall not pay for it; there is one such request at a time.
+            probe = self._keeper.cell.probing(granted.place, moment())
+            phase, error = await self._attempt(flight, phase, granted)
+            if error is None:
                 return
-            except errors.AttemptError as error:
-                judged = True
-                excluded |= {candidate.node_id}
-                if error.retryable:
-                    excluded |= self._gone_since(life)
-                will_retry = self._may_retry(life, client, error, excluded, probe)
-                failed = life.attempts[-1]
-                self.emit(AttemptFailed(life.request_id, life.ids.trace_id, failed, will_retry, life.budget_spent))
-                if not will_retry:
-                    raise
-                life.retrying = True
-            finally:
-                self.slots.release(place, life.clock.now() - held_from)
-                if judged and (changes := self.roster.attempted(life.attempts[-1], life.clock.now())):
-                    self.changed(changes)
+            excluded |= {granted.place.node_id}
+            if error.retryable:
+                excluded |= self._gone_since(phase.decided)
+            retries, spent = self._may_retry(flight, phase, error, excluded, probe)
+            received = phase.received
+            self._emit(AttemptFailed(received.request_id, received.ids.trace_id, phase.attempts[-1], retries, spent))
+            if not retries:
+                raise error
+            flight.retrying = True
 
-    def _gone_since(self, life: Life) -> frozenset[str]:
-        """The nodes of the plan to which a new request would not go any more: what was decided stays decided."""
-        assert life.request is not None
-        assert life.decision is not None
-        fleet = self._fleet(life.request, life.clock.now())
-        open_now = {(candidate.node_id, candidate.model) for candidate in decide(life.request, fleet, life.policy).plan}
-        plan = life.decision.plan
-        return frozenset(each.node_id for each in plan if (each.node_id, each.model) not in open_now)
-
-    def _fleet(self, request: Request, now: float) -> Fleet:
-        return self.roster.snapshot(request, self.slots.in_flight(), self.slots.depth(request.model), now)
-
-    async def _wait_for_slot(self, life: Life, excluded: frozenset[str]) -> Candidate:
-        assert life.request is not None
-        assert life.decision is not None
-
-        def plan_again() -> tuple[Place, ...]:
-            return _places(self._decide(life), excluded)
-
-        places = _places(life.decision, excluded)
-        waits_from = None if self.slots.any_free(places) else life.clock.now()
+    async def _slot(self, flight: Flight, phase: Planned, excluded: frozenset[str]) -> tuple[Planned, Granted]:
+        """A slot at the best free place of the plan, and the phase with the decision in which the place was found."""
+        decided, clock = phase.decided, phase.received.clock
+        bid = Bid(decided.asked.request, decided.received.policy, excluded)
+        if self._keeper.cell.any_free(decided.choice.places(excluded)):
+            return phase, await self._keeper.slot(bid, decided.choice)
+        began = clock.now()
         try:
-            place = await self.slots.acquire(life.request.model, life.request.client, places, plan_again)
+            granted = await self._keeper.slot(bid, decided.choice)
+            decided = replace(decided, choice=granted.choice)
         finally:
-            if waits_from is not None:
-                life.waited(waits_from)
-        return next(c for c in life.decision.plan if (c.node_id, c.model) == (place.node_id, place.model))
+            waits = decided.waits.ended(began, clock.now(), attempted=bool(phase.attempts))
+            phase = flight.reach(phase.redecided(replace(decided, waits=waits)))
+        return phase, granted
 
-    def _may_retry(
-        self, life: Life, client: Client, error: errors.AttemptError, excluded: frozenset[str], probe: bool
-    ) -> bool:
-        assert life.decision is not None
-        left = any(candidate.node_id not in excluded for candidate in life.decision.plan)
-        few = len(life.attempts) <= self.settings.count("retries")
-        may = error.retryable and not client.started and left and few
-        # Whose request tried out a node for all others shall not pay for it; there is one such request at a time.
-        return may and (probe or not self._budget_spent(life))
+    async def _attempt(
+        self, flight: Flight, phase: Planned, granted: Granted
+    ) -> tuple[Attempted, errors.AttemptError | None]:
+        """Try one node: the phase after it, and the error that it ended with. Gives the slot back, judges the node."""
+        keeper, clock = self._keeper, phase.received.clock
+        held_from = clock.now()
+        try:
+            attempted, error = await self._exchange(flight, phase, granted)
+            keeper.attempted(attempted.attempts[-1])  # what a client breaks off says nothing of the node
+        finally:
+            keeper.give_back(granted.place, clock.now() - held_from)
+        return attempted, error
 
-    def _budget_spent(self, life: Life) -> bool:
-        # When everything fails, retries would multiply the load by the number of nodes just when there is least room.
-        retrying = sum(1 for other in self.flights if other.retrying and other is not life)
-        allowed = max(LEAST_RETRIES, self.settings.number("retry_budget_pct") / 100 * len(self.flights))
-        life.budget_spent = retrying >= allowed
-        return life.budget_spent
-
-    async def _attempt(self, life: Life, client: Client, parsed: Parsed, candidate: Candidate, body: bytes) -> None:
-        assert life.request is not None
-        assert life.fleet is not None
-        node = next(node for node in life.fleet.nodes if node.node_id == candidate.node_id)
-        span_id = new_span_id()
-        mode = self.settings.text("context_protection")
-        life.context = protect(life.request, node, candidate.model, mode, life.fleet.nodes)
-        payload, strip = for_node(
-            body, parsed, life.endpoint, candidate.model, loaded_instead(life.context, mode),
-            # llama.cpp tells without being asked, and asked it would tell its clients less: its timings move.
-            self.settings.flag("usage_in_streams") and node.engine != "llamacpp",
-        )  # fmt: skip
-        if life.context:
-            self.emit(ContextProtected(life.request_id, life.ids.trace_id, life.context))
-        headers = request_headers(client.headers, life.ids, span_id)
-        relay = Relay(life, client, Limits.of(self.settings, candidate.loaded), strip)
-        life.begin_attempt(candidate, node.url, span_id)
+    async def _exchange(
+        self, flight: Flight, phase: Planned, granted: Granted
+    ) -> tuple[Attempted, errors.AttemptError | None]:
+        asked, received, candidate = phase.decided.asked, phase.received, granted.candidate
+        node = next(node for node in granted.choice.fleet.nodes if node.node_id == candidate.node_id)
+        context, payload, strip = self._payload(asked, granted, node)
+        began = received.clock.now()
+        attempt = Attempt(
+            len(phase.attempts) + 1, node.node_id, candidate.model, node.url, new_span_id(), began, ended_at=began
+        )
+        attempted = Attempted(phase.decided, candidate, (*phase.attempts, attempt), context=context)
+        flight.reach(attempted)
+        limits = Limits.of(self._settings, candidate.loaded)
+        relay = Relay(flight, limits, own_headers(attempted), asked.request.stream, strip)
+        headers = request_headers(flight.client.headers, received.ids, attempt.span_id)
         error: errors.AttemptError | None = None
         try:
-            await relay.run(self.upstream, headers, payload)
+            await relay.run(self._upstream, Call("POST", node.url + received.endpoint.path, headers, payload))
         except errors.AttemptError as failure:
             error = failure
-            raise
         finally:
-            life.end_attempt(error)
+            attempted = flight.reach(relay.ended(attempted, error))
+        return attempted, error
+
+    def _payload(self, asked: Asked, granted: Granted, node: Node) -> tuple[ContextAction | None, bytes, bool]:
+        """What is done about num_ctx, the bytes for the node, and whether herd alone asked for usage."""
+        mode, model = self._settings.text("context_protection"), granted.candidate.model
+        context = protect(asked.request, node, model, mode, granted.choice.fleet.nodes)
+        if context:
+            received = asked.received
+            self._emit(ContextProtected(received.request_id, received.ids.trace_id, context))
+        # llama.cpp tells without being asked, and asked it would tell its clients less: its timings move.
+        usage = self._settings.flag("usage_in_streams") and node.engine != "llamacpp"
+        payload, strip = for_node(asked, model, loaded_instead(context, mode), usage)
+        return context, payload, strip
+
+    def _gone_since(self, decided: Decided) -> frozenset[str]:
+        """The nodes of the plan to which a new request would not go any more: what was decided stays decided."""
+        fresh = self._decide(decided.asked).choice.decision.plan
+        open_now = {(candidate.node_id, candidate.model) for candidate in fresh}
+        plan = decided.choice.decision.plan
+        return frozenset(each.node_id for each in plan if (each.node_id, each.model) not in open_now)
+
+    def _may_retry(
+        self, flight: Flight, phase: Attempted, error: errors.AttemptError, excluded: frozenset[str], probe: bool
+    ) -> tuple[bool, bool]:
+        """Whether another node is tried, and whether only the budget stands in the way."""
+        left = any(candidate.node_id not in excluded for candidate in phase.decided.choice.decision.plan)
+        few = len(phase.attempts) <= self._settings.count("retries")
+        may = error.retryable and not flight.client.started and left and few
+        spent = may and not probe and self._budget_spent(flight)
+        return may and not spent, spent
+
+    def _budget_spent(self, flight: Flight) -> bool:
+        # When everything fails, retries would multiply the load by the number of nodes just when there is least room.
+        retrying = self.flights.retrying() - flight.retrying
+        return retrying >= max(LEAST_RETRIES, self._settings.number("retry_budget_pct") / 100 * len(self.flights))
 
 
-def _places(decision: Decision, excluded: frozenset[str]) -> tuple[Place, ...]:
-    return tuple(Place(candidate.node_id, candidate.model) for candidate in open_to(decision.plan, excluded))
+def _no_supply(_: Decided) -> None:
+    return None

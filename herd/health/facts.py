@@ -1,4 +1,4 @@
-"""From the running router to the values of a report: the roster's entries as facts, and losses of the last hour.
+"""From the running router to the values of a report: the fleet's entries as facts, and losses of the last hour.
 
 Reads what others hold; asks no node and no database.
 """
@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from herd.core.breaker import BreakerState
+from herd.core.clock import Moment
+from herd.fleet.entry import Entry
 from herd.health.report import LoadedFacts, NodeFacts
-from herd.roster import Entry
 from herd.wire import canonical_name
 
 HOUR_S: Final = 3600.0
@@ -48,8 +48,8 @@ class Losses:
         )
 
 
-def node_facts(entry: Entry, in_flight: int, first_seen: float | None, now: float) -> NodeFacts:
-    """One node of the roster as a report has it."""
+def node_facts(entry: Entry, in_flight: int, first_seen: float | None, now: Moment) -> NodeFacts:
+    """One node as a report has it."""
     beat, node = entry.heartbeat, entry.node
     return NodeFacts(
         node_id=node.node_id,
@@ -59,7 +59,7 @@ def node_facts(entry: Entry, in_flight: int, first_seen: float | None, now: floa
         draining=node.draining,
         reachable=node.engine_reachable,
         engine_error=beat.engine.error,
-        silent_s=max(0.0, now - entry.last_seen),
+        silent_s=entry.silent_s(now),
         agent_version=beat.agent_version,
         engine_version=beat.engine.version,
         clock_skew_s=entry.clock_skew_s,
@@ -73,8 +73,8 @@ def node_facts(entry: Entry, in_flight: int, first_seen: float | None, now: floa
         models=frozenset(node.models),
         loaded=tuple(_loaded(entry)),
         in_flight=in_flight,
-        breakers=_breakers(entry, now),
-        known_s=0.0 if first_seen is None else max(0.0, now - first_seen),
+        breakers=entry.breakers(now),
+        known_s=0.0 if first_seen is None else max(0.0, now.at - first_seen),
     )
 
 
@@ -83,8 +83,3 @@ def _loaded(entry: Entry) -> Iterator[LoadedFacts]:
         name = canonical_name(model.name)
         on_disk = entry.node.models.get(name)
         yield LoadedFacts(name, model.size_bytes, on_disk.size_bytes if on_disk else 0, model.context_length)
-
-
-def _breakers(entry: Entry, now: float) -> dict[str, str]:
-    states = {model: service.breaker.state(now) for model, service in entry.services.items()}
-    return {model: state.value for model, state in states.items() if state is not BreakerState.CLOSED}

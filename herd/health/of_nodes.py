@@ -124,7 +124,7 @@ def version_mismatch(report: HealthReport) -> Iterator[Finding]:
                 Severity.WARNING,
                 f"Node {node.node_id} runs another version",
                 f"Its herd-node is {node.agent_version}, the router {report.router_version}.",
-                "Bring both to one version: `pip install --upgrade ollama-herd`, then restart the older one.",
+                "Bring both to one version: `pip install --upgrade .` in one checkout for both, then restart them.",
                 node_id=node.node_id,
                 data={"agent_version": node.agent_version, "router_version": report.router_version},
             )

@@ -16,9 +16,10 @@ from typing import Final
 
 from herd import __version__
 from herd.config import Settings
-from herd.core.events import FindingChanged
+from herd.core.clock import moment
+from herd.core.events import Event, FindingChanged
 from herd.core.finding import Episode, Finding
-from herd.dataplane.serve import DataPlane
+from herd.fleet.cell import Cell
 from herd.health.checks import evaluate, score
 from herd.health.facts import Losses, Lost, node_facts
 from herd.health.ledger import Alert, Ledger
@@ -67,8 +68,11 @@ class Records:
 class HealthWatch:
     """The one place where health is looked at; `run` does so every half minute, `look` when somebody asks."""
 
-    def __init__(self, plane: DataPlane, reader: Reader, settings: Settings, records: Records) -> None:
-        self._plane = plane
+    def __init__(
+        self, cell: Cell, reader: Reader, settings: Settings, records: Records, emit: Callable[[Event], None]
+    ) -> None:
+        self._cell = cell
+        self._emit = emit
         self._reader = reader
         self._settings = settings
         self._records = records
@@ -136,7 +140,7 @@ class HealthWatch:
             resolve_after_s = self._settings.number("health_resolve_after_s")
             taken = self._ledger.take(findings, now, resolve_after_s, self.webhook.wanted)
             for change in taken.changes:
-                self._plane.emit(change)
+                self._emit(change)
             for alert in taken.alerts:
                 self.webhook.put(alert)
         return Picture(report, tuple(self._episode(finding, now) for finding in findings))
@@ -153,10 +157,10 @@ class HealthWatch:
 
     def _alert_told(self, alert: Alert) -> None:
         if alert.status == "firing" and (change := self._ledger.told(alert.episode.id, time.time())):
-            self._plane.emit(change)
+            self._emit(change)
 
     def _told(self, change: FindingChanged) -> Episode:
-        self._plane.emit(change)
+        self._emit(change)
         self._fresh_until = 0.0  # the next one who asks sees it
         return change.episode
 
@@ -196,15 +200,15 @@ class HealthWatch:
         return HealthReport(
             at=now,
             router_version=__version__,
-            nodes=self._nodes(now, history or History()),
+            nodes=self._nodes(history or History()),
             history=history,
             telemetry=self._telemetry(now, history is not None, disk),
-            waiting=sum(self._plane.slots.depths().values()),
+            waiting=sum(self._cell.depths().values()),
             thresholds={name: self._settings.number(name) for name in DEFAULTS},
         )
 
-    def _nodes(self, now: float, history: History) -> tuple[NodeFacts, ...]:
-        entries, in_flight = self._plane.roster.entries, self._plane.slots.in_flight()
+    def _nodes(self, history: History) -> tuple[NodeFacts, ...]:
+        entries, in_flight, now = self._cell.entries, self._cell.in_flight(), moment()
         return tuple(
             node_facts(entry, sum(in_flight.get(name, {}).values()), history.first_seen.get(name), now)
             for name, entry in entries.items()

@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from herd import __version__
+from herd.routes.surface import surface_of
 from herd.telemetry.feed import Feed, Listener, frame
 
 router = APIRouter(prefix="/dashboard")
@@ -65,13 +66,15 @@ FILES: Final = read_files(HOME)
 EDITION: Final = hashlib.sha256("".join(file.etag for file in FILES.values()).encode()).hexdigest()[:12]
 
 
-@router.api_route("", methods=["GET", "HEAD"])
+@router.head("", include_in_schema=False)
+@router.get("")
 async def page(request: Request) -> Response:
     """The web page: fleet, trends, latency, usage, models, apps, traces, health, recommendations, settings."""
     return sent(request, FILES["index.html"])
 
 
-@router.api_route("/static/{path:path}", methods=["GET", "HEAD"])
+@router.head("/static/{path:path}", include_in_schema=False)
+@router.get("/static/{path:path}")
 async def static(request: Request, path: str) -> Response:
     """A file of the page; revalidated by its ETag."""
     if path not in FILES:
@@ -82,13 +85,13 @@ async def static(request: Request, path: str) -> Response:
 @router.get("/events")
 async def events(request: Request) -> Response:
     """Server-sent events: `hello`, `fleet` (a change), `request` (it ended), `finding`, `dropped` (frames left out)."""
-    feed: Feed = request.app.state.feed
+    surface = surface_of(request)
+    feed = surface.feed
     listener = feed.join()
     if listener is None:
         text = f"{len(feed)} listeners are there already; ask again later, or poll"
         return JSONResponse({"error": text}, 503, {"retry-after": "30"})
-    plane = request.app.state.plane
-    return EventStream(feed, listener, lambda: bool(plane.stopping))
+    return EventStream(feed, listener, surface.stopping)
 
 
 class EventStream(StreamingResponse):

@@ -1,6 +1,5 @@
 """The fleet's surface: heartbeats in, status out, and what an operator does to a node."""
 
-import time
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -8,68 +7,89 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
 
 from herd import __version__, wire
-from herd.roster import Entry, Roster
+from herd.core.clock import Moment, moment
+from herd.fleet.cell import TwinHeard
+from herd.fleet.entry import Entry
+from herd.routes.surface import surface_of
 
 router = APIRouter()
 Document = dict[str, Any]
 GB = 1024**3
+MOST_NODES = 128
 
 
 @router.post("/heartbeat")
 async def heartbeat(request: Request) -> Response:
     """Take a node's word about itself; malformed is a 422 that names the field. The content type does not matter."""
+    body = await _limited(request)
+    if body is None:
+        return JSONResponse({"error": f"a heartbeat is at most {wire.MOST_BYTES} bytes"}, status_code=413)
     try:
-        beat = wire.Heartbeat.model_validate_json(await request.body())
+        beat = wire.Heartbeat.model_validate_json(body)
     except ValidationError as error:
         found = [{"field": ".".join(map(str, item["loc"])), "message": item["msg"]} for item in error.errors()]
         text = "; ".join(f"{item['field'] or 'body'}: {item['message']}" for item in found[:3])
         return JSONResponse({"error": f"malformed heartbeat: {text}", "fields": found}, status_code=422)
-    request.app.state.upkeep.heard(beat)
-    entry = request.app.state.roster.entries[beat.node_id]
-    reply = wire.HeartbeatReply(router_version=__version__, draining=entry.drained)
+    keeper = surface_of(request).keeper
+    known = keeper.cell.entries
+    if beat.node_id not in known and len(known) >= MOST_NODES:
+        text = f"the fleet has {MOST_NODES} nodes; strike departed ones off first"
+        return JSONResponse({"error": text}, status_code=409)
+    try:
+        keeper.heard(beat)
+    except TwinHeard as twin:
+        return JSONResponse({"error": str(twin)}, status_code=409)
+    reply = wire.HeartbeatReply(router_version=__version__, draining=keeper.cell.entries[beat.node_id].drained)
     return JSONResponse(reply.model_dump())
+
+
+async def _limited(request: Request) -> bytes | None:
+    """The body; None where it is larger than any heartbeat, as soon as that is known."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > wire.MOST_BYTES:
+            return None
+    return bytes(body)
 
 
 @router.get("/fleet/status")
 async def status(request: Request) -> Document:
     """Nodes, queues, pulls that herd makes, and counts; objects are never null."""
-    roster: Roster = request.app.state.roster
-    slots = request.app.state.plane.slots
-    in_flight = slots.in_flight()
-    now = time.time()
-    nodes = [
-        _node(entry, sum(in_flight.get(name, {}).values()), roster.breaker_state(name, now).value, now)
-        for name, entry in roster.entries.items()
-    ]
+    surface, now = surface_of(request), moment()
+    cell = surface.keeper.cell
+    in_flight = cell.in_flight()
+    nodes = [_node(entry, sum(in_flight.get(name, {}).values()), now) for name, entry in cell.entries.items()]
     here = [node for node in nodes if node["status"] != "offline"]
     return {
         "fleet": {
             "nodes_total": len(nodes),
             "nodes_online": len(here),
             "models_loaded": sum(len(node["ollama"]["models_loaded"]) for node in here),
-            "requests_active": len(request.app.state.plane.flights),
+            "requests_active": len(surface.flights),
         },
         "nodes": nodes,
-        "queues": {model: {"depth": depth} for model, depth in slots.depths().items()},
-        "pulls": request.app.state.plane.pulls.view(),
-        "timestamp": now,
+        "queues": {model: {"depth": depth} for model, depth in cell.depths().items()},
+        "pulls": surface.pulls(),
+        "timestamp": now.at,
     }
 
 
 @router.post("/fleet/nodes/{node_id}/drain")
 async def drain(request: Request, node_id: str, draining: bool = True) -> Response:
     """Send no new request to a node (`?draining=false`: send them again)."""
-    if node_id not in request.app.state.roster.entries:
+    keeper = surface_of(request).keeper
+    if node_id not in keeper.cell.entries:
         return _no_such_node(node_id)
-    request.app.state.upkeep.drain(node_id, draining)
-    return JSONResponse({"node_id": node_id, "draining": request.app.state.roster.entries[node_id].node.draining})
+    keeper.drain(node_id, draining)
+    return JSONResponse({"node_id": node_id, "draining": keeper.cell.entries[node_id].node.draining})
 
 
 @router.delete("/fleet/nodes/{node_id}")
 async def forget(request: Request, node_id: str) -> Response:
     """Strike a departed node off the list."""
     try:
-        request.app.state.upkeep.forget(node_id)
+        surface_of(request).keeper.forget(node_id)
     except KeyError:
         return _no_such_node(node_id)
     except ValueError as error:
@@ -82,7 +102,7 @@ def _no_such_node(node_id: str) -> Response:
     return JSONResponse({"error": text}, status_code=404)
 
 
-def _node(entry: Entry, in_flight: int, breaker: str, now: float) -> Document:
+def _node(entry: Entry, in_flight: int, now: Moment) -> Document:
     beat, node = entry.heartbeat, entry.node
     return {
         "node_id": node.node_id,
@@ -118,10 +138,10 @@ def _node(entry: Entry, in_flight: int, breaker: str, now: float) -> Document:
         ],
         "ollama": _engine(entry, in_flight),
         "version": beat.agent_version,
-        "last_seen_s": round(max(0.0, now - entry.last_seen), 2),
+        "last_seen_s": round(entry.silent_s(now), 2),
         "clock_skew_s": round(entry.clock_skew_s, 2),
         "draining": node.draining,
-        "breaker": breaker,
+        "breaker": entry.breaker(now).value,
     }
 
 

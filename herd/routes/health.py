@@ -14,6 +14,7 @@ from herd.health.checks import BY_ID, CHECKS, Check
 from herd.health.report import HealthReport
 from herd.health.watch import HealthWatch, Picture
 from herd.routes.parameters import only_known
+from herd.routes.surface import surface_of
 from herd.routes.tables import AsciiJSON
 from herd.store.queries import StoreUnreadable
 
@@ -145,8 +146,7 @@ def _check(check: Check, picture: Picture) -> Document:
 
 
 def _watch(request: Request) -> HealthWatch:
-    watch: HealthWatch = request.app.state.health
-    return watch
+    return surface_of(request).health
 
 
 def _said(request: Request, finding_id: str, say: Callable[[HealthWatch], Episode]) -> Response:

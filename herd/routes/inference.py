@@ -1,24 +1,29 @@
-"""The data plane's doors: raw ASGI endpoints, so that no framework stands between a client's bytes and a node's."""
+"""The data plane's doors: what goes to a node passes here, before the framework that serves everything else."""
+
+from collections.abc import Mapping
 
 from starlette.routing import BaseRoute, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from herd.dataplane.dialects import ENDPOINTS, Endpoint
 from herd.dataplane.manage import Management
 from herd.dataplane.serve import DataPlane
 
-MANAGED = {
-    "/api/show": ["POST"],
-    "/api/pull": ["POST"],
-    "/api/create": ["POST"],
-    "/api/copy": ["POST"],
-    "/api/push": ["POST"],
-    "/api/delete": ["DELETE"],
+MANAGED: Mapping[str, tuple[str, ...]] = {
+    "/api/show": ("POST",),
+    "/api/pull": ("POST",),
+    "/api/create": ("POST",),
+    "/api/copy": ("POST",),
+    "/api/push": ("POST",),
+    "/api/delete": ("DELETE",),
 }
+BLOBS = "/api/blobs/"
+ASKING = frozenset({*ENDPOINTS, "/api/show"})  # a POST there changes nothing
 UNCOUNTED = frozenset({*ENDPOINTS, *MANAGED})  # they count their bodies themselves
+Paths = Mapping[tuple[str, str], ASGIApp]
 
 
-class InferenceEndpoint:
+class Inference:
     """One inference path as an ASGI application."""
 
     def __init__(self, plane: DataPlane, endpoint: Endpoint) -> None:
@@ -30,7 +35,7 @@ class InferenceEndpoint:
         await self._plane.serve(self._endpoint, scope, receive, send)
 
 
-class ManagedEndpoint:
+class Managed:
     """One management path as an ASGI application."""
 
     def __init__(self, management: Management, endpoint: str) -> None:
@@ -42,10 +47,36 @@ class ManagedEndpoint:
         await self._management.serve(self._endpoint, scope, receive, send)
 
 
-def routes(plane: DataPlane) -> list[BaseRoute]:
-    """All paths whose bytes go to a node."""
-    management = Management(plane)
-    inference = [Route(path, InferenceEndpoint(plane, known), methods=["POST"]) for path, known in ENDPOINTS.items()]
-    managed = [Route(path, ManagedEndpoint(management, path), methods=methods) for path, methods in MANAGED.items()]
-    blobs = Route("/api/blobs/{digest}", ManagedEndpoint(management, "/api/blobs"), methods=["HEAD", "POST"])
-    return [*inference, *managed, blobs]
+class Front:
+    """The ASGI application: a request that a node answers goes to the data plane, all others to the control plane."""
+
+    def __init__(self, paths: Paths, control_plane: ASGIApp) -> None:
+        self._paths = paths
+        self._control_plane = control_plane
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or run the control plane's lifespan."""
+        if scope["type"] == "http":
+            path = BLOBS if scope["path"].startswith(BLOBS) else scope["path"]
+            if found := self._paths.get((scope["method"], path)):
+                await found(scope, receive, send)
+                return
+        await self._control_plane(scope, receive, send)
+
+
+def paths(plane: DataPlane, management: Management) -> Paths:
+    """Whose bytes go to a node, by method and path; all blobs under one."""
+    found: dict[tuple[str, str], ASGIApp] = {}
+    for path, endpoint in ENDPOINTS.items():
+        found["POST", path] = Inference(plane, endpoint)
+    for path, methods in MANAGED.items():
+        found |= {(method, path): Managed(management, path) for method in methods}
+    return found | {(method, BLOBS): Managed(management, "/api/blobs") for method in ("HEAD", "POST")}
+
+
+def routes(paths: Paths) -> list[BaseRoute]:
+    """The same as the framework knows them: it says of wrong methods and paths what the right ones are."""
+    return [
+        Route(f"{BLOBS}{{digest}}" if path == BLOBS else path, found, methods=[method])
+        for (method, path), found in paths.items()
+    ]

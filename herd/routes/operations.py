@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from herd import __version__
+from herd.routes.surface import surface_of
 from herd.telemetry.metrics import MetricsSink, takes_gzip
 from herd.telemetry.scrape import ScrapeView
 
@@ -19,7 +20,8 @@ router = APIRouter()
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
     """Prometheus text or OpenMetrics, as Accept asks; rendered in a thread, so that no stream waits for it."""
-    sink, view = request.app.state.metrics, request.app.state.upkeep.scrape_view()
+    surface = surface_of(request)
+    sink, view = surface.metrics, surface.scrape_view()
     accept, encodings = request.headers.get("accept", ""), request.headers.get("accept-encoding", "")
     body, headers = await asyncio.to_thread(_exposition, sink, view, accept, takes_gzip(encodings))
     return Response(body, media_type=None, headers=headers)
@@ -43,5 +45,5 @@ async def healthz() -> dict[str, str]:
 @router.get("/readyz")
 async def readyz(request: Request) -> Response:
     """200 while requests are taken, 503 once the router is stopping."""
-    stopping = request.app.state.plane.stopping
+    stopping = surface_of(request).stopping()
     return JSONResponse({"status": "stopping" if stopping else "ready"}, status_code=503 if stopping else 200)

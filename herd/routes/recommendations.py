@@ -7,10 +7,11 @@ from typing import Final
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from herd.fleet.entry import Entry
 from herd.insights.machines import Accelerator, Machine
 from herd.insights.recommend import Traffic, recommend
-from herd.roster import Entry
 from herd.routes.parameters import only_known
+from herd.routes.surface import surface_of
 from herd.routes.tables import AsciiJSON, Document, Format, as_csv
 from herd.store import reports
 from herd.store.queries import Reader, StoreUnreadable
@@ -32,8 +33,9 @@ async def recommendations(request: Request, format: Format = "json") -> Response
 
     As CSV each of them is a line, and `kind` is `recommended`, `drop` or `missing`.
     """
-    reader: Reader = request.app.state.reader
-    machines = [machine_of(entry) for entry in request.app.state.roster.entries.values()]
+    surface = surface_of(request)
+    reader = surface.reader
+    machines = [machine_of(entry) for entry in surface.keeper.cell.entries.values()]
     try:
         return await reader.ask(_answer, reader, machines, time.time(), format)
     except StoreUnreadable as error:

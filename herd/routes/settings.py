@@ -9,8 +9,9 @@ from fastapi.responses import JSONResponse, Response
 from herd.config import TABLE, Setting, Settings, Value
 from herd.config_file import NotKept
 from herd.routes.parameters import only_known
+from herd.routes.surface import surface_of
 from herd.routes.tables import AsciiJSON
-from herd.switchboard import Change, Refusal, Switchboard
+from herd.switchboard import Change, Refusal
 
 router = APIRouter(prefix="/dashboard/api", dependencies=[only_known])
 Document = dict[str, Any]
@@ -21,14 +22,14 @@ NOT_KEPT: Final = "the environment or the command line sets it, and wins again a
 @router.get("/settings")
 async def settings(request: Request) -> Document:
     """Every setting with its value, default, source, type, bounds, and whether it may change at run time."""
-    board: Switchboard = request.app.state.switchboard
+    board = surface_of(request).switchboard
     return {"settings": [_row(setting, board.settings) for setting in TABLE], "file": str(board.path)}
 
 
 @router.post("/settings")
 async def change(request: Request) -> Response:
     """Change settings by name, all or none: `{"retries": 1}`. Kept over a restart. A wrong name or type is a 422."""
-    board: Switchboard = request.app.state.switchboard
+    board = surface_of(request).switchboard
     wanted = _object(await request.body())
     if wanted is None:
         text = 'the body is one JSON object of settings by name, as {"retries": 1}'

@@ -55,7 +55,8 @@ BOOLEAN_COLUMNS: Final = frozenset({"stream", "fallback_used", "reconnected"})
 class Rows(NamedTuple):
     """What one event leaves: at most one trace with its attempts and decision, and rows of the other tables.
 
-    `nodes` replace what was known of them; `forgotten` are the ids of those that are known no longer.
+    `nodes` replace what was known of them; `forgotten` are the ids of those that are known no longer. `repeat`: they
+    may have been written before.
     """
 
     trace: tuple[Value, ...] | None = None
@@ -65,6 +66,7 @@ class Rows(NamedTuple):
     findings: tuple[tuple[Value, ...], ...] = ()
     nodes: tuple[tuple[Value, ...], ...] = ()
     forgotten: tuple[tuple[Value, ...], ...] = ()
+    repeat: bool = False
 
 
 def rows_of(event: Stored, at: float) -> Rows:

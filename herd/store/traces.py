@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
+from herd.core.names import canonical_name
 from herd.core.routing import Decision
 from herd.core.why import LEFT_OUT, Outcome, why
 from herd.store.decision import StoredDecision, decode, replay
 from herd.store.rows import ATTEMPT_COLUMNS, BOOLEAN_COLUMNS, JSON_COLUMNS, TRACE_COLUMNS, tag_text
 from herd.store.stretches import Stretch, stretches
-from herd.wire import canonical_name
 
 Document = dict[str, Any]
 

@@ -11,6 +11,7 @@ from herd.core.routing import Candidate, Decision, Rejection
 from herd.telemetry import semconv
 from herd.telemetry.labels import clean
 
+Traced = Finished | Managed
 Value = str | bool | int | float | tuple[str, ...]
 Fields = dict[str, Value]
 MOST_CANDIDATES = 16  # a large fleet's whole decision stands in the row; a span shows its head
@@ -210,3 +211,10 @@ def _encodable(value: Value) -> Value:
     if type(value) is int:
         return max(-LARGEST_INT, min(value, LARGEST_INT))
     return value
+
+
+def span_count(event: Traced) -> int:
+    """How many spans an event makes."""
+    if isinstance(event, Managed):
+        return 1 + (event.attempt is not None)
+    return 1 + (event.decision is not None) + (event.queue_s > 0) + len(event.attempts)

@@ -92,7 +92,7 @@ def test_the_oldest_prompt_goes_when_the_engines_context_is_full():
 
 
 def test_an_engine_that_puts_prompts_aside_holds_more_than_its_slots():
-    """llama.cpp's server keeps in main memory what it takes out of a slot: many agents can share one node."""
+    """llama.cpp keeps in main memory what it takes out of a slot: an agent's helpers do not cost it its own."""
     room, plain = Room.of(2, 4096, "llamacpp"), Room.of(2, 4096, "ollama")
     assert (plain.prompts, plain.tokens) == (2, 8192)
     assert room.prompts > plain.prompts

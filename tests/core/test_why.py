@@ -6,7 +6,7 @@ import pytest
 
 from herd.core.routing import Candidate, Decision, Reason, RejectionReason
 from herd.core.why import FALLBACKS, LEFT_OUT, NO_SLOT, NOBODY, SENTENCES, Outcome, why
-from herd.telemetry.catalog import FALLBACK_REASON
+from herd.telemetry.catalog.labels import FALLBACK_REASON
 
 HERD = Path(__file__).parents[2] / "herd"
 

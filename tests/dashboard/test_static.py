@@ -88,7 +88,7 @@ def test_the_first_page_holds_no_inline_script_or_style():
     """The policy would refuse it, silently for whoever does not look at the console."""
     page = OWN["index.html"]
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\son[a-z]+=|\sstyle=", page)
-    names = re.findall(r'(?:src|href)="/dashboard/static/([^"]+)"', page)
+    names = re.findall(r'(?:src|href)="dashboard/static/([^"]+)"', page)
     assert names
     assert [name for name in names if name not in FILES] == []
 

@@ -6,7 +6,7 @@ import pytest
 
 from herd.dataplane.body import for_node
 from herd.dataplane.dialects import ENDPOINTS
-from herd.dataplane.parse import parse
+from tests.dataplane.test_body import asked
 
 LINE = "x-anthropic-billing-header: cc_version=2.1.177.{end}; cc_entrypoint=cli; cch={checksum};"
 STILL = LINE.format(end="fff", checksum="fffff")
@@ -38,8 +38,8 @@ PLACES = {
 
 def sent(path, document, steady=True, write=json.dumps):
     body = write({"model": "m", **document}).encode()
-    parsed = parse(ENDPOINTS[path], body, {}, "", steady_billing_line=steady)
-    return for_node(body, parsed, ENDPOINTS[path], "m:latest", None, False)[0], parsed.request.prefix, body
+    request = asked(body, ENDPOINTS[path], steady)
+    return for_node(request, "m:latest", None, False)[0], request.request.prefix, body
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -10,8 +10,8 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from herd.core.errors import BadRequest, BodyTooLarge
 from herd.dataplane.coding import unpacked
-from herd.errors import BadRequest, BodyTooLarge
 
 BODY = json.dumps({"model": "m", "input": "Hello. " * 100}).encode()
 LIMIT = 100 * 2**20

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from herd.core.errors import BadRequest
 from herd.dataplane.dialects import ENDPOINTS
 from herd.dataplane.document import MOST_VALUES, changed, extended, fold, read
 from herd.dataplane.parse import parse
-from herd.errors import BadRequest
 from herd.wire import canonical_name
 
 NATIVE = ENDPOINTS["/api/chat"]

@@ -101,6 +101,22 @@ def test_a_client_that_pipelines_and_leaves_is_a_client_that_left(lonely):
     assert "defect" not in lonely.router.log.read_text()
 
 
+def test_a_client_that_offers_h2c_is_served_over_http_1_1_and_has_one_row(fleet):
+    """Every HttpClient of Java does so by default; its body was lost, or read as another request."""
+    body = json.dumps({"model": "llama3.2:3b", "messages": HELLO, "stream": False}).encode()
+    inner = b"GET /api/version HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    offer = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk"
+    for content, status in ((body, 200), (inner, 400)):
+        head = f"POST /api/chat HTTP/1.1\r\nHost: localhost\r\n{offer}\r\nContent-Length: {len(content)}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", fleet.router.port), timeout=10) as client:
+            client.sendall(head.encode())
+            client.sendall(content + b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            answers = b"".join(iter(partial(client.recv, 65536), b""))
+        assert answers.count(b"HTTP/1.1 ") == 2
+        assert answers.startswith(b"HTTP/1.1 %d " % status)
+        assert answers.endswith(b"Ollama is running")
+
+
 def test_images_of_several_megabytes_pass(fleet):
     """The limit is for accidents, not for pictures."""
     message = {"role": "user", "content": "?", "images": ["A" * 8_000_000]}

@@ -21,6 +21,7 @@ from herd.store.schema import LATEST
 from tests.e2e.conftest import Fleet
 from tests.harness import Nodes, Router, free_port, until
 from tests.resilience.dialects import PATHS, ask, is_whole
+from tests.resilience.processes import recorder_of
 from tests.resilience.proxy import Proxy
 from tests.telemetry.otlp import OtlpReceiver
 
@@ -143,12 +144,12 @@ class Records:
 
     @contextmanager
     def full_disk(self, room: int = 0) -> Iterator[None]:
-        """The kernel lets no file of the router's grow beyond so many bytes."""
-        assert self.router.process is not None
-        soft, hard = resource.prlimit(self.router.process.pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(self.router.process.pid, resource.RLIMIT_FSIZE, (room, hard))
+        """The kernel lets no file of the recorder's grow beyond so many bytes."""
+        recorder = recorder_of(self.router).pid
+        soft, hard = resource.prlimit(recorder, resource.RLIMIT_FSIZE)
+        resource.prlimit(recorder, resource.RLIMIT_FSIZE, (room, hard))
         yield
-        resource.prlimit(self.router.process.pid, resource.RLIMIT_FSIZE, (soft, hard))
+        resource.prlimit(recorder, resource.RLIMIT_FSIZE, (soft, hard))
 
     @contextmanager
     def full_log_disk(self) -> Iterator[None]:

@@ -4,6 +4,7 @@ import json
 import sqlite3
 import time
 from contextlib import closing
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -20,7 +21,7 @@ NOON = builders.NOON
 async def get(reader):
     """GET a path below /dashboard/api: status and document."""
     app = FastAPI()
-    app.state.reader = reader
+    app.state.surface = SimpleNamespace(reader=reader)
     app.include_router(dashboard_api.router)
     transport = httpx.ASGITransport(app, raise_app_exceptions=True)
     async with httpx.AsyncClient(transport=transport, base_url="http://herd/dashboard/api") as client:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from herd.core.events import TraceIds
-from herd.telemetry.trace_ids import new_ids, new_span_id, traceparent, traceresponse
+from herd.dataplane.trace_ids import new_ids, new_span_id, traceparent, traceresponse
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 

@@ -4,6 +4,7 @@ import { get, lately } from "../api.js";
 import { el } from "../dom.js";
 import { count, duration, points } from "../format.js";
 import { chip, copyButton, facts, heading, model, node, note, part, tags } from "../parts.js";
+import { at } from "../place.js";
 import { link } from "../route.js";
 import { table } from "../tables.js";
 import { exactly } from "../when.js";
@@ -198,7 +199,7 @@ function ids(trace, settings) {
       {},
       el(
         "a",
-        { href: `/dashboard/api/traces/${encodeURIComponent(trace.request_id)}`, target: "_blank", rel: "noopener" },
+        { href: at(`/dashboard/api/traces/${encodeURIComponent(trace.request_id)}`), target: "_blank", rel: "noopener" },
         "As JSON",
       ),
       elsewhere(trace, settings),

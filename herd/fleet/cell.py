@@ -1,0 +1,386 @@
+"""The one cell that holds what changes of the fleet: its nodes, their breakers, and who has or waits for a slot.
+
+Every method returns at once, on the event loop, with what changed and who was granted a slot; the keeper acts on that.
+It knows no task, no socket and no clock: the moment is given.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from herd import wire
+from herd.core.admission import Grant, Lanes, Place
+from herd.core.breaker import BreakerState
+from herd.core.clock import Moment
+from herd.core.events import Attempt, Finished, FleetChanged, NodeKnown, NodeSampled, Status
+from herd.core.fleet import Fleet
+from herd.core.prefix import PrefixIndex, Room
+from herd.core.request import Request
+from herd.core.routing import Candidate, Decision, Policy, decide, open_to
+from herd.fleet.entry import USUAL_PATIENCE, Entry, Patience
+from herd.fleet.heartbeats import changes_between, model_from
+
+HOLD_SMOOTHING = 0.2
+LONGEST_RETRY_AFTER_S = 60
+LATE_TICK_S = 5.0  # a look that comes so much later than the last says that the router itself was away
+CLOCK_STEP_S = 2.0  # a smaller difference between the two clocks is drift, not a jump
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was decided for a request, and the fleet in which it was."""
+
+    fleet: Fleet
+    decision: Decision
+
+    def places(self, excluded: frozenset[str]) -> tuple[Place, ...]:
+        """Where the request may be worked on now, best first."""
+        return tuple(Place(each.node_id, each.model) for each in open_to(self.decision.plan, excluded))
+
+    def candidate(self, place: Place) -> Candidate:
+        """The candidate of the plan at a place."""
+        return next(each for each in self.decision.plan if (each.node_id, each.model) == (place.node_id, place.model))
+
+
+@dataclass(frozen=True, slots=True)
+class Bid:
+    """What asks for a slot: a request under the rules that it began with, less the nodes that failed it."""
+
+    request: Request
+    policy: Policy
+    excluded: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A slot is a ticket's now: at this candidate, found in this choice."""
+
+    ticket: int
+    candidate: Candidate
+    choice: Choice
+
+    @property
+    def place(self) -> Place:
+        """Where the slot is."""
+        return Place(self.candidate.node_id, self.candidate.model)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What one call changed: events for the records, slots that were granted, and tickets that no place suits now."""
+
+    events: tuple[FleetChanged, ...] = ()
+    granted: tuple[Granted, ...] = ()
+    stranded: tuple[int, ...] = ()
+
+
+class TwinHeard(Exception):
+    """A heartbeat under the name of a node that is there already, at another address."""
+
+
+class Cell:
+    """The fleet as it is now."""
+
+    def __init__(self, patience: Patience = USUAL_PATIENCE, queue_limit: int = 100) -> None:
+        self._patience = patience
+        self._entries: dict[str, Entry] = {}
+        self._lanes = Lanes(queue_limit)
+        self._waiting: dict[int, tuple[Bid, Choice]] = {}
+        self._sizes: dict[str, int] = {}
+        self._hold_s: dict[str, float] = {}
+        self._prefixes = PrefixIndex()
+        self._looked: Moment | None = None
+
+    # What it says
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """Every node ever heard of and not forgotten, by node_id."""
+        return self._entries
+
+    def knows(self, model: str) -> bool:
+        """Whether any node, silent ones included, holds a model."""
+        return any(entry.node.holds(model) for entry in self._entries.values())
+
+    def spelled(self, model: str) -> str:
+        """The fleet's spelling of a model's name, whose case engines do not mind; an unknown name in canonical form."""
+        name = wire.canonical_name(model)
+        if self.knows(name):
+            return name
+        there = (known for models in self.models().values() for known in sorted(models))
+        return next((known for known in there if known.lower() == name.lower()), name)
+
+    def models(self) -> Mapping[str, frozenset[str]]:
+        """The models of each node, on disk or in memory."""
+        return {name: frozenset({*entry.node.models, *entry.node.loaded}) for name, entry in self._entries.items()}
+
+    def fleet(self, now: Moment) -> Fleet:
+        """All nodes as frozen values, without traffic."""
+        return Fleet(now.at, tuple(entry.node for entry in self._entries.values()))
+
+    def snapshot(self, request: Request, now: Moment) -> Fleet:
+        """The fleet as frozen values, with the traffic of the request's models."""
+        in_flight, waiting = self.in_flight(), self._lanes.depth(request.model)
+        cached = self._prefixes.cached(request.model, request.prefix)
+        nothing: dict[str, int] = {}
+        return Fleet(
+            at=now.at,
+            nodes=tuple(entry.node for entry in self._entries.values()),
+            traffic={
+                name: {
+                    model: entry.traffic(model, in_flight.get(name, nothing), waiting, now) for model in request.models
+                }
+                for name, entry in self._entries.items()
+            },
+            prefix_node=max(cached, key=lambda name: cached[name], default=None),
+        )
+
+    def decide(self, request: Request, policy: Policy, now: Moment) -> Choice:
+        """Where a request should go, as the fleet is now."""
+        fleet = self.snapshot(request, now)
+        return Choice(fleet, decide(request, fleet, policy))
+
+    def in_flight(self) -> dict[str, dict[str, int]]:
+        """Slots in use, by node and model."""
+        used: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        for place, held in self._lanes.in_flight().items():
+            used[place.node_id][place.model] = held
+        return dict(used)
+
+    def depths(self) -> dict[str, int]:
+        """How many wait, by model."""
+        return self._lanes.depths()
+
+    def any_free(self, places: Iterable[Place]) -> bool:
+        """Whether one of the places has a free slot now."""
+        return any(self._lanes.free(place) for place in places)
+
+    def full(self, lane: str) -> bool:
+        """Whether no one more may wait for a model."""
+        return self._lanes.full(lane)
+
+    def retry_after_s(self, lane: str, places: Iterable[Place]) -> int:
+        """Seconds after which a slot is likely: those who wait, times the mean time a slot is held, over the slots."""
+        slots = max(1, sum(self._sizes.get(place.node_id, 0) for place in places))
+        seconds = (self._lanes.depth(lane) + 1) * self._hold_s.get(lane, 1.0) / slots
+        return min(LONGEST_RETRY_AFTER_S, max(1, round(seconds)))
+
+    def probing(self, place: Place, now: Moment) -> bool:
+        """Whether a request that goes there now is the one that tells if a node and model are well again."""
+        service = self._entries[place.node_id].services.get(place.model)
+        return service is not None and service.breaker.state(now.tick) is BreakerState.HALF_OPEN
+
+    def samples(self, now: Moment) -> list[NodeSampled]:
+        """One sample of each node that has not left and is not awaited: how those are nobody knows yet."""
+        in_flight = self.in_flight()
+        return [
+            entry.sample(sum(in_flight.get(name, {}).values()), now)
+            for name, entry in self._entries.items()
+            if not entry.left and entry.awaited_since is None
+        ]
+
+    # What changes it: slots
+
+    def ask(self, ticket: int, bid: Bid, choice: Choice) -> Granted | None:
+        """A slot at the best free place, or None: then the ticket waits. Ask whether the lane is full first."""
+        place = self._lanes.ask(ticket, bid.request.model, bid.request.client, choice.places(bid.excluded))
+        if place is None:
+            self._waiting[ticket] = (bid, choice)
+            return None
+        return Granted(ticket, choice.candidate(place), choice)
+
+    def take(self, ticket: int, place: Place) -> bool:
+        """A slot at this place and no other, if one is free."""
+        return self.any_free((place,)) and self._lanes.ask(ticket, place.model, "", (place,)) is not None
+
+    def leave(self, ticket: int) -> None:
+        """A waiting ticket gives up."""
+        self._waiting.pop(ticket, None)
+        self._lanes.leave(ticket)
+
+    def give_back(self, place: Place, held_s: float | None = None) -> Changes:
+        """A slot is free again after `held_s` seconds (None: it was never used); whoever it suits next has it."""
+        if held_s is not None:
+            old = self._hold_s.get(place.model)
+            self._hold_s[place.model] = held_s if old is None else old + HOLD_SMOOTHING * (held_s - old)
+        return Changes(granted=self._granted(self._lanes.give_back(place)))
+
+    # What changes it: nodes
+
+    def heard(self, heartbeat: wire.Heartbeat, now: Moment) -> Changes:
+        """Take a heartbeat in. Raises TwinHeard where the name is another machine's."""
+        entry = self._entries.get(heartbeat.node_id)
+        if entry is None:
+            entry = self._entries[heartbeat.node_id] = Entry.joined(heartbeat, now, self._patience)
+            data = {"engine": entry.node.engine, "url": entry.node.url}
+            return self._changed([FleetChanged(now.at, "node_joined", heartbeat.node_id, data=data)], now)
+        self._refuse_twin(entry, heartbeat, now)
+        before, awaited = entry.node, entry.awaited_since is not None
+        entry.hear(heartbeat, now, self._patience)
+        changes = changes_between(before, entry.node, heartbeat.leaving, now.at)
+        if before.status == "offline" and not heartbeat.leaving and not awaited:
+            changes.append(entry.use(1, now, self._patience))  # slow start: what just came back is not buried at once
+        for change in changes:
+            if change.kind == "model_unloaded" and change.model:
+                entry.service(change.model).unloaded_at = now.at
+                self._prefixes.forget(heartbeat.node_id, change.model)
+        return self._changed(changes, now)
+
+    def relisted(self, node_id: str, listed: list[dict[str, JsonValue]], now: Moment) -> Changes:
+        """Take an Ollama's own listing of its models, asked for between two heartbeats."""
+        entry = self._entries.get(node_id)
+        if entry is None:
+            return Changes()
+        known = {model.name: model for model in entry.heartbeat.engine.models}
+        before = entry.node
+        entry.relist([model_from(item, known) for item in listed])
+        return self._changed(changes_between(before, entry.node, leaving=False, now=now.at), now)
+
+    def looked(self, now: Moment) -> Changes:
+        """Degrade and lose the nodes that fell silent, and decide anew for all who wait; called once a second."""
+        changes = self._own_absence(now)
+        for entry in self._entries.values():
+            before, missed = entry.node.status, entry.missed(now, self._patience)
+            entry.raise_limit(now)
+            entry.refresh(now, self._patience)
+            if entry.left or (entry.node.status == before and not missed):
+                continue
+            if entry.node.status == "offline":
+                entry.losses.append(now.tick)
+                self._prefixes.forget(entry.node.node_id)
+            kind = {"offline": "node_lost", "degraded": "node_degraded", "online": "node_back"}[entry.node.status]
+            changes.append(FleetChanged(now.at, kind, entry.node.node_id))
+        return self._changed(changes, now, replan=True)  # what was learned since may open a place to those who wait
+
+    def attempted(self, attempt: Attempt, now: Moment) -> Changes:
+        """Take in how an attempt ended: it moves the breaker of its node and model."""
+        entry = self._entries.get(attempt.node_id)
+        if entry is None:
+            return Changes()
+        if attempt.error_type == "upstream_busy":
+            return self._changed([entry.use(max(1, entry.node.slots // 2), now, self._patience)], now)
+        state = entry.judge(attempt, now)
+        if state is None:
+            return Changes()
+        changes = [FleetChanged(now.at, "breaker_changed", attempt.node_id, attempt.model, {"to": state.value})]
+        if state is BreakerState.CLOSED:
+            changes.append(entry.use(1, now, self._patience))
+        return self._changed(changes, now)
+
+    def learned(self, event: Finished) -> None:
+        """Remember what a finished request says of its node: speed, loads, and whose cache holds its beginning."""
+        entry = self._entries.get(event.chosen.node_id) if event.chosen else None
+        if entry is None or event.chosen is None or event.status is not Status.COMPLETED or not event.attempts:
+            return
+        entry.service(event.chosen.model).learn(event, event.attempts[-1])
+        if event.request:
+            self._prefixes.answered(
+                event.chosen.node_id,
+                event.chosen.model,
+                event.request.prefix,
+                event.usage.prompt_tokens,
+                event.usage.cached_tokens,
+                _room(entry, event.chosen.model),
+            )
+
+    def drained(self, node_id: str, drained: bool, now: Moment) -> Changes:
+        """The operator wants no more requests there (or wants them again). KeyError if there is no such node."""
+        entry = self._entries[node_id]
+        entry.drained = drained
+        entry.refresh(now, self._patience)
+        event = FleetChanged(now.at, "drain_changed", node_id, data={"draining": entry.node.draining})
+        return self._changed([event], now)
+
+    def forgot(self, node_id: str, now: Moment) -> Changes:
+        """Strike a departed node off. KeyError if there is no such node, ValueError if it is still there."""
+        if self._entries[node_id].node.status != "offline":
+            raise ValueError(f"node {node_id} still sends heartbeats; stop its herd-node first")
+        del self._entries[node_id]
+        return self._changed([FleetChanged(now.at, "node_forgotten", node_id)], now)
+
+    def restored(self, heartbeat: wire.Heartbeat, known: NodeKnown, now: Moment) -> None:
+        """Begin with a node from before the router's start."""
+        self._entries[heartbeat.node_id] = Entry.restored(heartbeat, known, now, self._patience)
+
+    def warmed_up(self, ttft_s: Mapping[tuple[str, str], float]) -> None:
+        """Take times to first token from the store, so that a restarted router predicts from its first request on."""
+        for (node_id, model), seconds in ttft_s.items():
+            if node_id in self._entries:
+                service = self._entries[node_id].service(model)
+                service.ttft_s = seconds if service.ttft_s is None else service.ttft_s
+
+    def set_history(self, history: Mapping[str, tuple[float, float]]) -> None:
+        """Take each node's share of time up and usual busyness, made from the samples of the past."""
+        for node_id, (uptime, busy) in history.items():
+            if entry := self._entries.get(node_id):
+                entry.set_history(uptime, busy)
+
+    def set_limits(self, patience: Patience, queue_limit: int) -> None:
+        """Take nodes for silent, and lanes for full, by these limits from now on."""
+        self._patience, self._lanes.limit = patience, queue_limit
+
+    def _changed(self, events: list[FleetChanged], now: Moment, replan: bool = False) -> Changes:
+        grants = self._resize()
+        more, stranded = self._replan(now) if events or replan else ((), ())
+        return Changes(tuple(events), grants + more, stranded)
+
+    def _resize(self) -> tuple[Granted, ...]:
+        """Nodes that are not there have no slots; the others have them for each model."""
+        sizes = {name: entry.node.slots for name, entry in self._entries.items() if entry.node.status != "offline"}
+        before, self._sizes = self._sizes, sizes
+        grants: list[Grant] = []
+        for name in {*before, *sizes}:
+            if before.get(name, 0) != sizes.get(name, 0):
+                grants += self._lanes.resize(name, sizes.get(name, 0))
+        return self._granted(grants)
+
+    def _replan(self, now: Moment) -> tuple[tuple[Granted, ...], tuple[int, ...]]:
+        granted: tuple[Granted, ...] = ()
+        stranded = []
+        for ticket in tuple(self._waiting):
+            bid, _ = self._waiting[ticket]
+            choice = self.decide(bid.request, bid.policy, now)
+            self._waiting[ticket] = (bid, choice)
+            if places := choice.places(bid.excluded):
+                granted += self._granted(self._lanes.replan(ticket, places))
+            else:
+                self.leave(ticket)
+                stranded.append(ticket)
+        return granted, tuple(stranded)
+
+    def _granted(self, grants: Iterable[Grant]) -> tuple[Granted, ...]:
+        made = []
+        for grant in grants:
+            _, choice = self._waiting.pop(grant.ticket)
+            made.append(Granted(grant.ticket, choice.candidate(grant.place), choice))
+        return tuple(made)
+
+    def _refuse_twin(self, entry: Entry, heartbeat: wire.Heartbeat, now: Moment) -> None:
+        """The default id is the host's name, so cloned machines share it; the first one there keeps it."""
+        first, other = entry.heartbeat.engine.url, heartbeat.engine.url
+        alive = not entry.left and entry.awaited_since is None and entry.silent_s(now) < self._patience.degraded_s
+        if first != other and alive:
+            raise TwinHeard(
+                f"node_id {heartbeat.node_id} belongs to the node at {first}; "
+                f"the one at {other} needs a name of its own: herd-node --node-id"
+            )
+
+    def _own_absence(self, now: Moment) -> list[FleetChanged]:
+        """A late look of the router's own says nothing of others: everybody's patience begins anew."""
+        before, self._looked = self._looked, now
+        if before is None:
+            return []
+        late_s, step_s = now.tick - before.tick, (now.at - before.at) - (now.tick - before.tick)
+        if late_s > LATE_TICK_S:
+            for entry in self._entries.values():
+                entry.heard = min(now.tick, entry.heard + late_s)
+        if abs(step_s) > CLOCK_STEP_S:
+            return [FleetChanged(now.at, "clock_jumped", data={"seconds": round(step_s, 1)})]
+        return []
+
+
+def _room(entry: Entry, model: str) -> Room:
+    loaded = entry.node.in_memory(model)
+    return Room.of(entry.node.slots, loaded.context_length if loaded else None)

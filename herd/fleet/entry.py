@@ -1,0 +1,213 @@
+"""All that is known of one node, and how silence, load and the operator's wishes change it.
+
+It sees one node and no other; the cell asks it, and tells the fleet what changed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from herd import wire
+from herd.core.breaker import Breaker, BreakerState
+from herd.core.clock import Moment
+from herd.core.events import Attempt, Finished, FleetChanged, NodeKnown, NodeSampled
+from herd.core.fleet import Node, NodeStatus, Traffic
+from herd.fleet.heartbeats import node_from
+
+LOSS_WINDOW_S = 3600.0
+LIMIT_STEP_S = 2.0  # a node that was busy, or has just come back, gets one more slot each time this is over
+SMOOTHING = 0.3  # share of the newest observation in a moving average
+COLD_LOAD_S = 0.5  # a shorter load is the engine's own bookkeeping
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds without a heartbeat after which a node counts as degraded, and as lost."""
+
+    degraded_s: float = 15.0
+    offline_s: float = 30.0
+
+
+USUAL_PATIENCE = Patience()
+
+
+@dataclass(slots=True)
+class Service:
+    """What one node did with one model: moving averages in seconds, and its breaker."""
+
+    ttft_s: float | None = None
+    load_s: float | None = None
+    hold_s: float | None = None
+    unloaded_at: float | None = None
+    breaker: Breaker = field(default_factory=Breaker)
+
+    def learn(self, event: Finished, attempt: Attempt) -> None:
+        """Take in the speed of an answer that came whole."""
+        load_s = event.usage.load_s or 0.0
+        if load_s > COLD_LOAD_S:
+            self.load_s = _smooth(self.load_s, load_s)
+        self.hold_s = _smooth(self.hold_s, max(0.0, attempt.ended_at - attempt.started_at - load_s))
+        if attempt.first_content_at is not None and event.request and event.request.stream:
+            self.ttft_s = _smooth(self.ttft_s, max(0.0, attempt.first_content_at - attempt.started_at - load_s))
+
+
+@dataclass(slots=True)
+class Entry:
+    """All that is known of one node: its last heartbeat, when it came, and what the operator wants of it.
+
+    Times are ticks of the monotonic clock, but for `last_seen`, which is for people. `awaited_since` is when the
+    router began, while a node from before that may still report without having been lost; `limit` is how many of its
+    slots are used while it is busy or has just come back; None: all of them.
+    """
+
+    heartbeat: wire.Heartbeat
+    node: Node
+    last_seen: float
+    heard: float
+    clock_skew_s: float = 0.0
+    drained: bool = False
+    awaited_since: float | None = None
+    limit: int | None = None
+    limit_moved: float = 0.0
+    losses: list[float] = field(default_factory=list)
+    services: dict[str, Service] = field(default_factory=dict)
+
+    @classmethod
+    def joined(cls, heartbeat: wire.Heartbeat, now: Moment, patience: Patience) -> "Entry":
+        """A node that is heard of for the first time."""
+        entry = cls(heartbeat, node_from(heartbeat), now.at, now.tick)
+        entry.refresh(now, patience)
+        return entry
+
+    @classmethod
+    def restored(cls, heartbeat: wire.Heartbeat, known: NodeKnown, now: Moment, patience: Patience) -> "Entry":
+        """A node from before the router's start: offline, and awaited for the time that makes one lost."""
+        last_seen = min(known.last_seen, now.at)
+        heard = now.tick - (now.at - last_seen)
+        entry = cls(heartbeat, node_from(heartbeat), last_seen, heard, drained=known.drained)
+        entry.awaited_since = None if entry.left else now.tick
+        entry.refresh(now, patience)
+        return entry
+
+    @property
+    def left(self) -> bool:
+        """Whether the node left in order."""
+        return self.heartbeat.leaving
+
+    @property
+    def known(self) -> NodeKnown:
+        """What a restarted router must know of the node."""
+        return NodeKnown(self.node.node_id, self.heartbeat.model_dump(), self.last_seen, self.left, self.drained)
+
+    def service(self, model: str) -> Service:
+        """What the node did with a model; begun here where it did nothing yet."""
+        return self.services.setdefault(model, Service())
+
+    def silent_s(self, now: Moment) -> float:
+        """Seconds since its last heartbeat."""
+        return max(0.0, now.tick - self.heard)
+
+    def hear(self, heartbeat: wire.Heartbeat, now: Moment, patience: Patience) -> None:
+        """Take a heartbeat in."""
+        before, self.awaited_since = self.node, None
+        self.heartbeat, self.last_seen, self.heard = heartbeat, now.at, now.tick
+        self.clock_skew_s = heartbeat.sent_at - now.at
+        node = node_from(heartbeat)
+        self.node = replace(node, status=before.status, uptime=before.uptime, busy_usually=before.busy_usually)
+        if not heartbeat.engine.reachable:  # an engine that is away lists nothing; its disk still holds its models
+            self.node = replace(self.node, models=before.models)
+        self.refresh(now, patience)
+
+    def relist(self, models: list[wire.Model]) -> None:
+        """Take a listing of its models that was asked for between two heartbeats."""
+        engine = self.heartbeat.engine.model_copy(update={"models": models})
+        self.heartbeat = self.heartbeat.model_copy(update={"engine": engine})
+        fresh = node_from(self.heartbeat)
+        self.node = replace(self.node, models=fresh.models, same_as=fresh.same_as)
+
+    def set_history(self, uptime: float, busy_usually: float) -> None:
+        """Take the share of the last day that it was there, and its usual use of slots at this hour."""
+        self.node = replace(self.node, uptime=uptime, busy_usually=busy_usually)
+
+    def missed(self, now: Moment, patience: Patience) -> bool:
+        """Whether a node that is awaited has had its time by now; it is awaited no longer then."""
+        if self.awaited_since is None or now.tick - self.awaited_since < patience.offline_s:
+            return False
+        self.awaited_since = None
+        return True
+
+    def use(self, slots: int, now: Moment, patience: Patience) -> FleetChanged:
+        """Use no more than these slots for now; `raise_limit` gives them back one by one."""
+        self.limit, self.limit_moved = slots, now.tick
+        self.refresh(now, patience)
+        return FleetChanged(now.at, "slots_limited", self.node.node_id, data={"slots": self.node.slots})
+
+    def raise_limit(self, now: Moment) -> None:
+        """Give one more slot back where it is time."""
+        if self.limit is not None and now.tick - self.limit_moved >= LIMIT_STEP_S:
+            more = self.limit + 1
+            self.limit, self.limit_moved = (None if more >= self.heartbeat.engine.slots else more), now.tick
+
+    def refresh(self, now: Moment, patience: Patience) -> None:
+        """Bring the node's value up to this moment."""
+        self.losses = [tick for tick in self.losses if now.tick - tick < LOSS_WINDOW_S]
+        status = self._status(now, patience)
+        draining = self.drained or self.heartbeat.draining
+        slots = min(self.heartbeat.engine.slots, self.limit or self.heartbeat.engine.slots)
+        node, losses = self.node, len(self.losses)
+        if (node.status, node.draining, node.losses, node.slots) != (status, draining, losses, slots):
+            self.node = replace(node, status=status, draining=draining, losses=losses, slots=slots)
+
+    def judge(self, attempt: Attempt, now: Moment) -> BreakerState | None:
+        """Move the breaker of the attempt's model; returns its new state where it opened or closed."""
+        service = self.service(attempt.model)
+        before, service.breaker = service.breaker, service.breaker.after(attempt.error_type, now.tick)
+        if (before.open_until is None) == (service.breaker.open_until is None):
+            return None
+        return service.breaker.state(now.tick)
+
+    def breaker(self, now: Moment) -> BreakerState:
+        """The worst state among the breakers of the node's models."""
+        states = {service.breaker.state(now.tick) for service in self.services.values()}
+        worst = (BreakerState.OPEN, BreakerState.HALF_OPEN)
+        return next((state for state in worst if state in states), BreakerState.CLOSED)
+
+    def breakers(self, now: Moment) -> dict[str, str]:
+        """The breakers that are not closed, by model."""
+        states = {model: service.breaker.state(now.tick) for model, service in self.services.items()}
+        return {model: state.value for model, state in states.items() if state is not BreakerState.CLOSED}
+
+    def traffic(self, model: str, in_flight: Mapping[str, int], waiting: int, now: Moment) -> Traffic:
+        """The node's recent work on a model; `in_flight` counts its requests by model."""
+        service = self.services.get(model) or UNUSED
+        return Traffic(
+            in_flight=in_flight.get(model, 0),
+            in_flight_node=sum(in_flight.values()),
+            waiting=waiting if self.node.holds(model) else 0,
+            ttft_s=service.ttft_s,
+            load_s=service.load_s,
+            hold_s=service.hold_s,
+            unloaded_at=service.unloaded_at,
+            breaker_open=service.breaker.blocks(now.tick, in_flight.get(model, 0)),
+        )
+
+    def sample(self, in_flight: int, now: Moment) -> NodeSampled:
+        """The node's state as its history keeps it."""
+        beat, node = self.heartbeat, self.node
+        return NodeSampled(
+            now.at, node.node_id, node.status, beat.cpu.utilization, beat.memory.used_bytes, beat.memory.total_bytes,
+            node.pressure, tuple(node.loaded), in_flight, node.slots,
+        )  # fmt: skip
+
+    def _status(self, now: Moment, patience: Patience) -> NodeStatus:
+        silent_s = now.tick - self.heard
+        if self.left or self.awaited_since is not None or silent_s >= patience.offline_s:
+            return "offline"
+        worried = not self.node.engine_reachable or self.node.pressure == "critical"
+        return "degraded" if worried or silent_s >= patience.degraded_s else "online"
+
+
+UNUSED = Service()
+
+
+def _smooth(old: float | None, new: float) -> float:
+    return new if old is None else old + SMOOTHING * (new - old)

@@ -1,0 +1,1 @@
+"""What runs beside requests: pulls, preloads, what the store remembers of nodes."""

@@ -1,0 +1,40 @@
+"""What the control plane's routes may ask of the router: one frozen value, made by the composition root."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+
+from herd.config import Settings
+from herd.dataplane.flights import Flights
+from herd.fleet.keeper import Keeper
+from herd.health.watch import HealthWatch
+from herd.store.queries import Reader
+from herd.switchboard import Switchboard
+from herd.telemetry.feed import Feed
+from herd.telemetry.metrics import MetricsSink
+from herd.telemetry.scrape import ScrapeView
+
+
+@dataclass(frozen=True, slots=True)
+class Surface:
+    """The router as its routes see it."""
+
+    settings: Settings
+    keeper: Keeper
+    flights: Flights
+    reader: Reader
+    metrics: MetricsSink
+    switchboard: Switchboard
+    feed: Feed
+    health: HealthWatch
+    pulls: Callable[[], list[dict[str, Any]]]
+    scrape_view: Callable[[], ScrapeView]
+    stopping: Callable[[], bool]
+
+
+def surface_of(request: Request) -> Surface:
+    """The router that a request reached."""
+    surface: Surface = request.app.state.surface
+    return surface
