@@ -21,6 +21,7 @@ from herd.dataplane.slots import Slots
 from herd.dataplane.upstream import Upstream
 from herd.health.facts import Lost
 from herd.health.watch import HealthWatch, Records
+from herd.insights.machines import on_paper
 from herd.preloads import Preloads
 from herd.roster import Roster
 from herd.routes import dashboard, dashboard_api, fleet, health, inference, merged, operations, recommendations, runbook
@@ -63,7 +64,7 @@ class Parts:
         )
         self.feed = Feed()
         self.emit = Emitter((self.metrics, self.spans, self.log, self.writer, self.feed))
-        self.roster = Roster(settings.number("heartbeat_degraded_s"), settings.number("heartbeat_offline_s"))
+        self.roster = Roster(settings.number("heartbeat_degraded_s"), settings.number("heartbeat_offline_s"), on_paper)
         slots = Slots(settings.count("queue_limit"), settings.number("queue_timeout_s"))
         upstream = Upstream(settings.number("connect_timeout_s"))
         self.plane = DataPlane(settings, self.roster, slots, upstream, self.emit, self.spans.new_ids)

@@ -5,7 +5,7 @@ the roster itself records nothing.
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from math import exp
 
@@ -25,7 +25,7 @@ PREFIXES_KEPT = 10_000
 LOSS_WINDOW_S = 3600.0
 LIMIT_STEP_S = 2.0  # a node that was busy, or has just come back, gets one more slot each time this is over
 DEMAND_S = 600.0  # a request of so long ago counts a third
-LEAST_LOAD_S = 0.5  # what an engine calls a load and is shorter is none
+LEAST_LOAD_S = 0.5  # shorter ones are none
 
 
 @dataclass(slots=True)
@@ -80,7 +80,11 @@ class Entry:
 class Roster:
     """The fleet as it is now; all methods are called on the event loop and return at once."""
 
-    def __init__(self, degraded_s: float = 15.0, offline_s: float = 30.0) -> None:
+    def __init__(
+        self, degraded_s: float = 15.0, offline_s: float = 30.0,
+        on_paper: Callable[[wire.Heartbeat], Machine] = lambda _: Machine(),
+    ) -> None:  # fmt: skip
+        self._on_paper = on_paper
         self._degraded_s = degraded_s
         self._offline_s = offline_s
         self._entries: dict[str, Entry] = {}
@@ -116,6 +120,7 @@ class Roster:
     def restore(self, heartbeat: wire.Heartbeat, known: NodeKnown, now: float) -> None:
         """Begin with a node from before the router's start: offline, and awaited for the time that makes one lost."""
         entry = Entry(heartbeat, node_from(heartbeat), min(known.last_seen, now), drained=known.drained)
+        entry.machine = self._on_paper(heartbeat)
         entry.awaited_since = None if entry.left else now
         self._entries[heartbeat.node_id] = entry
         self._refresh(entry, now)
@@ -134,7 +139,7 @@ class Roster:
         entry = self._entries.get(heartbeat.node_id)
         node = node_from(heartbeat)
         if entry is None:
-            entry = self._entries[heartbeat.node_id] = Entry(heartbeat, node, now)
+            entry = self._entries[heartbeat.node_id] = Entry(heartbeat, node, now, machine=self._on_paper(heartbeat))
             self._refresh(entry, now)
             return [FleetChanged(now, "node_joined", node.node_id, data={"engine": node.engine, "url": node.url})]
         before, awaited, entry.awaited_since = entry.node, entry.awaited_since is not None, None
@@ -225,8 +230,7 @@ class Roster:
 
     def ended(self, node_id: str, ticket: Hashable, now: float) -> tuple[Mark | None, float]:
         """A request is done with a node, or waits for it no longer; returns its mark and who was at work up to now."""
-        entry = self._entries.get(node_id)
-        if entry is None:
+        if (entry := self._entries.get(node_id)) is None:
             return None, 0.0
         self._move(entry, now)
         entry.work = entry.work.ended(ticket, now)
