@@ -15,17 +15,16 @@ from herd import wire
 from herd.core.breaker import Breaker, BreakerState
 from herd.core.events import Attempt, Finished, FleetChanged, NodeKnown, NodeSampled, Status
 from herd.core.fleet import Fleet, Node, NodeStatus, Traffic
-from herd.core.learning import Length, Machine, Observation, Speeds, expected_tokens
-from herd.core.prediction import IDLE, Job, Work
+from herd.core.learning import Length, Machine, Speeds, expected_tokens
+from herd.core.observed import Mark, observed
+from herd.core.prediction import IDLE, Job, Pace, Work
 from herd.core.request import Request
-from herd.core.signals import LATELY_S
 from herd.heartbeats import changes_between, model_from, node_from
 
 PREFIXES_KEPT = 10_000
 LOSS_WINDOW_S = 3600.0
 LIMIT_STEP_S = 2.0  # a node that was busy, or has just come back, gets one more slot each time this is over
 DEMAND_S = 600.0  # a request of so long ago counts a third
-LEAST_LOAD_S = 0.5  # shorter ones are none
 
 
 @dataclass(slots=True)
@@ -36,16 +35,6 @@ class Service:
     unloaded_at: float | None = None
     usual_context: int | None = None
     breaker: Breaker = field(default_factory=Breaker)
-
-
-@dataclass(slots=True)
-class Mark:
-    """Where a request began and answered: its moments, and the sum over time of who was at work, up to them."""
-
-    began_at: float
-    began_busy: float
-    first_at: float | None = None
-    first_busy: float = 0.0
 
 
 @dataclass(slots=True)
@@ -67,6 +56,7 @@ class Entry:
     losses: list[float] = field(default_factory=list)
     services: dict[str, Service] = field(default_factory=dict)
     machine: Machine = field(default_factory=Machine)
+    guesses: dict[str, Pace] = field(default_factory=dict)
     work: Work = IDLE
     busy: float = 0.0
     marks: dict[Hashable, Mark] = field(default_factory=dict)
@@ -249,6 +239,9 @@ class Roster:
         told = observed(event, mark, busy, service.unloaded_at)
         service.speeds = (service.speeds or entry.machine.expects(size)).after(told)
         entry.machine = entry.machine.after(told, size)
+        for each in self._entries.values():
+            if each is entry or not (each.machine.seen and each.machine.loads_seen):
+                each.guesses.clear()
         pace = service.speeds.pace
         entry.work = replace(entry.work, prompt_fall=pace.prompt_fall, token_fall=pace.token_fall)
         if event.request.prefix:
@@ -353,13 +346,18 @@ class Roster:
 
     def _traffic(self, entry: Entry, model: str, now: float) -> Traffic:
         service = entry.services.get(model) or Service()
-        speeds = service.speeds or entry.machine.expects(entry.node.size_of(model))
         return Traffic(
-            pace=speeds.pace,
+            pace=service.speeds.pace if service.speeds else self._guessed(entry, model),
             unloaded_at=service.unloaded_at,
             breaker_open=service.breaker.blocks(now, entry.work.held.get(model, 0)),
             usual_context=service.usual_context,
         )
+
+    def _guessed(self, entry: Entry, model: str) -> Pace:
+        if model not in entry.guesses:
+            machine = entry.machine.among([each.machine for each in self._entries.values()])
+            entry.guesses[model] = machine.expects(entry.node.size_of(model)).pace
+        return entry.guesses[model]
 
     def _expected(self, request: Request, model: str) -> float:
         of_tag = self._lengths.get((model, request.tags[0])) if request.tags else None
@@ -368,33 +366,3 @@ class Roster:
     @staticmethod
     def _move(entry: Entry, now: float) -> None:
         entry.busy += max(0.0, now - entry.work.as_of) * entry.work.at_work
-
-
-def observed(event: Finished, mark: Mark | None, busy: float, unloaded_at: float | None) -> Observation:
-    """What a completed request says of its node's speeds, by the engine's own times where it gives them."""
-    usage, attempt = event.usage, event.attempts[-1]
-    load_s = usage.load_s if usage.load_s and usage.load_s > LEAST_LOAD_S else None
-    first_at, ended_at = attempt.first_content_at, attempt.ended_at
-    prompt_s, answer_s = usage.prompt_eval_s, usage.eval_s
-    if first_at is not None and event.request and event.request.stream:
-        prompt_s = max(0.0, first_at - attempt.started_at - (usage.load_s or 0.0))
-        answer_s = ended_at - first_at
-    beside_prompt = beside_answer = 0.0
-    if mark and mark.first_at is not None:
-        beside_prompt = _beside(mark.first_busy - mark.began_busy, mark.first_at - mark.began_at - (load_s or 0.0))
-        beside_answer = _beside(busy - mark.first_busy, ended_at - mark.first_at)
-    return Observation(
-        load_s=load_s,
-        reload=unloaded_at is not None and attempt.started_at - unloaded_at <= LATELY_S,
-        prompt_tokens=(usage.prompt_tokens or 0) - (usage.cached_tokens or 0),
-        prompt_s=prompt_s,
-        prompt_others=beside_prompt,
-        answer_tokens=usage.completion_tokens or 0,
-        answer_s=answer_s,
-        answer_others=beside_answer,
-    )
-
-
-def _beside(busy: float, seconds: float) -> float:
-    """How many others were at work on average."""
-    return max(0.0, busy / seconds - 1) if seconds > 0 else 0.0

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from herd.clock import Clock
 from herd.core.events import Attempt, ContextAction, Finished, Status, TraceIds, Usage
 from herd.core.fleet import Fleet
+from herd.core.observed import Mark
 from herd.core.request import NOTHING_SAID, Parameters, Request
 from herd.core.routing import Candidate, Decision, Policy
 from herd.dataplane.dialects import Endpoint
 from herd.errors import AttemptError, HerdError, Refused
-from herd.roster import Mark
 
 
 @dataclass(slots=True)
