@@ -172,7 +172,7 @@ class Router:
     def _scrape_view(self) -> ScrapeView:
         """What a scrape reads, at this moment; called on the event loop, whose tasks it counts."""
         cell, now = self.keeper.cell, moment()
-        in_flight = cell.in_flight()
+        in_flight = cell.slots.in_flight()
         nodes = tuple(
             node_view(entry.heartbeat, entry.node.status != "offline", ready(entry.node), entry.node.draining,
                       entry.last_seen, sum(in_flight.get(name, {}).values()), entry.breaker(now).value)
@@ -180,7 +180,7 @@ class Router:
         )  # fmt: skip
         return ScrapeView(
             nodes,
-            cell.depths(),
+            cell.slots.depths(),
             self.plane.flights.oldest(),
             tasks=len(asyncio.all_tasks()),
             store=self.recorder.store_stats(),

@@ -5,8 +5,10 @@ others). Each is a recursive least-squares fit of relative errors whose outliers
 forgets, so that a throttled or an upgraded machine is noticed. Values are frozen; nothing here knows a clock.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import exp, log, sqrt
+from statistics import median
 from typing import Final
 
 from herd.core.prediction import Pace
@@ -148,6 +150,23 @@ class Machine:
             prompt = _toward(self.prompt, told.prompt_s / expected_prompt, self.seen)
             answer = _toward(self.answer, told.answer_s / expected_answer, self.seen)
             found = replace(found, prompt=prompt, answer=answer, seen=self.seen + 1)
+        return found
+
+    def among(self, peers: Sequence["Machine"]) -> "Machine":
+        """The same machine, where it was not seen yet, as what its fleet makes likely.
+
+        The middle of the others where it is known on paper. An unknown one is taken to be like the fastest: one request
+        shows whether it is, while one that is taken to be slow would never get the request that shows it is not.
+        """
+        known = [peer for peer in peers if peer.seen]
+        loaders = [peer.load for peer in peers if peer.loads_seen]
+        guess = median if self.bandwidth else min
+        found = self
+        if not self.seen and known:
+            prompt, answer = guess([peer.prompt for peer in known]), guess([peer.answer for peer in known])
+            found = replace(found, prompt=prompt, answer=answer)
+        if not self.loads_seen and loaders:
+            found = replace(found, load=guess(loaders))
         return found
 
     def expects(self, size: int) -> Speeds:

@@ -7,7 +7,7 @@ one that begins: what it said so far tells little about how much it will still s
 """
 
 from bisect import insort
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Final, NamedTuple
@@ -44,6 +44,9 @@ class Pace:
         return replace(self, start_s=start_s, prompt_s=prompt_s, token_s=token_s)
 
 
+Ticket = int | str | None
+
+
 class Job(NamedTuple):
     """One request at a node, or in a lane and meant for it; seconds as if it were alone.
 
@@ -52,7 +55,7 @@ class Job(NamedTuple):
     `known`: the answer's length is no guess, so what was said of it counts.
     """
 
-    ticket: Hashable
+    ticket: Ticket
     model: str
     prefill_s: float
     answer_s: float
@@ -133,39 +136,41 @@ class Work:
 
     def begun(self, job: Job, now: float) -> "Work":
         """A job came to the node, or into a lane with this node in mind."""
-        moved = self.at(now)
-        return replace(moved, jobs=(*(each for each in moved.jobs if each.ticket != job.ticket), job))
+        return self._of((*(each for each in self._moved(now) if each.ticket != job.ticket), job), now)
 
-    def answered(self, ticket: Hashable, now: float) -> "Work":
+    def answered(self, ticket: Ticket, now: float) -> "Work":
         """A job's first token came: its model is loaded, then."""
-        moved = self.at(now)
-        model = next((job.model for job in moved.jobs if job.ticket == ticket), None)
-        return replace(moved, jobs=tuple(
+        model = next((job.model for job in self.jobs if job.ticket == ticket), None)
+        return self._of(tuple(
             job._replace(answered=True, load_s=0.0) if job.ticket == ticket else _in_memory(job, model)
-            for job in moved.jobs
-        ))  # fmt: skip
+            for job in self._moved(now)
+        ), now)  # fmt: skip
 
     def loaded(self, model: str, now: float) -> "Work":
         """A model is in memory now, so those who waited for it are at work."""
-        moved = self.at(now)
-        return replace(moved, jobs=tuple(_in_memory(job, model) for job in moved.jobs))
+        return self._of(tuple(_in_memory(job, model) for job in self._moved(now)), now)
 
-    def ended(self, ticket: Hashable, now: float) -> "Work":
+    def ended(self, ticket: Ticket, now: float) -> "Work":
         """A job is done, or gone."""
-        moved = self.at(now)
-        return replace(moved, jobs=tuple(job for job in moved.jobs if job.ticket != ticket))
+        return self._of(tuple(job for job in self._moved(now) if job.ticket != ticket), now)
 
     def at(self, now: float) -> "Work":
         """The same work at a later moment: prompts and a load have gone on; answers are as before, unless known."""
-        if not self.jobs or now <= self.as_of:
-            return self if now <= self.as_of else replace(self, as_of=now)
-        others, elapsed = max(0, self.at_work - 1), now - self.as_of
+        return self._of(self._moved(now), now)
+
+    def _of(self, jobs: tuple[Job, ...], now: float) -> "Work":
+        return Work(max(now, self.as_of), jobs, self.prompt_fall, self.token_fall)
+
+    def _moved(self, now: float) -> tuple[Job, ...]:
+        elapsed = now - self.as_of
+        if not self.jobs or elapsed <= 0:
+            return self.jobs
+        others = max(0, self.at_work - 1)
         read, said = elapsed / (1 + self.prompt_fall * others), elapsed / (1 + self.token_fall * others)
-        idle = {id(job) for job in self.waiting} | {id(job) for job in self.pending}
-        loading = {id(job) for job in self.loading}
+        idle, loading = {id(job) for job in (*self.waiting, *self.pending)}, {id(job) for job in self.loading}
         jobs = []
         for job in self.jobs:
-            if id(job) in idle or (job.answered and not job.known):
+            if (job.answered and not job.known) or id(job) in idle:
                 jobs.append(job)
             elif id(job) in loading:
                 jobs.append(job._replace(load_s=max(SOON_S, job.load_s - elapsed), victims=()))
@@ -173,7 +178,7 @@ class Work:
                 jobs.append(job._replace(answer_s=max(SOON_S, job.answer_s - said)))
             else:
                 jobs.append(job._replace(prefill_s=max(SOON_S, job.prefill_s - read)))
-        return replace(self, as_of=now, jobs=tuple(jobs))
+        return tuple(jobs)
 
 
 IDLE: Final = Work()

@@ -4,7 +4,6 @@ It must not log, read a clock or roll dice: the same request, fleet and policy g
 replay.
 """
 
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import floor
@@ -12,7 +11,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from herd.core.fleet import Fleet, Node
-from herd.core.prediction import Job
+from herd.core.prediction import Job, Ticket
 from herd.core.request import Request
 from herd.core.signals import SIGNALS, Case, job_at, outlook, pace_of
 
@@ -212,7 +211,7 @@ def score(case: Case) -> Candidate:
     )
 
 
-def job(ticket: Hashable, request: Request, candidate: Candidate, fleet: Fleet, waits: bool = False) -> Job:
+def job(ticket: Ticket, request: Request, candidate: Candidate, fleet: Fleet, waits: bool = False) -> Job:
     """What a request is to the node that was chosen for it in this fleet, for that node's `Work`."""
     node = next(node for node in fleet.nodes if node.node_id == candidate.node_id)
     case = Case.of(request, candidate.model, node, fleet)

@@ -18,7 +18,7 @@ from herd.core.request import Request
 from herd.core.routing import Candidate, Policy
 from herd.dataplane.dialects import Endpoint
 from herd.dataplane.parse import Parsed
-from herd.fleet.cell import Choice
+from herd.fleet.slots import Choice
 
 CLIENT_CLOSED = 499  # nginx's number for a client that left; nobody receives it
 

@@ -26,6 +26,7 @@ from herd.core.events import (
     TraceIds,
 )
 from herd.core.fleet import Node
+from herd.core.observed import Told
 from herd.core.routing import Policy
 from herd.dataplane.body import for_node
 from herd.dataplane.client import Client, ClientGone, Receive, Scope, Send
@@ -52,9 +53,8 @@ from herd.dataplane.relay import Limits, Relay
 from herd.dataplane.replies import own_headers, refusal, send_error
 from herd.dataplane.request_ids import RequestIds
 from herd.dataplane.trace_ids import new_span_id
-from herd.fleet.cell import Bid, Granted
 from herd.fleet.keeper import Keeper
-from herd.fleet.workload import Told
+from herd.fleet.slots import Bid, Granted
 
 logger = logging.getLogger(__name__)
 NewIds = Callable[[str | None], TraceIds]
@@ -216,7 +216,7 @@ class DataPlane:
         """A slot at the best free place of the plan, and the phase with the decision in which the place was found."""
         decided, clock = phase.decided, phase.received.clock
         bid = Bid(decided.asked.request, decided.received.policy, excluded)
-        if self._keeper.cell.any_free(decided.choice.places(excluded)):
+        if self._keeper.cell.slots.any_free(decided.choice.places(excluded)):
             return phase, await self._keeper.slot(bid, decided.choice)
         began = clock.now()
         try:

@@ -4,76 +4,31 @@ Every method returns at once, on the event loop, with what changed and who was g
 It knows no task, no socket and no clock: the moment is given.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from pydantic import JsonValue
 
 from herd import wire
-from herd.core.admission import Grant, Lanes, Place, Swaps
+from herd.core.admission import Place
 from herd.core.breaker import BreakerState
 from herd.core.clock import Moment
 from herd.core.events import Attempt, FleetChanged, NodeKnown, NodeSampled
 from herd.core.fleet import Fleet
 from herd.core.learning import Machine, Observation
-from herd.core.prediction import Job
+from herd.core.observed import Mark, Told
 from herd.core.prefix import PrefixIndex, Room
 from herd.core.request import Request
-from herd.core.routing import Candidate, Decision, Policy, decide, job, open_to
+from herd.core.routing import Policy, decide
 from herd.fleet.entry import USUAL_PATIENCE, Entry, Patience
 from herd.fleet.heartbeats import changes_between, model_from
-from herd.fleet.workload import Demand, Mark, Told
+from herd.fleet.slots import Bid, Choice, Granted, Slots
+from herd.fleet.workload import Demand
 
-HOLD_SMOOTHING = 0.2
 SWAP_PATIENCE_S = 30.0
-LONGEST_RETRY_AFTER_S = 60
+NOBODY: tuple[int, ...] = ()
 LATE_TICK_S = 5.0  # a look that comes so much later than the last says that the router itself was away
 CLOCK_STEP_S = 2.0  # a smaller difference between the two clocks is drift, not a jump
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What was decided for a request, and the fleet in which it was."""
-
-    fleet: Fleet
-    decision: Decision
-
-    def places(self, excluded: frozenset[str]) -> tuple[Place, ...]:
-        """Where the request may be worked on now, best first."""
-        return tuple(Place(each.node_id, each.model) for each in open_to(self.decision.plan, excluded))
-
-    def swaps(self, excluded: frozenset[str]) -> Swaps:
-        """The models that would have to leave memory for it, by place; empty where none would."""
-        candidates = open_to(self.decision.plan, excluded)
-        return {Place(each.node_id, each.model): each.evicts for each in candidates if each.evicts}
-
-    def candidate(self, place: Place) -> Candidate:
-        """The candidate of the plan at a place."""
-        return next(each for each in self.decision.plan if (each.node_id, each.model) == (place.node_id, place.model))
-
-
-@dataclass(frozen=True, slots=True)
-class Bid:
-    """What asks for a slot: a request under the rules that it began with, less the nodes that failed it."""
-
-    request: Request
-    policy: Policy
-    excluded: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Granted:
-    """A slot is a ticket's now: at this candidate, found in this choice."""
-
-    ticket: int
-    candidate: Candidate
-    choice: Choice
-
-    @property
-    def place(self) -> Place:
-        """Where the slot is."""
-        return Place(self.candidate.node_id, self.candidate.model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +57,9 @@ class Cell:
         self._patience = patience
         self._on_paper = on_paper
         self._entries: dict[str, Entry] = {}
-        self._lanes = Lanes(queue_limit, swap_patience_s)
-        self._waiting: dict[int, tuple[Bid, Choice]] = {}
+        self.slots = Slots(self._entries, queue_limit, swap_patience_s)
         self._demand = Demand()
         self._clock_offset: float | None = None
-        self._sizes: dict[str, int] = {}
-        self._hold_s: dict[str, float] = {}
         self._prefixes = PrefixIndex()
         self._looked: Moment | None = None
 
@@ -146,7 +98,8 @@ class Cell:
             nodes=tuple(entry.node for entry in self._entries.values()),
             traffic={
                 name: {
-                    model: entry.traffic(model, now) for model in dict.fromkeys((*request.models, *entry.node.loaded))
+                    model: entry.traffic(model, now, self._machines)
+                    for model in dict.fromkeys((*request.models, *entry.node.loaded))
                 }
                 for name, entry in self._entries.items()
             },
@@ -165,31 +118,6 @@ class Cell:
         fleet = self.snapshot(request, now, ticket)
         return Choice(fleet, decide(request, fleet, policy))
 
-    def in_flight(self) -> dict[str, dict[str, int]]:
-        """Slots in use, by node and model."""
-        used: defaultdict[str, dict[str, int]] = defaultdict(dict)
-        for place, held in self._lanes.in_flight().items():
-            used[place.node_id][place.model] = held
-        return dict(used)
-
-    def depths(self) -> dict[str, int]:
-        """How many wait, by model."""
-        return self._lanes.depths()
-
-    def any_free(self, places: Iterable[Place]) -> bool:
-        """Whether one of the places has a free slot now."""
-        return any(self._lanes.free(place) for place in places)
-
-    def full(self, lane: str) -> bool:
-        """Whether no one more may wait for a model."""
-        return self._lanes.full(lane)
-
-    def retry_after_s(self, lane: str, places: Iterable[Place]) -> int:
-        """Seconds after which a slot is likely: those who wait, times the mean time a slot is held, over the slots."""
-        slots = max(1, sum(self._sizes.get(place.node_id, 0) for place in places))
-        seconds = (self._lanes.depth(lane) + 1) * self._hold_s.get(lane, 1.0) / slots
-        return min(LONGEST_RETRY_AFTER_S, max(1, round(seconds)))
-
     def probing(self, place: Place, now: Moment) -> bool:
         """Whether a request that goes there now is the one that tells if a node and model are well again."""
         service = self._entries[place.node_id].services.get(place.model)
@@ -197,14 +125,14 @@ class Cell:
 
     def samples(self, now: Moment) -> list[NodeSampled]:
         """One sample of each node that has not left and is not awaited: how those are nobody knows yet."""
-        in_flight = self.in_flight()
+        in_flight = self.slots.in_flight()
         return [
             entry.sample(sum(in_flight.get(name, {}).values()), now)
             for name, entry in self._entries.items()
             if not entry.left and entry.awaited_since is None
         ]
 
-    # What changes it: slots
+    # What changes it: requests
 
     def asked(self, model: str, now: Moment) -> None:
         """A request asks for a model."""
@@ -212,44 +140,28 @@ class Cell:
 
     def ask(self, ticket: int, bid: Bid, choice: Choice, now: Moment) -> Granted | None:
         """A slot at the best free place, or None: then the ticket waits. Ask whether the lane is full first."""
-        places, swaps = choice.places(bid.excluded), choice.swaps(bid.excluded)
-        place = self._lanes.ask(ticket, bid.request.model, bid.request.client, places, swaps, now.tick)
-        if place is None:
-            self._waiting[ticket] = (bid, choice)
-            self._begin(ticket, bid, choice, places[:1], now, waits=True)
-            return None
-        self._begin(ticket, bid, choice, (place,), now)
-        return Granted(ticket, choice.candidate(place), choice)
+        return self.slots.ask(ticket, bid, choice, self._unix(now))
 
     def take(self, ticket: int, place: Place, now: Moment) -> bool:
         """A slot at this place and no other, for a load and not for an answer, if one is free."""
-        if not self.any_free((place,)) or self._lanes.ask(ticket, place.model, "", (place,)) is None:
-            return False
-        job = Job(ticket, place.model, 0.0, 0.0, load_s=1.0)
-        self._entries[place.node_id].workload.begun(job, ticket, self._unix(now))
-        return True
+        return self.slots.take(ticket, place, self._unix(now))
+
+    def leave(self, ticket: int, now: Moment) -> None:
+        """A waiting ticket gives up."""
+        self.slots.leave(ticket, self._unix(now))
 
     def answered(self, ticket: int, place: Place, now: Moment) -> None:
         """The first content of a ticket's answer came."""
         if entry := self._entries.get(place.node_id):
             entry.workload.answered(ticket, self._unix(now))
 
-    def leave(self, ticket: int, now: Moment) -> None:
-        """A waiting ticket gives up."""
-        self._end(ticket, now)
-        self._waiting.pop(ticket, None)
-        self._lanes.leave(ticket)
-
     def give_back(self, ticket: int, place: Place, now: Moment, told: Told | None = None) -> Changes:
         """A slot is free again; whoever it suits next has it. `told` is what an answer that came whole says."""
+        mark, granted = self.slots.give_back(ticket, place, self._unix(now))
         entry = self._entries.get(place.node_id)
-        mark = entry.workload.ended(ticket, self._unix(now)) if entry else None
-        if mark is not None:
-            held_s, old = self._unix(now) - mark.began_at, self._hold_s.get(place.model)
-            self._hold_s[place.model] = held_s if old is None else old + HOLD_SMOOTHING * (held_s - old)
         if told is not None and entry is not None:
             self._learn(entry, told, mark, now)
-        return Changes(granted=self._granted(self._lanes.give_back(place, now.tick), now))
+        return Changes(granted=granted)
 
     # What changes it: nodes
 
@@ -351,64 +263,19 @@ class Cell:
 
     def set_limits(self, patience: Patience, queue_limit: int, swap_patience_s: float) -> None:
         """Take nodes for silent, lanes for full, and who is overtaken for overdue, by these limits from now on."""
-        self._patience, self._lanes.limit, self._lanes.patience_s = patience, queue_limit, swap_patience_s
+        self._patience = patience
+        self.slots.set_limits(queue_limit, swap_patience_s)
 
     def _changed(self, events: list[FleetChanged], now: Moment, replan: bool = False) -> Changes:
-        grants = self._resize(now)
-        more, stranded = self._replan(now) if events or replan else ((), ())
-        return Changes(tuple(events), grants + more, stranded)
+        at, stranded = self._unix(now), NOBODY
+        granted = self.slots.resize(at)
+        if events or replan:
+            more, stranded = self.slots.replan(lambda bid, ticket: self._again(bid, ticket, now), at)
+            granted += more
+        return Changes(tuple(events), granted, stranded)
 
-    def _resize(self, now: Moment) -> tuple[Granted, ...]:
-        """Nodes that are not there have no slots; the others have them for each model."""
-        sizes = {name: entry.node.slots for name, entry in self._entries.items() if entry.node.status != "offline"}
-        before, self._sizes = self._sizes, sizes
-        grants: list[Grant] = []
-        for name in {*before, *sizes}:
-            if before.get(name, 0) != sizes.get(name, 0):
-                grants += self._lanes.resize(name, sizes.get(name, 0), now.tick)
-        return self._granted(grants, now)
-
-    def _replan(self, now: Moment) -> tuple[tuple[Granted, ...], tuple[int, ...]]:
-        granted = self._granted(self._lanes.overdue(now.tick), now)
-        stranded = []
-        for ticket in tuple(self._waiting):
-            bid, _ = self._waiting[ticket]
-            choice = self.decide(bid.request, bid.policy, now, ticket)
-            self._end(ticket, now)
-            self._waiting[ticket] = (bid, choice)
-            if places := choice.places(bid.excluded):
-                self._begin(ticket, bid, choice, places[:1], now, waits=True)
-                granted += self._granted(self._lanes.replan(ticket, places, choice.swaps(bid.excluded), now.tick), now)
-            else:
-                self.leave(ticket, now)
-                stranded.append(ticket)
-        return granted, tuple(stranded)
-
-    def _granted(self, grants: Iterable[Grant], now: Moment) -> tuple[Granted, ...]:
-        made = []
-        for grant in grants:
-            self._end(grant.ticket, now)
-            bid, choice = self._waiting.pop(grant.ticket)
-            self._begin(grant.ticket, bid, choice, (grant.place,), now)
-            made.append(Granted(grant.ticket, choice.candidate(grant.place), choice))
-        return tuple(made)
-
-    def _begin(
-        self, ticket: int, bid: Bid, choice: Choice, places: Iterable[Place], now: Moment, waits: bool = False
-    ) -> None:
-        """A ticket's job is at this node now, or waits for it: others are decided with it in sight."""
-        for place in places:
-            if entry := self._entries.get(place.node_id):
-                there = job(ticket, bid.request, choice.candidate(place), choice.fleet, waits)
-                entry.workload.begun(there, ticket, self._unix(now))
-
-    def _end(self, ticket: int, now: Moment) -> None:
-        """A ticket waits no longer where it waited."""
-        if found := self._waiting.get(ticket):
-            bid, choice = found
-            for place in choice.places(bid.excluded)[:1]:
-                if entry := self._entries.get(place.node_id):
-                    entry.workload.ended(ticket, self._unix(now))
+    def _again(self, bid: Bid, ticket: int, now: Moment) -> Choice:
+        return self.decide(bid.request, bid.policy, now, ticket)
 
     def _learn(self, entry: Entry, told: Told, mark: Mark | None, now: Moment) -> None:
         """Remember what an answer says of its node: speeds, lengths, and whose cache holds its beginning."""
@@ -416,10 +283,16 @@ class Cell:
         if usage.completion_tokens:
             self._demand.answered(attempt.model, request.tags, usage.completion_tokens)
         entry.learn(told, mark, now)
+        for other in self._entries.values():
+            if not (other.workload.machine.seen and other.workload.machine.loads_seen):
+                other.guesses.clear()  # what is expected of an unknown machine goes by those that are known
         loaded = entry.node.in_memory(attempt.model)
         room = Room.of(entry.node.slots, loaded.context_length if loaded else None, entry.node.engine)
         prompt, cached = usage.prompt_tokens, usage.cached_tokens
         self._prefixes.answered(attempt.node_id, attempt.model, request.prefix, prompt, cached, room)
+
+    def _machines(self) -> list[Machine]:
+        return [entry.workload.machine for entry in self._entries.values()]
 
     def _unix(self, now: Moment) -> float:
         """Unix seconds that never jump: the wall clock's at the start, moved on by the monotonic one."""

@@ -3,6 +3,7 @@
 It sees one node and no other; the cell asks it, and tells the fleet what changed.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from herd import wire
@@ -11,8 +12,10 @@ from herd.core.clock import Moment
 from herd.core.events import Attempt, FleetChanged, NodeKnown, NodeSampled
 from herd.core.fleet import Node, NodeStatus, Traffic
 from herd.core.learning import Machine, Observation, Speeds
+from herd.core.observed import Mark, Told, observed
+from herd.core.prediction import Pace
 from herd.fleet.heartbeats import node_from
-from herd.fleet.workload import Mark, Told, Workload, observed
+from herd.fleet.workload import Workload
 
 LOSS_WINDOW_S = 3600.0
 LEARN_EVERY_S = 0.1  # a fit costs as much as a decision
@@ -65,7 +68,7 @@ class Entry:
     losses: list[float] = field(default_factory=list)
     services: dict[str, Service] = field(default_factory=dict)
     workload: Workload = field(default_factory=lambda: Workload(Machine()))
-    guesses: dict[str, Traffic] = field(default_factory=dict)
+    guesses: dict[str, Pace] = field(default_factory=dict)
 
     @classmethod
     def joined(cls, heartbeat: wire.Heartbeat, now: Moment, patience: Patience, machine: Machine) -> "Entry":
@@ -181,16 +184,19 @@ class Entry:
         service = self.service(model)
         service.unloaded_at, service.known = at, None
 
-    def traffic(self, model: str, now: Moment) -> Traffic:
+    def traffic(self, model: str, now: Moment, peers: Callable[[], list[Machine]]) -> Traffic:
         """What is known of the node's work on a model: its speeds as seen, else as its machine lets expect."""
         service = self.services.get(model)
-        if service is None:
-            if model not in self.guesses:
-                self.guesses[model] = Traffic(pace=self._expected(model).pace)
-            return self.guesses[model]
-        if service.known is None:
-            pace = (service.speeds or self._expected(model)).pace
+        if service is None or service.speeds is None:
+            pace = self.guesses.get(model)
+            if pace is None:
+                machine = self.workload.machine.among(peers())
+                pace = self.guesses[model] = machine.expects(self.node.size_of(model)).pace
+            if service is None:
+                return Traffic(pace=pace)
             service.known = Traffic(pace=pace, unloaded_at=service.unloaded_at)
+        elif service.known is None:
+            service.known = Traffic(pace=service.speeds.pace, unloaded_at=service.unloaded_at)
         if service.breaker.open_until is None:
             return service.known
         held = self.workload.work.held.get(model, 0)
@@ -213,9 +219,6 @@ class Entry:
         workload.follow(service.speeds.pace)
         service.known = None
         self.guesses.clear()
-
-    def _expected(self, model: str) -> Speeds:
-        return self.workload.machine.expects(self.node.size_of(model))
 
     def sample(self, in_flight: int, now: Moment) -> NodeSampled:
         """The node's state as its history keeps it."""

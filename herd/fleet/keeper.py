@@ -15,9 +15,10 @@ from herd.core.admission import Place
 from herd.core.clock import moment
 from herd.core.errors import NoNode, QueueFull, QueueTimeout
 from herd.core.events import Attempt, Event, FleetChanged
-from herd.fleet.cell import Bid, Cell, Changes, Choice, Granted, TwinHeard
+from herd.core.observed import Told
+from herd.fleet.cell import Cell, Changes, TwinHeard
 from herd.fleet.entry import Patience
-from herd.fleet.workload import Told
+from herd.fleet.slots import Bid, Choice, Granted
 
 TICK_S = 1.0
 SAMPLE_EVERY_S = 60.0
@@ -53,9 +54,9 @@ class Keeper:
         Raises QueueFull or QueueTimeout, both with a Retry-After, and NoNode if the last place went while it waited.
         """
         places, lane = choice.places(bid.excluded), bid.request.model
-        if not self.cell.any_free(places) and self.cell.full(lane):
-            depth = self.cell.depths()[lane]
-            raise QueueFull(f"{depth} requests wait for {lane} already", self.cell.retry_after_s(lane, places))
+        if not self.cell.slots.any_free(places) and self.cell.slots.full(lane):
+            depth = self.cell.slots.depths()[lane]
+            raise QueueFull(f"{depth} requests wait for {lane} already", self.cell.slots.retry_after_s(lane, places))
         ticket = next(self._tickets)
         return self.cell.ask(ticket, bid, choice, moment()) or await self._wait(ticket, bid, choice)
 
@@ -89,7 +90,7 @@ class Keeper:
             lane = bid.request.model
             raise QueueTimeout(
                 f"no slot for {lane} came free within {self._queue_timeout_s:g} s",
-                self.cell.retry_after_s(lane, choice.places(bid.excluded)),
+                self.cell.slots.retry_after_s(lane, choice.places(bid.excluded)),
             ) from None
         except asyncio.CancelledError:
             self._give_up(ticket, awaited)

@@ -1,40 +1,19 @@
 """What one node has to do, and how fast it was seen to do it; and what the whole fleet is asked for.
 
-It keeps the jobs of `core.prediction` in step with what happens, and makes observations of it for `core.learning`.
+It keeps the jobs of `core.prediction` in step with what happens, and marks when requests begin and answer.
 Times are unix seconds of a clock that never jumps.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import exp
-from typing import NamedTuple
 
-from herd.core.events import Attempt, Usage
-from herd.core.learning import Length, Machine, Observation, expected_tokens
+from herd.core.learning import Length, Machine, expected_tokens
+from herd.core.observed import Mark
 from herd.core.prediction import IDLE, Job, Pace, Work
 from herd.core.request import Request
-from herd.core.signals import LATELY_S
 
 DEMAND_S = 600.0  # a request of so long ago counts a third
-LEAST_LOAD_S = 0.5  # what an engine calls a load and is shorter is none
-
-
-class Told(NamedTuple):
-    """What an attempt that came to its proper end says of its node."""
-
-    request: Request
-    attempt: Attempt
-    usage: Usage
-
-
-@dataclass(slots=True)
-class Mark:
-    """Where a request began and answered: its moments, and the sum over time of who was at work, up to them."""
-
-    began_at: float
-    began_busy: float
-    first_at: float | None = None
-    first_busy: float = 0.0
 
 
 @dataclass(slots=True)
@@ -86,36 +65,6 @@ class Workload:
 
     def _move(self, now: float) -> None:
         self.busy += max(0.0, now - self.work.as_of) * self.work.at_work
-
-
-def observed(told: Told, mark: Mark | None, busy: float, unloaded_at: float | None) -> Observation:
-    """What an answer says of its node's speeds, by the engine's own times where it gives them."""
-    request, attempt, usage = told
-    load_s = usage.load_s if usage.load_s and usage.load_s > LEAST_LOAD_S else None
-    first_at, ended_at = attempt.first_content_at, attempt.ended_at
-    prompt_s, answer_s = usage.prompt_eval_s, usage.eval_s
-    if first_at is not None and request.stream:
-        prompt_s = max(0.0, first_at - attempt.started_at - (usage.load_s or 0.0))
-        answer_s = ended_at - first_at
-    beside_prompt = beside_answer = 0.0
-    if mark and mark.first_at is not None:
-        beside_prompt = _beside(mark.first_busy - mark.began_busy, mark.first_at - mark.began_at - (load_s or 0.0))
-        beside_answer = _beside(busy - mark.first_busy, ended_at - mark.first_at)
-    return Observation(
-        load_s=load_s,
-        reload=unloaded_at is not None and attempt.started_at - unloaded_at <= LATELY_S,
-        prompt_tokens=(usage.prompt_tokens or 0) - (usage.cached_tokens or 0),
-        prompt_s=prompt_s,
-        prompt_others=beside_prompt,
-        answer_tokens=usage.completion_tokens or 0,
-        answer_s=answer_s,
-        answer_others=beside_answer,
-    )
-
-
-def _beside(busy: float, seconds: float) -> float:
-    """How many others were at work on average."""
-    return max(0.0, busy / seconds - 1) if seconds > 0 else 0.0
 
 
 class Demand:

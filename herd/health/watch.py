@@ -203,12 +203,12 @@ class HealthWatch:
             nodes=self._nodes(history or History()),
             history=history,
             telemetry=self._telemetry(now, history is not None, disk),
-            waiting=sum(self._cell.depths().values()),
+            waiting=sum(self._cell.slots.depths().values()),
             thresholds={name: self._settings.number(name) for name in DEFAULTS},
         )
 
     def _nodes(self, history: History) -> tuple[NodeFacts, ...]:
-        entries, in_flight, now = self._cell.entries, self._cell.in_flight(), moment()
+        entries, in_flight, now = self._cell.entries, self._cell.slots.in_flight(), moment()
         return tuple(
             node_facts(entry, sum(in_flight.get(name, {}).values()), history.first_seen.get(name), now)
             for name, entry in entries.items()

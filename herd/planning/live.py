@@ -163,6 +163,15 @@ class Herd:
         return _There(node, known, Work(0.0, (), *falls), speeds, traffic)
 
     @staticmethod
+    def _expect(there: _There, machines: Sequence[Machine]) -> None:
+        """Guess anew what was not seen there yet."""
+        machine = there.machine.among(machines)
+        for name, speeds in there.speeds.items():
+            if not speeds.seen:
+                there.speeds[name] = machine.expects(there.node.size_of(name))
+                there.traffic[name] = Traffic(pace=there.speeds[name].pace)
+
+    @staticmethod
     def _true_pace(engine: Engine, model: str) -> Pace:
         machine, true = engine.machine, engine.machine.models[model]
         return Pace(true.load_s, true.load_s, 0.0, 1 / true.prefill, 1 / true.decode, machine.prefill_fall,
@@ -207,10 +216,11 @@ class Herd:
         told, size = observed(done), there.node.size_of(model)
         there.speeds[model] = there.speeds[model].after(told)
         there.machine = there.machine.after(told, size)
-        for name, speeds in there.speeds.items():
-            if name != model and not speeds.seen:
-                there.speeds[name] = there.machine.expects(there.node.size_of(name))
-        there.traffic = {name: Traffic(pace=speeds.pace) for name, speeds in there.speeds.items()}
+        there.traffic[model] = Traffic(pace=there.speeds[model].pace)
+        machines = [each.machine for each in self.nodes]
+        for each in self.nodes:
+            if each is there or not each.machine.seen or not each.machine.loads_seen:
+                self._expect(each, machines)
         pace = there.speeds[model].pace
         there.work = replace(there.work, prompt_fall=pace.prompt_fall, token_fall=pace.token_fall)
 

@@ -120,16 +120,18 @@ def shape() -> str:
 def _describe(hint: Any, found: dict[str, str]) -> None:
     if is_dataclass(hint) and isinstance(hint, type) and hint.__name__ not in found:
         hints = get_type_hints(hint)
-        found[hint.__name__] = ",".join(f"{field.name}:{hints[field.name]}" for field in fields(hint))
+        found[hint.__name__] = ",".join(f"{name}:{hints[name]}" for name in _names(hint))
         for inner in hints.values():
             _describe(inner, found)
+    if _is_named_tuple(hint):
+        found[hint.__name__] = ",".join(hint._fields)
     for inner in get_args(hint):
         _describe(inner, found)
 
 
 def _packer_of_record(kind: Any, special: Mapping[Any, Convert]) -> Convert:
     hints = get_type_hints(kind)
-    names = [field.name for field in fields(kind)]
+    names = _names(kind)
     read = attrgetter(*names) if len(names) > 1 else _alone(names[0])
     converted = [(place, _packer(hints[name], special)) for place, name in enumerate(names)]
     nested = [(place, convert) for place, convert in converted if convert is not None]
@@ -159,6 +161,8 @@ def _packer(hint: Any, special: Mapping[Any, Convert]) -> Convert | None:
         return _packer_of_record(hint, special)
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return str.__str__  # a member as the text that it is, and in C
+    if _is_named_tuple(hint):
+        return tuple  # all of them hold plain values
     origin, inner = get_origin(hint), _inner(hint)
     convert = _packer(inner, special) if inner is not None else None
     if origin in {Union, UnionType}:
@@ -172,7 +176,7 @@ def _packer(hint: Any, special: Mapping[Any, Convert]) -> Convert | None:
 
 def _unpacker_of_record(kind: Any, special: Mapping[Any, Convert]) -> Convert:
     hints = get_type_hints(kind)
-    converted = [(place, _unpacker(hints[field.name], special)) for place, field in enumerate(fields(kind))]
+    converted = [(place, _unpacker(hints[name], special)) for place, name in enumerate(_names(kind))]
     nested = [(place, convert) for place, convert in converted if convert is not None]
 
     def unpack(packed: Any) -> Any:
@@ -192,6 +196,9 @@ def _unpacker(hint: Any, special: Mapping[Any, Convert]) -> Convert | None:
         return _unpacker_of_record(hint, special)
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return hint
+    if _is_named_tuple(hint):
+        made: Convert = hint._make
+        return made
     origin, inner = get_origin(hint), _inner(hint)
     convert = _unpacker(inner, special) if inner is not None else None
     if origin in {Union, UnionType} or convert is None:
@@ -201,6 +208,15 @@ def _unpacker(hint: Any, special: Mapping[Any, Convert]) -> Convert | None:
     if origin is Mapping:
         return lambda found: {name: convert(each) for name, each in found.items()}
     return None
+
+
+def _names(kind: Any) -> list[str]:
+    """The fields that a record is made with; the others follow from them."""
+    return [field.name for field in fields(kind) if field.init]
+
+
+def _is_named_tuple(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields")
 
 
 def _inner(hint: Any) -> Any:

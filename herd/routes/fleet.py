@@ -58,7 +58,7 @@ async def status(request: Request) -> Document:
     """Nodes, queues, pulls that herd makes, and counts; objects are never null."""
     surface, now = surface_of(request), moment()
     cell = surface.keeper.cell
-    in_flight = cell.in_flight()
+    in_flight = cell.slots.in_flight()
     nodes = [_node(entry, sum(in_flight.get(name, {}).values()), now) for name, entry in cell.entries.items()]
     here = [node for node in nodes if node["status"] != "offline"]
     return {
@@ -69,7 +69,7 @@ async def status(request: Request) -> Document:
             "requests_active": len(surface.flights),
         },
         "nodes": nodes,
-        "queues": {model: {"depth": depth} for model, depth in cell.depths().items()},
+        "queues": {model: {"depth": depth} for model, depth in cell.slots.depths().items()},
         "pulls": surface.pulls(),
         "timestamp": now.at,
     }

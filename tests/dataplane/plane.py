@@ -135,7 +135,7 @@ class Plane:
         before = len(self.finished)
         await self.serve(caller)
         (finished,) = self.finished[before:]
-        assert (self.cell.in_flight(), len(self.serving.flights), self.upstream.open) == ({}, 0, 0)
+        assert (self.cell.slots.in_flight(), len(self.serving.flights), self.upstream.open) == ({}, 0, 0)
         return finished, caller
 
     async def serve(self, caller):

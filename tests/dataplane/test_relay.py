@@ -107,7 +107,7 @@ async def test_an_exchange_that_misses_its_own_limit_is_ended_from_outside(strea
     await plane.serve(chat(stream=stream))
     keeping.cancel()
     assert limit_s + REAP_AFTER_S < clock() - began <= limit_s + REAP_AFTER_S + 2.0
-    assert (plane.finished[0].error_type, plane.cell.in_flight()) == ("stall_timeout", {})
+    assert (plane.finished[0].error_type, plane.cell.slots.in_flight()) == ("stall_timeout", {})
 
 
 # What is held back

@@ -11,8 +11,8 @@ from herd.core.clock import moment
 from herd.core.events import AttemptFailed, ContextProtected, Status, StreamBroken
 from herd.core.request import Dialect, Request
 from herd.core.routing import Policy, Reason
-from herd.fleet.cell import Bid
 from herd.fleet.keeper import NO_NODE_RETRY_S
+from herd.fleet.slots import Bid
 from tests.dataplane.plane import (
     CHAT,
     COMPLETIONS,
@@ -115,7 +115,7 @@ async def test_a_request_keeps_the_rules_that_it_began_with():
     gate = asyncio.Event()
     plane = Plane(beats=[node("a", slots=1)], a=[[gate, *HELLO], HELLO])
     async with plane.asking(), plane.asking():
-        await until(lambda: plane.cell.depths() == {M: 1})
+        await until(lambda: plane.cell.slots.depths() == {M: 1})
         plane.settings.change({"loaded_fallback": False})
         gate.set()
     await plane.ask()
@@ -422,7 +422,7 @@ async def test_a_wait_for_a_slot_is_recorded_apart_from_the_work():
     """Queueing and prefilling have different remedies."""
     plane = Plane(beats=[node("a", slots=1)], a=[[7.0, *HELLO], [1.0, *HELLO]])
     async with plane.asking(), plane.asking():
-        await until(lambda: plane.cell.depths() == {M: 1})
+        await until(lambda: plane.cell.slots.depths() == {M: 1})
     first, second = plane.finished
     assert (first.queued_at, first.queue_s) == (None, 0.0)
     assert (second.queued_at - second.received_at, second.admitted_at - second.queued_at) == queued(0.0, 7.0)
@@ -434,7 +434,7 @@ async def test_a_wait_before_a_retry_is_recorded_apart_from_the_first():
     beats = [node("a", slots=1), node("b", slots=1)]
     plane = Plane(beats=beats, a=[[2.0, *HELLO], [1.0, *lost()]], b=[[10.0, *HELLO], HELLO])
     async with plane.asking(), plane.asking(), plane.asking():
-        await until(lambda: plane.cell.depths() == {M: 1})
+        await until(lambda: plane.cell.slots.depths() == {M: 1})
     last = plane.finished[-1]
     assert [each.node_id for each in last.attempts] == ["a", "b"]
     assert (last.admitted_at - last.queued_at, last.requeued_s, last.queue_s) == queued(2.0, 7.0, 9.0)
@@ -474,7 +474,7 @@ async def test_a_full_queue_refuses_with_a_time_made_from_what_slots_take():
     plane = Plane(beats=[node("a", slots=1)], queue_limit=1, a=[[8.0, *HELLO]])
     await plane.ask()
     async with plane.asking(), plane.asking():
-        await until(lambda: plane.cell.depths() == {M: 1})
+        await until(lambda: plane.cell.slots.depths() == {M: 1})
         finished, caller = await ask_beside(plane)
     assert (finished.status, finished.http_status, finished.error_type) == (Status.REJECTED, 429, "queue_full")
     assert (caller.status, caller.headers["retry-after"]) == (429, "16")
@@ -486,7 +486,7 @@ async def test_a_slot_that_frees_at_another_node_is_taken_with_the_decision_that
     plane = Plane(beats=[node("a", slots=1)], a=[[100.0, *HELLO]], b=[HELLO])
     async with plane.asking():
         async with plane.asking():
-            await until(lambda: plane.cell.depths() == {M: 1})
+            await until(lambda: plane.cell.slots.depths() == {M: 1})
             plane.keeper.heard(node("b"))
         (finished,) = plane.finished
         assert (finished.chosen.node_id, [each.node_id for each in finished.fleet.nodes]) == ("b", ["a", "b"])
@@ -497,7 +497,7 @@ async def test_when_the_last_node_goes_a_waiting_request_is_refused():
     plane = Plane(beats=[node("a", slots=1)], a=[[100.0, *HELLO]])
     async with plane.asking():
         async with plane.asking() as caller:
-            await until(lambda: plane.cell.depths() == {M: 1})
+            await until(lambda: plane.cell.slots.depths() == {M: 1})
             plane.keeper.heard(node("a", slots=1, leaving=True))
         (finished,) = plane.finished
         assert (finished.status, finished.error_type, caller.status) == (Status.REJECTED, "no_node", 503)

@@ -41,7 +41,7 @@ async def leaving(plane, caller, when):
     async with plane.asking(caller):
         await until(when)
         caller.left.set()
-    assert (plane.cell.in_flight(), plane.cell.depths(), plane.upstream.open) == ({}, {}, 0)
+    assert (plane.cell.slots.in_flight(), plane.cell.slots.depths(), plane.upstream.open) == ({}, {}, 0)
     assert len(plane.serving.flights) == 0
     (finished,) = plane.finished
     return finished
@@ -64,11 +64,11 @@ async def test_a_client_that_leaves_the_queue_gives_its_place_up():
     plane = one(a=[[50.0, *HELLO]])
     async with plane.asking():
         async with plane.asking() as caller:
-            await until(lambda: plane.cell.depths() == {M: 1})
+            await until(lambda: plane.cell.slots.depths() == {M: 1})
             caller.left.set()
         (finished,) = plane.finished
         assert (finished.status, finished.attempts, caller.messages) == (Status.CLIENT_DISCONNECTED, (), [])
-        assert (finished.queued_at is not None, plane.cell.depths()) == (True, {})
+        assert (finished.queued_at is not None, plane.cell.slots.depths()) == (True, {})
     assert len(plane.upstream.calls) == 1
 
 
@@ -161,7 +161,7 @@ async def drained(plane, caller, when):
         began = asyncio.get_running_loop().time()
         await plane.serving.drain(3.0)
         assert asyncio.get_running_loop().time() - began == pytest.approx(3.0)
-    assert (plane.cell.in_flight(), plane.upstream.open) == ({}, 0)
+    assert (plane.cell.slots.in_flight(), plane.upstream.open) == ({}, 0)
     return plane.finished[0]
 
 
@@ -177,7 +177,7 @@ async def test_a_request_in_the_queue_at_the_stop_is_refused():
     """As one that came later: no node has seen it."""
     plane = one(a=[[SILENCE]])
     async with plane.asking() as first, plane.asking() as second:
-        await until(lambda: plane.cell.depths() == {M: 1})
+        await until(lambda: plane.cell.slots.depths() == {M: 1})
         await plane.serving.drain(3.0)
     ended = {each.error_type: each for each in plane.finished}
     assert (ended["no_node"].status, second.status) == (Status.REJECTED, 503)
@@ -225,7 +225,7 @@ async def test_a_request_that_the_server_cancels_is_recorded_and_the_cancel_goes
         await task
     (finished,) = plane.finished
     assert (finished.status, finished.http_status, finished.error_message) == (Status.FAILED, 500, STOPPED)
-    assert (plane.cell.in_flight(), plane.judged("a")) == ({}, ())
+    assert (plane.cell.slots.in_flight(), plane.judged("a")) == ({}, ())
 
 
 # Stuck requests
@@ -239,7 +239,7 @@ async def reaped(plane, caller):
     await plane.serve(caller)
     keeping.cancel()
     (finished,) = plane.finished
-    assert (plane.cell.in_flight(), plane.upstream.open, len(plane.serving.flights)) == ({}, 0, 0)
+    assert (plane.cell.slots.in_flight(), plane.upstream.open, len(plane.serving.flights)) == ({}, 0, 0)
     return finished, clock() - began
 
 
@@ -313,7 +313,7 @@ async def test_an_error_of_the_servers_own_is_not_taken_for_a_client_that_left()
     with pytest.raises(RuntimeError):  # once more, in telling the client
         await plane.ask(caller)
     (finished,) = plane.finished
-    assert (finished.status, finished.error_type, plane.cell.in_flight()) == (Status.INCOMPLETE, "internal", {})
+    assert (finished.status, finished.error_type, plane.cell.slots.in_flight()) == (Status.INCOMPLETE, "internal", {})
 
 
 # Whatever happens
@@ -365,9 +365,8 @@ def test_whatever_happens_each_request_ends_once_and_every_slot_is_given_back(sc
     finally:
         loop.close()
     assert len(plane.finished) == len(asks) == len({each.request_id for each in plane.finished})
-    assert (plane.cell.in_flight(), plane.cell.depths(), len(plane.serving.flights), plane.upstream.open) == (
-        {}, {}, 0, 0,
-    )  # fmt: skip
+    slots = plane.cell.slots
+    assert (slots.in_flight(), slots.depths(), len(plane.serving.flights), plane.upstream.open) == ({}, {}, 0, 0)
     for each in plane.finished:
         assert (each.status is Status.COMPLETED) == (each.error_type is None and each.http_status == 200)
         assert len({attempt.node_id for attempt in each.attempts}) == len(each.attempts)

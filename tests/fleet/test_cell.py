@@ -8,8 +8,9 @@ from herd.core.clock import Moment
 from herd.core.events import Attempt, NodeKnown
 from herd.core.request import Dialect, Request
 from herd.core.routing import Policy
-from herd.fleet.cell import Bid, Cell, TwinHeard
+from herd.fleet.cell import Cell, TwinHeard
 from herd.fleet.entry import Patience
+from herd.fleet.slots import Bid
 
 GIB = 1024**3
 ASKED = Request("/api/chat", Dialect.OLLAMA, "llama:8b", prefix="p")
@@ -54,12 +55,12 @@ def looks(cell, first, last):
 
 
 def sizes(cell):
-    return dict(cell._sizes)
+    return dict(cell.slots._sizes)
 
 
 def open_breaker(cell, seconds):
     """Whether a request would be kept away."""
-    return cell.entries["a"].traffic("llama:8b", at(seconds)).breaker_open
+    return cell.entries["a"].traffic("llama:8b", at(seconds), list).breaker_open
 
 
 def test_a_first_heartbeat_joins_a_node_and_a_second_changes_nothing():
@@ -301,7 +302,7 @@ def test_who_asks_where_a_slot_is_free_has_it_and_who_comes_then_waits():
     cell.heard(beat(), at(0.0))
     granted = [cell.ask(ticket, *bid_for(cell), at(1.0)) for ticket in range(5)]
     assert [grant and grant.place for grant in granted] == [Place("a", "llama:8b")] * 4 + [None]
-    assert (cell.in_flight(), cell.depths()) == ({"a": {"llama:8b": 4}}, {"llama:8b": 1})
+    assert (cell.slots.in_flight(), cell.slots.depths()) == ({"a": {"llama:8b": 4}}, {"llama:8b": 1})
 
 
 def test_a_slot_that_is_given_back_goes_to_the_next_with_the_decision_that_found_it():
@@ -334,7 +335,7 @@ def test_when_the_last_node_goes_those_who_wait_are_stranded_once():
     for ticket in range(5):
         cell.ask(ticket, *bid_for(cell), at(1.0))
     assert cell.heard(beat(leaving=True), at(1.0)).stranded == (4,)
-    assert (looks(cell, 1, 2).stranded, cell.depths()) == ((), {})
+    assert (looks(cell, 1, 2).stranded, cell.slots.depths()) == ((), {})
 
 
 def test_a_node_that_a_request_failed_on_is_no_place_for_it_again():

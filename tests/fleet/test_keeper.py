@@ -9,8 +9,9 @@ from herd.core.clock import moment
 from herd.core.errors import NoNode, QueueFull, QueueTimeout
 from herd.core.request import Dialect, Request
 from herd.core.routing import Policy
-from herd.fleet.cell import Bid, Cell, TwinHeard
+from herd.fleet.cell import Cell, TwinHeard
 from herd.fleet.keeper import Keeper
+from herd.fleet.slots import Bid
 from tests.fleet.test_cell import beat
 
 A = Place("a", "llama:8b")
@@ -41,7 +42,7 @@ def wait(made, client="x"):
 
 async def parked(made, depth):
     async with asyncio.timeout(5):
-        while made.cell.depths().get("llama:8b", 0) != depth:  # noqa: ASYNC110 - a lane tells no event, and sleep(0) only yields
+        while made.cell.slots.depths().get("llama:8b", 0) != depth:  # noqa: ASYNC110 - a lane tells no event, and sleep(0) only yields
             await asyncio.sleep(0)
 
 
@@ -78,7 +79,7 @@ async def test_who_waited_too_long_is_refused_and_leaves_the_lane():
     with pytest.raises(QueueTimeout) as caught:
         await slot(made)
     assert 1 <= caught.value.retry_after_s <= 60
-    assert made.cell.depths() == {}
+    assert made.cell.slots.depths() == {}
 
 
 async def test_a_client_that_leaves_while_queued_frees_its_place():
@@ -91,7 +92,7 @@ async def test_a_client_that_leaves_while_queued_frees_its_place():
     await asyncio.wait([leaver])
     made.give_back(held)
     made.give_back(await stayer)
-    assert made.cell.in_flight() == {}
+    assert made.cell.slots.in_flight() == {}
     assert not made.cell.entries["a"].workload.work.jobs
 
 
@@ -104,7 +105,7 @@ async def test_a_client_that_leaves_in_the_moment_it_is_granted_gives_the_slot_o
     made.give_back(held)
     first.cancel()
     made.give_back(await second)
-    assert made.cell.in_flight() == {}
+    assert made.cell.slots.in_flight() == {}
     assert not made.cell.entries["a"].workload.work.jobs
 
 
@@ -127,7 +128,7 @@ async def test_when_the_last_node_goes_those_who_wait_are_told():
     made.heard(beat("a", leaving=True))
     with pytest.raises(NoNode, match="went away"):
         await waiter
-    assert made.cell.depths() == {}
+    assert made.cell.slots.depths() == {}
 
 
 async def test_a_slot_for_one_place_is_had_at_once_or_not_at_all_and_given_back():
@@ -135,7 +136,7 @@ async def test_a_slot_for_one_place_is_had_at_once_or_not_at_all_and_given_back(
     made = keeper()
     with made.only_at(A) as taken, made.only_at(A) as again:
         assert (taken, again) == (True, False)
-    assert made.cell.in_flight() == {}
+    assert made.cell.slots.in_flight() == {}
 
 
 async def test_every_change_is_told_and_a_new_node_is_kept_for_the_next_start():

@@ -139,10 +139,10 @@ async def test_a_load_holds_a_slot_so_that_requests_for_the_model_wait_for_it():
     plane = Preloading(Demand(llama_8b=10.0), a=[[gate, *LOADED]])
     task = asyncio.create_task(plane.preloads.look())
     await until(lambda: plane.upstream.open == 1)
-    assert plane.keeper.cell.in_flight() == {"a": {M: 1}}
+    assert plane.keeper.cell.slots.in_flight() == {"a": {M: 1}}
     gate.set()
     await task
-    assert plane.keeper.cell.in_flight() == {}
+    assert plane.keeper.cell.slots.in_flight() == {}
 
 
 async def test_a_node_without_a_free_slot_is_left_to_those_who_wait_for_it():
@@ -162,7 +162,7 @@ async def test_the_slot_is_held_until_the_node_names_the_model_where_others_coul
     await plane.preloads.look()
     assert now() - began == pytest.approx(held_s, abs=2 * LOOK_EVERY_S)
     assert pytest.approx(15.0) == HEARD_LOOKS * LOOK_EVERY_S
-    assert plane.keeper.cell.in_flight() == {}
+    assert plane.keeper.cell.slots.in_flight() == {}
 
 
 async def test_a_node_that_is_forgotten_meanwhile_is_not_waited_for():
@@ -234,7 +234,7 @@ async def test_a_failed_load_is_not_waited_for():
     """Nothing will be named."""
     plane, began = Preloading(Demand(llama_8b=10.0), [cold(slots=4)], a=[[errors.ConnectFailed("no")]]), now()
     await plane.preloads.look()
-    assert (now(), plane.keeper.cell.in_flight()) == (began, {})
+    assert (now(), plane.keeper.cell.slots.in_flight()) == (began, {})
 
 
 async def test_a_load_that_the_routers_stop_cuts_is_told_as_that():
@@ -246,7 +246,7 @@ async def test_a_load_that_the_routers_stop_cuts_is_told_as_that():
     await asyncio.gather(task, return_exceptions=True)
     await until(lambda: plane.upstream.open == 0)
     assert plane.told() == [("preload_failed", "a", M, "the router stopped")]
-    assert plane.keeper.cell.in_flight() == {}
+    assert plane.keeper.cell.slots.in_flight() == {}
 
 
 # What is kept

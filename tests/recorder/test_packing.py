@@ -30,7 +30,9 @@ def of(hint: Any) -> st.SearchStrategy[Any]:
         return simple[hint]
     if is_dataclass(hint):
         hints = get_type_hints(hint)
-        return st.builds(hint, **{field.name: of(hints[field.name]) for field in fields(hint)})
+        return st.builds(hint, **{field.name: of(hints[field.name]) for field in fields(hint) if field.init})
+    if isinstance(hint, type) and issubclass(hint, tuple):
+        return st.builds(hint, **{name: of(each) for name, each in get_type_hints(hint).items()})
     origin, args = get_origin(hint), get_args(hint)
     if origin in {Union, UnionType}:
         return st.one_of([of(each) for each in args])

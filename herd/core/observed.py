@@ -1,0 +1,59 @@
+"""What a finished request says of its node's speeds: from the engine's own times, else from what the router saw."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from herd.core.events import Attempt, Usage
+from herd.core.learning import Observation
+from herd.core.request import Request
+from herd.core.signals import LATELY_S
+
+LEAST_LOAD_S = 0.5  # what an engine calls a load and is shorter is none
+
+
+class Told(NamedTuple):
+    """An attempt that came to its proper end, and what its node said of it."""
+
+    request: Request
+    attempt: Attempt
+    usage: Usage
+
+
+@dataclass(slots=True)
+class Mark:
+    """Where a request began and answered: its moments, and the sum over time of who was at work, up to them."""
+
+    began_at: float
+    began_busy: float
+    first_at: float | None = None
+    first_busy: float = 0.0
+
+
+def observed(told: Told, mark: Mark | None, busy: float, unloaded_at: float | None) -> Observation:
+    """What an answer says of its node's speeds, by the engine's own times where it gives them."""
+    request, attempt, usage = told
+    load_s = usage.load_s if usage.load_s and usage.load_s > LEAST_LOAD_S else None
+    first_at, ended_at = attempt.first_content_at, attempt.ended_at
+    prompt_s, answer_s = usage.prompt_eval_s, usage.eval_s
+    if first_at is not None and request.stream:
+        prompt_s = max(0.0, first_at - attempt.started_at - (usage.load_s or 0.0))
+        answer_s = ended_at - first_at
+    beside_prompt = beside_answer = 0.0
+    if mark and mark.first_at is not None:
+        beside_prompt = _beside(mark.first_busy - mark.began_busy, mark.first_at - mark.began_at - (load_s or 0.0))
+        beside_answer = _beside(busy - mark.first_busy, ended_at - mark.first_at)
+    return Observation(
+        load_s=load_s,
+        reload=unloaded_at is not None and attempt.started_at - unloaded_at <= LATELY_S,
+        prompt_tokens=(usage.prompt_tokens or 0) - (usage.cached_tokens or 0),
+        prompt_s=prompt_s,
+        prompt_others=beside_prompt,
+        answer_tokens=usage.completion_tokens or 0,
+        answer_s=answer_s,
+        answer_others=beside_answer,
+    )
+
+
+def _beside(busy: float, seconds: float) -> float:
+    """How many others were at work on average."""
+    return max(0.0, busy / seconds - 1) if seconds > 0 else 0.0

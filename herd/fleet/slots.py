@@ -1,0 +1,190 @@
+"""Who has a slot and who waits for one, each with what was decided for it; keeps the nodes' work in step with that.
+
+A part of the cell: it sees the nodes' entries, and decides nothing. Whoever waits is decided about anew by `decide`, as
+the fleet changes.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from herd.core.admission import Grant, Lanes, Place, Swaps
+from herd.core.fleet import Fleet
+from herd.core.observed import Mark
+from herd.core.prediction import Job
+from herd.core.request import Request
+from herd.core.routing import Candidate, Decision, Policy, job, open_to
+from herd.fleet.entry import Entry
+
+HOLD_SMOOTHING = 0.2
+LONGEST_RETRY_AFTER_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was decided for a request, and the fleet in which it was."""
+
+    fleet: Fleet
+    decision: Decision
+
+    def places(self, excluded: frozenset[str]) -> tuple[Place, ...]:
+        """Where the request may be worked on now, best first."""
+        return tuple(Place(each.node_id, each.model) for each in open_to(self.decision.plan, excluded))
+
+    def swaps(self, excluded: frozenset[str]) -> Swaps:
+        """The models that would have to leave memory for it, by place; empty where none would."""
+        candidates = open_to(self.decision.plan, excluded)
+        return {Place(each.node_id, each.model): each.evicts for each in candidates if each.evicts}
+
+    def candidate(self, place: Place) -> Candidate:
+        """The candidate of the plan at a place."""
+        return next(each for each in self.decision.plan if (each.node_id, each.model) == (place.node_id, place.model))
+
+
+@dataclass(frozen=True, slots=True)
+class Bid:
+    """What asks for a slot: a request under the rules that it began with, less the nodes that failed it."""
+
+    request: Request
+    policy: Policy
+    excluded: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A slot is a ticket's now: at this candidate, found in this choice."""
+
+    ticket: int
+    candidate: Candidate
+    choice: Choice
+
+    @property
+    def place(self) -> Place:
+        """Where the slot is."""
+        return Place(self.candidate.node_id, self.candidate.model)
+
+
+class Slots:
+    """The slots of all nodes. `now` is unix seconds of a clock that never jumps."""
+
+    def __init__(self, entries: Mapping[str, Entry], queue_limit: int, swap_patience_s: float) -> None:
+        self._entries = entries
+        self._lanes = Lanes(queue_limit, swap_patience_s)
+        self._waiting: dict[int, tuple[Bid, Choice]] = {}
+        self._sizes: dict[str, int] = {}
+        self._hold_s: dict[str, float] = {}
+
+    def set_limits(self, queue_limit: int, swap_patience_s: float) -> None:
+        """Take lanes for full, and who is overtaken for overdue, by these limits from now on."""
+        self._lanes.limit, self._lanes.patience_s = queue_limit, swap_patience_s
+
+    def in_flight(self) -> dict[str, dict[str, int]]:
+        """Slots in use, by node and model."""
+        used: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        for place, held in self._lanes.in_flight().items():
+            used[place.node_id][place.model] = held
+        return dict(used)
+
+    def depths(self) -> dict[str, int]:
+        """How many wait, by model."""
+        return self._lanes.depths()
+
+    def any_free(self, places: Iterable[Place]) -> bool:
+        """Whether one of the places has a free slot now."""
+        return any(self._lanes.free(place) for place in places)
+
+    def full(self, lane: str) -> bool:
+        """Whether no one more may wait for a model."""
+        return self._lanes.full(lane)
+
+    def retry_after_s(self, lane: str, places: Iterable[Place]) -> int:
+        """Seconds after which a slot is likely: those who wait, times the mean time a slot is held, over the slots."""
+        slots = max(1, sum(self._sizes.get(place.node_id, 0) for place in places))
+        seconds = (self._lanes.depth(lane) + 1) * self._hold_s.get(lane, 1.0) / slots
+        return min(LONGEST_RETRY_AFTER_S, max(1, round(seconds)))
+
+    def ask(self, ticket: int, bid: Bid, choice: Choice, now: float) -> Granted | None:
+        """A slot at the best free place, or None: then the ticket waits. Ask whether the lane is full first."""
+        places, swaps = choice.places(bid.excluded), choice.swaps(bid.excluded)
+        place = self._lanes.ask(ticket, bid.request.model, bid.request.client, places, swaps, now)
+        if place is None:
+            self._waiting[ticket] = (bid, choice)
+            self._begin(ticket, bid, choice, places[:1], now, waits=True)
+            return None
+        self._begin(ticket, bid, choice, (place,), now)
+        return Granted(ticket, choice.candidate(place), choice)
+
+    def take(self, ticket: int, place: Place, now: float) -> bool:
+        """A slot at this place and no other, for a load and not for an answer, if one is free."""
+        if not self.any_free((place,)) or self._lanes.ask(ticket, place.model, "", (place,)) is None:
+            return False
+        self._entries[place.node_id].workload.begun(Job(ticket, place.model, 0.0, 0.0, load_s=1.0), ticket, now)
+        return True
+
+    def leave(self, ticket: int, now: float) -> None:
+        """A waiting ticket gives up."""
+        self._end(ticket, now)
+        self._waiting.pop(ticket, None)
+        self._lanes.leave(ticket)
+
+    def give_back(self, ticket: int, place: Place, now: float) -> tuple[Mark | None, tuple[Granted, ...]]:
+        """A slot is free again, and whoever it suits next has it; also where the ticket's work began."""
+        entry = self._entries.get(place.node_id)
+        mark = entry.workload.ended(ticket, now) if entry else None
+        if mark is not None:
+            held_s, old = now - mark.began_at, self._hold_s.get(place.model)
+            self._hold_s[place.model] = held_s if old is None else old + HOLD_SMOOTHING * (held_s - old)
+        return mark, self._granted(self._lanes.give_back(place, now), now)
+
+    def resize(self, now: float) -> tuple[Granted, ...]:
+        """Nodes that are not there have no slots; the others have them for each model."""
+        sizes = {name: entry.node.slots for name, entry in self._entries.items() if entry.node.status != "offline"}
+        before, self._sizes = self._sizes, sizes
+        grants: list[Grant] = []
+        for name in {*before, *sizes}:
+            if before.get(name, 0) != sizes.get(name, 0):
+                grants += self._lanes.resize(name, sizes.get(name, 0), now)
+        return self._granted(grants, now)
+
+    def replan(self, decide: Callable[[Bid, int], Choice], now: float) -> tuple[tuple[Granted, ...], tuple[int, ...]]:
+        """Everybody who waits is decided about anew: the slots that this gives, and the tickets that no place suits."""
+        granted = self._granted(self._lanes.overdue(now), now)
+        stranded = []
+        for ticket in tuple(self._waiting):
+            bid, _ = self._waiting[ticket]
+            choice = decide(bid, ticket)
+            self._end(ticket, now)
+            self._waiting[ticket] = (bid, choice)
+            if places := choice.places(bid.excluded):
+                self._begin(ticket, bid, choice, places[:1], now, waits=True)
+                granted += self._granted(self._lanes.replan(ticket, places, choice.swaps(bid.excluded), now), now)
+            else:
+                self.leave(ticket, now)
+                stranded.append(ticket)
+        return granted, tuple(stranded)
+
+    def _granted(self, grants: Iterable[Grant], now: float) -> tuple[Granted, ...]:
+        made = []
+        for grant in grants:
+            self._end(grant.ticket, now)
+            bid, choice = self._waiting.pop(grant.ticket)
+            self._begin(grant.ticket, bid, choice, (grant.place,), now)
+            made.append(Granted(grant.ticket, choice.candidate(grant.place), choice))
+        return tuple(made)
+
+    def _begin(
+        self, ticket: int, bid: Bid, choice: Choice, places: Iterable[Place], now: float, waits: bool = False
+    ) -> None:
+        """A ticket's job is at this node now, or waits for it: others are decided with it in sight."""
+        for place in places:
+            if entry := self._entries.get(place.node_id):
+                there = job(ticket, bid.request, choice.candidate(place), choice.fleet, waits)
+                entry.workload.begun(there, ticket, now)
+
+    def _end(self, ticket: int, now: float) -> None:
+        """A ticket waits no longer where it waited."""
+        if found := self._waiting.get(ticket):
+            bid, choice = found
+            for place in choice.places(bid.excluded)[:1]:
+                if entry := self._entries.get(place.node_id):
+                    entry.workload.ended(ticket, now)
