@@ -1,7 +1,8 @@
 """A recorder that does not what it should: `python -m tests.recorder.scripted HOW FOLDER IN OUT`.
 
 It writes what it gets into a file of FOLDER, named by its process id, and then, by HOW: `dies` after ten events,
-having told of five; `deaf` reads nothing at all; `shut` lives on with its pipe closed; `late` tells only when it is hurried; `proper` tells at once.
+having told of five; `deaf` reads nothing at all; `shut` lives on with its pipe closed; `late` tells only when it is
+hurried; `proper` tells at once.
 """
 
 import json
@@ -26,8 +27,8 @@ def tell(count: int) -> None:
 
 
 if how == "shut":
-    tell(0)
     os.close(inbound)
+    tell(0)
 if how in {"deaf", "shut"}:
     (folder / str(os.getpid())).touch()
     signal.alarm(LIFE_S)  # it ignores even the end of its router
