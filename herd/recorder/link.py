@@ -101,7 +101,8 @@ class Link:
             return True
         waiter = Waiter(reached)
         self._waiters.append(waiter)
-        self.tell(HURRY)
+        if not self._ending:
+            self.tell(HURRY)
         try:
             async with asyncio.timeout(timeout):
                 await waiter.done
@@ -182,6 +183,9 @@ class Link:
             self._heard(report)
         if channel is not None and reports is None:
             self._gone(channel)
+        self._tell_waiters()
+
+    def _tell_waiters(self) -> None:
         for waiter in self._waiters:
             if not waiter.done.done() and waiter.reached():
                 waiter.done.set_result(None)
@@ -197,6 +201,7 @@ class Link:
         self._outbox.begin_again()
         self._heard(None)
         self._dying = channel.process
+        self._tell_waiters()  # a pipe may be found closed by writing, with no word to read
         self._reap(channel)
 
     def _reap(self, channel: Channel) -> None:

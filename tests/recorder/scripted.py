@@ -1,7 +1,8 @@
 """A recorder that does not what it should: `python -m tests.recorder.scripted HOW FOLDER IN OUT`.
 
 It writes what it gets into a file of FOLDER, named by its process id, and then, by HOW: `dies` after ten events,
-having told of five; `deaf` reads nothing at all; `late` tells only when it is hurried; `proper` tells at once.
+having told of five; `deaf` reads nothing at all; `shut` lives on with its pipe closed; `late` tells only when it is
+hurried; `proper` tells at once.
 """
 
 import json
@@ -25,7 +26,10 @@ def tell(count: int) -> None:
         os.write(outbound, report_out(Report(LogStats(disposed=count), StoreStats(disposed=count, up=True))))
 
 
-if how == "deaf":
+if how == "shut":
+    os.close(inbound)
+    tell(0)
+if how in {"deaf", "shut"}:
     (folder / str(os.getpid())).touch()
     signal.alarm(LIFE_S)  # it ignores even the end of its router
     signal.pause()

@@ -24,7 +24,7 @@ class Bench:
         self.outbox = Outbox(spans=False, capacity=capacity)
         self.how = "proper"
         self.links: list[Link] = []
-        self.gone = 0
+        self.gone = self.reports = 0
         self.link = Link(self.outbox, lambda: BEGINNING, self.heard, self.start)
 
     def start(self, beginning):
@@ -35,6 +35,7 @@ class Bench:
             self.gone += 1
             self.how = "proper"
         else:
+            self.reports += 1
             self.outbox.done({LOG: report.log.disposed, STORE: report.store.disposed})
 
     def take(self, count, begin=0):
@@ -80,6 +81,19 @@ async def test_a_recorder_that_dies_is_replaced_and_the_next_one_gets_what_it_ha
     assert [entry[2] for entry in second] == list(range(5, 30))
     assert {entry[2] for entry in second if entry[1]} >= set(range(5, 10)), "these the first one had"
     assert bench.gone == 1
+    assert await bench.link.end(PATIENCE_S)
+
+
+async def test_a_recorder_that_lives_without_its_pipe_is_ended_and_whoever_waits_hears_of_it(bench):
+    """Nothing is read from it then, so only the attempt to write tells; two recorders would write every line twice."""
+    bench.how = "shut"
+    bench.link.attach()
+    assert await bench.link.wait(lambda: bench.reports == 1, PATIENCE_S)
+    shut = bench.link._channel.process
+    bench.take(1)
+    assert await bench.link.wait(lambda: bench.gone == 1, PATIENCE_S)
+    assert await bench.done()
+    assert shut.wait(PATIENCE_S) == -9
     assert await bench.link.end(PATIENCE_S)
 
 
