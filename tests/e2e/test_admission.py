@@ -146,7 +146,7 @@ def test_many_requests_for_a_cold_model_cause_one_load(tmp_path, ended):
     machines = [SimConfig(name, models=(MODEL,), slots=8, load_bytes_per_s=2e9, tokens_per_s=2000) for name in "ab"]
     fleet = fleet_of(tmp_path, *machines)
     ended.append(fleet)
-    answers = asyncio.run(ask_all(fleet, [{}] * 4))
+    answers = asyncio.run(ask_all(fleet, [{"stream": True}] * 4))
     assert {status for status, _, _ in answers} == {200}
     assert sum(node.state()["loads"] for node in fleet.nodes.nodes.values()) == 1
 
