@@ -51,9 +51,9 @@ def post(pair, path, stream, model="llama3.2:3b"):
     return httpx.post(pair.url + path, content=json.dumps(body), timeout=30)
 
 
-def best(pair):
-    """The node that the next request goes to: both are equal, so it is where the cache is, or the smaller name."""
-    answer = post(pair, "/api/chat", stream=False)
+def best(pair, path, stream):
+    """The node that the next request of the kind goes to: both are equal, so it is where the cache is, or by name."""
+    answer = post(pair, path, stream)
     return pair.nodes.nodes[answer.headers["x-herd-node"]]
 
 
@@ -62,7 +62,7 @@ def best(pair):
 @pytest.mark.parametrize("kind", BEFORE_CONTENT)
 def test_a_failure_before_the_first_content_is_answered_by_the_next_node(pair, kind, path, stream):
     """The client notices nothing, and the records say what happened."""
-    node = best(pair)
+    node = best(pair, path, stream)
     pair.nodes.script(node.node_id, Fault(kind, times=2 if kind is FaultKind.RESET else 1))
     answer = post(pair, path, stream)
     pair.nodes.clear()
