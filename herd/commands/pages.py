@@ -27,9 +27,9 @@ another node may be tried, it is, as long as no content went to the client and `
 """
 SIGNALS: Final = """\
 Each signal is a time in seconds that choosing a node costs or, below 0, saves. The node with the smallest sum is tried
-first; a tie goes to the smaller node_id. A row's `score` is the negative sum, so that higher is better. `herd explain`
-shows the seconds of every candidate of a request; rows from before signals were seconds keep their points.
-`docs/routing.md` has the physics behind them.
+first; what no prediction can tell apart goes to the smaller node_id. A row's `score` is the negative sum, so that
+higher is better. `herd explain` shows the seconds of every candidate of a request; rows from before signals were
+seconds keep their points. `docs/routing.md` has the physics behind them.
 """
 ENDINGS: Final[Mapping[Status, str]] = {
     Status.COMPLETED: "The answer reached the client with the proper end of its dialect.",

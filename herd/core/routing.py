@@ -4,6 +4,7 @@ It must not log, read a clock or roll dice: the same request, fleet and policy g
 replay.
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import floor
@@ -47,12 +48,11 @@ class Policy:
     """The operator's rules for deciding.
 
     `loaded_fallback`: a fallback that the client named is taken when it is loaded and the model asked for is not.
-    `jitter`: the share by which a prediction may be off; candidates within it go by `salt`, which differs from router
-    to router and request to request, so that routers that know the same do not all choose the same.
+    `salt` orders candidates that are as good as each other; where it differs from router to router and request to
+    request, routers that know the same do not all choose the same. 0: the smaller node_id.
     """
 
     loaded_fallback: bool = True
-    jitter: float = 0.0
     salt: int = 0
 
 
@@ -113,6 +113,7 @@ class Decision:
 
 
 DEFAULT_POLICY = Policy()
+TIE_S, TIE_SHARE = 0.01, 0.03  # what no prediction can tell apart: engines' own times vary by more
 PARTS = 10_000  # of a second: what is stored is rounded to them before it is summed, so that a stored total adds up
 
 
@@ -142,7 +143,7 @@ def _decide(request: Request, fleet: Fleet, policy: Policy, excluded: frozenset[
                 rejected.append(Rejection(node.node_id, model, reason))
             else:
                 ranked.append(score(case))
-        ranked.sort(key=lambda candidate: (_rank(candidate, policy), candidate.node_id))
+        candidates[model] = _ranked(ranked, policy)
     order = _order_of_models(request, candidates, policy)
     plan = tuple(candidate for model in order for candidate in candidates[model])
     rejected.sort(key=lambda entry: entry.node_id)
@@ -228,12 +229,23 @@ def open_to(plan: tuple[Candidate, ...], excluded: frozenset[str] = frozenset())
     return tuple(candidate for candidate in plan if candidate.node_id not in excluded)[:1]
 
 
-def _rank(candidate: Candidate, policy: Policy) -> float:
-    if not policy.jitter:
-        return candidate.total
+def _ranked(candidates: list[Candidate], policy: Policy) -> list[Candidate]:
+    """Best first; those that no prediction can tell from the best go by the policy's salt, or by their names."""
+    candidates.sort(key=lambda candidate: (candidate.total, candidate.node_id))
+    if len(candidates) < 2:
+        return candidates
+    best = candidates[0].total
+    limit = best + max(TIE_S, TIE_SHARE * abs(best))
+    ties = bisect_right(candidates, limit, key=lambda candidate: candidate.total)
+    if ties > 1:
+        candidates[:ties] = sorted(candidates[:ties], key=lambda candidate: _chance(candidate, policy))
+    return candidates
+
+
+def _chance(candidate: Candidate, policy: Policy) -> tuple[int, str]:
     # A checksum alone keeps neighbours together; the multiplication (Knuth's) carries its low bits up.
-    chance = crc32(f"{policy.salt} {candidate.node_id}".encode()) * 2_654_435_761 % 2**32 / 2**32
-    return candidate.total + policy.jitter * abs(candidate.total) * chance
+    salted = crc32(f"{policy.salt} {candidate.node_id}".encode()) * 2_654_435_761 % 2**32 if policy.salt else 0
+    return salted, candidate.node_id
 
 
 def _does_not_fit(case: Case) -> bool:

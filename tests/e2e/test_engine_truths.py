@@ -129,5 +129,5 @@ def test_a_model_that_is_loaded_under_another_of_its_names_costs_no_second_load(
     fleet.router.stop()
     (row,) = fleet.router.rows()
     assert (answer.json()["model"], row["node_id"], row["model"]) == ("small", "warm", "small:latest")
-    assert json.loads(row["scores_breakdown"])["thermal"] == 50
+    assert json.loads(row["scores_breakdown"])["thermal"] == 0
     assert sum(node.state()["loads"] for node in fleet.nodes.nodes.values()) == 0

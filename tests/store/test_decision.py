@@ -98,7 +98,7 @@ def situations(draw):
         draw(SECONDS), there, traffic, draw(st.dictionaries(ids, work)), draw(st.dictionaries(ids, COUNT)),
         draw(st.dictionaries(st.sampled_from(names), SHARE)), draw(st.dictionaries(st.sampled_from(names), SHARE)),
     )  # fmt: skip
-    policy = draw(st.builds(Policy, st.booleans(), SHARE, COUNT))
+    policy = draw(st.builds(Policy, st.booleans(), COUNT))
     failed = frozenset(draw(st.sets(st.sampled_from([node.node_id for node in there] or [""]))))
     decision = decide(request, fleet, policy, failed)
     return replace(builders.refused(), request=request, fleet=fleet, policy=policy, decision=decision)
