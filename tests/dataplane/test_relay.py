@@ -228,6 +228,15 @@ async def test_a_whole_answer_has_its_length_and_no_header_of_streams():
     assert finished.usage.finish_reason == "stop"
 
 
+@pytest.mark.parametrize("kind", [{}, {"content-type": "text/plain"}])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_what_an_answer_calls_itself_decides_nothing_but_that_json_is_one_document(stream, kind):
+    """Engines call their streams many names, or none; a request that asked for one answer gets one."""
+    finished, caller = await one([Head(headers=kind), WHOLE]).ask(chat(stream=stream))
+    assert (finished.status, caller.answer) == (Status.COMPLETED, WHOLE)
+    assert ("content-length" in caller.headers, "x-accel-buffering" in caller.headers) == (not stream, stream)
+
+
 async def test_an_answer_of_one_document_to_a_request_for_a_stream_is_read_as_one():
     """Ollama answers a load so, whatever was asked."""
     loaded = line(done=True, done_reason="load")

@@ -223,6 +223,9 @@ async def test_when_every_node_fails_the_client_is_told_in_its_dialect_of_the_la
     assert (caller.status, caller.error, caller.headers["x-should-retry"]) == (502, wanted, "false")
     assert (caller.headers["x-herd-node"], caller.headers["x-herd-retries"]) == ("b", "1")
     assert plane.failures == [("a", "connect", True), ("b", "connect", False)]
+    assert [(each.error_message, each.http_status, each.reconnected) for each in finished.attempts] == [
+        ("no", None, False),
+    ] * 2  # fmt: skip
     assert (plane.judged("a"), plane.judged("b"), plane.of(StreamBroken)) == ((True,), (True,), [])
 
 
