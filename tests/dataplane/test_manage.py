@@ -23,7 +23,7 @@ SHOW, PULL, DELETE, COPY, CREATE, PUSH, BLOBS = (
 OK = Head(headers={"content-type": "application/json", "x-node": "1"}, length=2)
 DONE = [OK, b"{}"]
 PROGRESS = [line(status="pulling"), line(status="success")]
-LISTING = [JSON, json.dumps({"models": [{"name": "new:1b", "size": 5}]}).encode()]
+LISTING = [JSON, b'{"models": [{"name":', b' "new:1b", "size": 5}]}']
 
 
 class Managing:
@@ -103,6 +103,15 @@ async def test_progress_is_passed_on_as_it_comes():
         gate.set()
     assert (caller.answer, caller.whole) == (b"".join(PROGRESS), True)
     assert "content-length" not in caller.headers
+
+
+async def test_a_client_without_an_address_is_recorded_without_one_and_nothing_is_kept_of_a_request():
+    """A server on a socket file knows no addresses; a router runs for months."""
+    fleet, caller = Managing(a=[DONE]), asked()
+    caller.scope["client"] = None
+    async with fleet.asking(caller):
+        pass
+    assert (fleet.managed[0].client_ip, fleet.serving._under_way) == (None, {})
 
 
 async def test_an_error_of_the_engines_is_handed_on_with_its_status():
