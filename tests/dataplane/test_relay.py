@@ -150,6 +150,16 @@ async def test_progress_is_no_content_and_does_not_shorten_the_wait_for_it():
     assert (finished.status, finished.first_content_at) == (Status.INCOMPLETE, None)
 
 
+async def test_a_prefill_that_tells_of_itself_once_is_not_taken_for_stuck():
+    """What was passed on has its client's limit while it is written, and then the first content's again."""
+    plane = one([EVENTS, b": 1\n\n", 60.0, delta("Hi"), STOP, END], first_byte_timeout_s=90.0)
+    plane.keeper.on_tick = plane.serving.reap
+    keeping = asyncio.create_task(plane.keeper.run())
+    finished, _ = await plane.ask(chat(COMPLETIONS, stream=True))
+    keeping.cancel()
+    assert (finished.status, lasted(finished)) == (Status.COMPLETED, pytest.approx(60.0, abs=1e-4))
+
+
 @pytest.mark.parametrize(("over", "tried"), [(0, ["a"]), (1, ["a", "b"])])
 async def test_a_mebibyte_without_content_is_held_back_and_more_is_no_answer(over, tried):
     """A node that sends rubbish must not fill the router's memory."""
@@ -164,8 +174,13 @@ async def test_a_mebibyte_without_content_is_held_back_and_more_is_no_answer(ove
 
 
 async def test_a_stream_of_nothing_but_its_end_is_an_answer():
-    """A model may have nothing to say; a load and an unload say nothing else."""
-    finished, caller = await one([DONE]).ask()
+    """A model may have nothing to say; a load and an unload say nothing else. It waits for nothing that might follow."""
+    gate = asyncio.Event()
+    plane = one([DONE, gate])
+    async with plane.asking() as caller:
+        await until(lambda: len(caller.messages) == 2)
+        gate.set()
+    (finished,) = plane.finished
     assert (finished.status, caller.answer, finished.first_content_at) == (Status.COMPLETED, DONE, None)
 
 
@@ -203,6 +218,7 @@ async def test_a_stream_that_fails_before_anything_went_out_is_made_good_elsewhe
     ("end", "words"),
     [
         ([], "the node's stream ended without its proper end"),
+        ([b"<html>"], "the node's stream ended without its proper end"),
         ([b"<html>\n"], "the node's answer failed: the node sent a line that is no JSON object: b'<html>'"),
         ([line(error="ran out")], "the node's answer failed: ran out"),
     ],

@@ -73,6 +73,7 @@ async def test_an_answer_passes_untouched_and_is_recorded_with_what_it_used(stre
     finished, caller = await plane.ask(chat(stream=stream, headers={"x-request-id": "mine"}))
     assert caller.answer == b"".join(step for step in script if isinstance(step, bytes))
     assert (finished.status, finished.http_status, finished.error_type) == (Status.COMPLETED, 200, None)
+    assert (caller.status, caller.whole) == (200, True)
     assert (finished.request_id, finished.endpoint, finished.original_format) == ("mine", CHAT, "ollama")
     assert (finished.usage.prompt_tokens, finished.usage.completion_tokens) == (3, 2)
     first, last = (0.5, 1.5) if stream else (2.0, 2.0)
