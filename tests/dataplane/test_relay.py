@@ -174,7 +174,7 @@ async def test_a_mebibyte_without_content_is_held_back_and_more_is_no_answer(ove
 
 
 async def test_a_stream_of_nothing_but_its_end_is_an_answer():
-    """A model may have nothing to say; a load and an unload say nothing else. It waits for nothing that might follow."""
+    """A model may have nothing to say; a load and an unload say nothing else. Nothing more is waited for."""
     gate = asyncio.Event()
     plane = one([DONE, gate])
     async with plane.asking() as caller:
