@@ -334,13 +334,13 @@ async def test_a_large_answer_that_goes_silent_is_incomplete_after_the_limit_of_
 @pytest.mark.parametrize("takes", [1, 2])
 async def test_a_client_that_does_not_take_the_rest_of_a_large_answer_is_ended_from_outside(takes):
     """A slot must not be held for a reader that has gone to sleep."""
-    plane, caller = one([JSON, b"[" * (WHOLE_LIMIT + 1), 9.0, b"x", b"y"]), chat(stream=False)
+    plane, caller = one([JSON, 9.0, b"[" * (WHOLE_LIMIT + 1), 9.0, b"x", b"y"]), chat(stream=False)
     caller.takes, clock = takes, asyncio.get_running_loop().time
     plane.keeper.on_tick = plane.serving.reap
     keeping, began = asyncio.create_task(plane.keeper.run()), clock()
     await plane.serve(caller)
     keeping.cancel()
-    stalled = 20.0 + (9.0 if takes == 2 else 0.0) + REAP_AFTER_S
+    stalled = takes * 9.0 + 20.0 + REAP_AFTER_S
     assert stalled < clock() - began <= stalled + 2.0
     assert (plane.finished[0].error_type, plane.changes("zombie_reaped")[0].model) == ("stall_timeout", M)
 
