@@ -35,7 +35,10 @@ PACE_S = 0.002
 
 
 class Scripted(asyncio.Protocol):
-    """Answers by the path: /whole at once, /burst/n with n chunks at once, /paced/n one chunk after the other."""
+    """Answers by the path: /whole with one length, /burst/n in n chunks at once, /paced/n in one after the other.
+
+    /closing/n is /burst/n, after which the connection closes.
+    """
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -53,6 +56,10 @@ class Scripted(asyncio.Protocol):
             self.transport.write(WHOLE)
         elif path[0] == "burst":
             self.transport.write(STREAM_HEAD + CHUNK * int(path[1]) + b"0\r\n\r\n")
+        elif path[0] == "closing":
+            head = STREAM_HEAD.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+            self.transport.write(head + CHUNK * int(path[1]) + b"0\r\n\r\n")
+            self.transport.close()
         else:
             self.transport.write(STREAM_HEAD)
             self.pace(int(path[1]))
@@ -130,6 +137,7 @@ def workloads(scale: float) -> list[Workload]:
         Workload("whole answer, 1 at a time", "/whole", int(2000 * scale), 1, 600),
         Workload("whole answer, 32 at once", "/whole", int(4000 * scale), 32, 600),
         Workload("stream of 16 chunks at once, 32 at once", "/burst/16", int(3000 * scale), 32, 16 * len(PIECE)),
+        Workload("the same, its connection then closed", "/closing/16", int(1000 * scale), 32, 16 * len(PIECE)),
         Workload("stream of 200 chunks at once, 32 at once", "/burst/200", int(800 * scale), 32, 200 * len(PIECE)),
         Workload("stream of 200 chunks, 2 ms apart, 8 at once", "/paced/200", int(24 * scale), 8, 200 * len(PIECE)),
     ]

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from herd.core.events import Attempt, Finished, Status, TraceIds, Usage
 from herd.core.fleet import Fleet, Loaded, Model, Node, Traffic
+from herd.core.prediction import Pace
 from herd.core.request import Dialect, Request
 from herd.core.routing import DEFAULT_POLICY, decide
 from herd.store.decision import encode
@@ -138,6 +139,8 @@ class Month:
             "predicted_ttft_ms": round(model.ttft_s * 1000, 3),
             "prompt_tokens": int(dice.lognormvariate(6, 1)) if answered else None,
             "completion_tokens": tokens if answered else None,
+            "cached_tokens": number % 400 if answered else None,
+            "reasoning_tokens": None,
             "tokens_source": "reported" if answered else "missing",
             "retry_count": int(retried),
             "fallback_used": int(fell_back and answered),
@@ -173,7 +176,7 @@ def _decision(model: str, size: int, holders: tuple[str, ...], names: list[str])
         for name in names
     )  # fmt: skip
     asked = Request("/api/chat", Dialect.OLLAMA, model, stream=True, prompt_tokens=400)
-    fleet = Fleet(1e9, nodes, {name: {model: Traffic(1, 2, 0, ttft_s=0.4)} for name in holders})
+    fleet = Fleet(1e9, nodes, {name: {model: Traffic(pace=Pace())} for name in holders})
     decision = decide(asked, fleet)
     attempt = Attempt(1, holders[0], model, f"http://{holders[0]}:11434", "0" * 16, 1e9, 1e9 + 1)
     return encode(

@@ -7,12 +7,19 @@ from grafana.queries import BOTH, MODEL, NODE, increase, quantile, rate, worst
 from otel.alerts import THRESHOLDS
 
 LATE: Final = 1 - THRESHOLDS["ttft_objective"]
+ATTEMPT: Final = "herd_upstream_duration_seconds"
 QUANTILES: Final = ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
 
 
 def quantiles(metric: str, selector: str = "", exemplar: bool = False) -> tuple[Target, ...]:
     """The three usual quantiles of a histogram."""
     return tuple(Target(quantile(q, metric, selector), name, exemplar=exemplar) for q, name in QUANTILES)
+
+
+def mean(metric: str, selector: str = "", of: str = "", less: tuple[str, ...] = ()) -> str:
+    """The seconds that a histogram added up, less those of others, over the count of the same one, or of another."""
+    seconds = " - ".join(increase(f"{name}_sum", selector) for name in (metric, *less))
+    return f"clamp_min({seconds}, 0) / ({increase(f'{of or metric}_count', selector)} > 0)"
 
 
 WHOLE: Final = Row("Whole requests", (
@@ -35,6 +42,10 @@ FIRST: Final = Row("The first token", (
     Panel("Time to first token by model, p95", "Streams, each model by itself.", "s",
           (Target(quantile(0.95, "herd_time_to_first_token_seconds", MODEL, "model"), "{{model}}"),),
           "ttftbudgetburn", legend=TABLE_LEGEND),
+    Panel("Time to first token by node, p95", "Streams, from an attempt's start to its first content: loading and "
+          "reading the prompt, without the queue.", "s",
+          (Target(quantile(0.95, "herd_upstream_time_to_first_token_seconds", NODE, "node"), "{{node}}"),),
+          "ttftbudgetburn", legend=TABLE_LEGEND),
     Panel("Late first tokens", f"Share of streams whose first token took over {THRESHOLDS['ttft_s']:g} s. The line is "
           f"the budget of {LATE:.0%}.", "percentunit",
           tuple(Target(worst(f"herd:ttft_late_ratio:ratio{window}"), window) for window in ("5m", "1h", "6h")),
@@ -51,6 +62,10 @@ TOKENS: Final = Row("The tokens after it", (
     Panel("Time per output token, p50", "Streams, by model: what a reader feels as speed.", "s",
           (Target(quantile(0.5, "herd_time_per_output_token_seconds", MODEL, "model"), "{{model}}"),),
           "ttftbudgetburn", legend=TABLE_LEGEND),
+    Panel("Time per output token by node, p50", "Streams: a node that becomes slower for all of its models shows "
+          "here.", "s",
+          (Target(quantile(0.5, "herd_upstream_time_per_output_token_seconds", NODE, "node"), "{{node}}"),),
+          "ttftbudgetburn", legend=TABLE_LEGEND),
     Panel("Tokens a second of one stream, p50", "The same the other way round.", TOKENS_A_SECOND,
           (Target(f"1 / {quantile(0.5, 'herd_time_per_output_token_seconds', MODEL, 'model')}", "{{model}}"),),
           "ttftbudgetburn", legend=TABLE_LEGEND),
@@ -62,6 +77,17 @@ TOKENS: Final = Row("The tokens after it", (
 ))  # fmt: skip
 
 WHERE: Final = Row("Where the time goes", (
+    Panel("Where does the mean request spend its time?", "The mean wait of the chosen models, then what an attempt on "
+          "the chosen nodes consists of, then the router. Prefill and decode are as engines report them; where one "
+          "does not, its time is the node's rest.", "s", (
+          Target(mean("herd_queue_wait_seconds", MODEL), "queue"),
+          Target(mean("herd_model_load_seconds", NODE, ATTEMPT), "cold load"),
+          Target(mean("herd_prefill_seconds", NODE, ATTEMPT), "prefill"),
+          Target(mean("herd_decode_seconds", NODE, ATTEMPT), "decode"),
+          Target(mean(ATTEMPT, NODE, less=("herd_model_load_seconds", "herd_prefill_seconds", "herd_decode_seconds")),
+                 "node, the rest"),
+          Target(mean("herd_overhead_seconds"), "router"),
+          ), "ttftbudgetburn", stack=True, legend=TABLE_LEGEND),
     Panel("Wait for a slot, p95", "By model; a request that got one at once waited 0 s.", "s",
           (Target(quantile(0.95, "herd_queue_wait_seconds", MODEL, "model"), "{{model}}"),), "queuesaturated",
           legend=TABLE_LEGEND),

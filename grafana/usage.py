@@ -69,8 +69,9 @@ SHARE: Final = Row("Nodes and decisions", (
     Panel("Nodes left out", "Why nodes were no candidates, counted for each decision.", "ops",
           (Target(rate("herd_candidates_rejected_total", by="reason"), "{{reason}}"),), "nodedown",
           legend=TABLE_LEGEND),
-    Panel("Signals of the winner, p50", "Points that the chosen node had, by signal; what decides shows here.", "none",
-          (Target(quantile(0.5, "herd_signal_points", by="signal"), "{{signal}}"),), "modelthrashing",
+    Panel("Signals of the winner, p50", "Predicted seconds of the chosen node, by signal; what decides shows here.",
+          "s",
+          (Target(quantile(0.5, "herd_signal_seconds", by="signal"), "{{signal}}"),), "modelthrashing",
           legend=TABLE_LEGEND),
 ))  # fmt: skip
 

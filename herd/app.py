@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,7 +16,6 @@ from herd import __version__
 from herd.config import Settings
 from herd.core.clock import moment
 from herd.core.routing import ready
-from herd.dataplane.dialects import dialect_of, error_document
 from herd.dataplane.exchange import Upstream
 from herd.dataplane.manage import Management
 from herd.dataplane.request_ids import RequestIds
@@ -27,24 +27,38 @@ from herd.fleet.keeper import Keeper
 from herd.fleet.targets import TargetsFile
 from herd.health.facts import Lost
 from herd.health.watch import HealthWatch, Records
+from herd.insights.machines import on_paper
 from herd.jobs.history import History
 from herd.jobs.preloads import Preloads
 from herd.jobs.pulls import Pulls
-from herd.routes import dashboard, dashboard_api, fleet, health, inference, merged, operations, recommendations, runbook
+from herd.recorder.recorder import Kept, Recorder
+from herd.routes import (
+    dashboard,
+    dashboard_api,
+    fleet,
+    health,
+    inference,
+    merged,
+    operations,
+    recommendations,
+    runbook,
+    unmatched,
+)
 from herd.routes import settings as settings_routes
 from herd.routes.inference import Front
+from herd.routes.openapi import describe
 from herd.routes.surface import Surface
-from herd.security import ClosedDoors
+from herd.security.doors import ClosedDoors
+from herd.security.names import Names
+from herd.security.refusals import Refusals
+from herd.store.aside import Aside
 from herd.store.queries import Reader
-from herd.store.writer import Writer
 from herd.switchboard import Switchboard
 from herd.telemetry.canary import EventLoopCanary
 from herd.telemetry.emit import Emitter
 from herd.telemetry.feed import Feed
-from herd.telemetry.log import configure_logging
 from herd.telemetry.metrics import MetricsSink
 from herd.telemetry.scrape import ScrapeView, node_view
-from herd.telemetry.spans import SpanSink, instrument_control_plane
 
 FLUSH_S = 3.0
 STORE_OPEN_S = 2.0
@@ -58,66 +72,69 @@ class Router:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.log = configure_logging(settings.log_dir, settings.text("log_level"), settings.count("log_files_kept"))
-        self.spans = SpanSink(settings.text("otlp_endpoint"))
+        self.recorder = Recorder(_kept(settings))
         self.metrics = MetricsSink(
-            __version__, max_tags=settings.count("metric_tags"), spans_exported=self.spans.provider is not None
+            __version__, max_tags=settings.count("metric_tags"), spans_exported=self.recorder.tracing.exports
         )
-        self.reader = Reader(settings.database)
-        self.writer = Writer(
-            settings.database,
-            retention_days=settings.count("retention_days"),
-            limit_bytes=settings.count("store_limit_mb") * 2**20,
-            on_commit=self.metrics.observe_commit,
-            on_close=self.reader.let_go,
-        )
+        aside = Aside(settings.database)
+        aside.start()  # while the recorder and the rest start, as the first question comes soon
+        self.reader = Reader(settings.database, aside)
+        self.recorder.on_commit, self.recorder.on_let_go = self.metrics.observe_commit, self._let_go
         self.feed = Feed()
-        self.emit = Emitter((self.metrics, self.spans, self.log, self.writer, self.feed))
-        self.keeper = Keeper(Cell(*_cell_limits(settings)), self.emit, settings.number("queue_timeout_s"))
+        self.emit = Emitter((self.metrics, self.recorder, self.feed))
+        self.keeper = Keeper(Cell(*_cell_limits(settings), on_paper), self.emit, settings.number("queue_timeout_s"))
         self.upstream = Upstream(settings.number("connect_timeout_s"))
-        ids, asked = RequestIds(), (settings, self.keeper, self.upstream, self.emit, self.spans.new_ids)
-        self.plane, self.management = DataPlane(*asked, ids), Management(*asked, ids)
+        ids, new_ids = RequestIds(), self.recorder.tracing.new_ids
+        asked = (settings, self.keeper, self.upstream, self.emit, new_ids, ids)
+        self.refusals = Refusals(self.emit, new_ids, ids.take)
+        self.plane, self.management = DataPlane(*asked), Management(*asked)
         self.pulls = Pulls(settings, self.keeper.cell, self.upstream, self.emit)
         self.plane.supply = self.pulls.supply
         self.keeper.on_tick = self.plane.reap
         self.keeper.on_change = lambda: self.metrics.set_known(self.keeper.cell.models())
-        records = Records(self.writer.stats, self._lost)
+        records = Records(self.recorder.store_stats, self._lost)
         self.health = HealthWatch(self.keeper.cell, self.reader, settings, records, self.emit)
         self.history = History(self.keeper, self.reader)
         self.preloads = Preloads(settings, self.keeper, self.upstream, self.reader, self.emit)
         self.targets = TargetsFile(self.keeper.cell, settings.data_dir / "prometheus" / "agents.json")
         self.switchboard = Switchboard(settings, self.emit, self._follow)
+        paths = inference.paths(self.plane, self.management)
         self.asgi = ClosedDoors(
-            Front(inference.paths(self.plane, self.management), self._control_plane()),
-            allowed_hosts=settings.text("allowed_hosts").split(","),
+            Front(paths, self._control_plane(paths)),
+            names=_names(settings),
+            asking=inference.ASKING,
             uncounted=inference.UNCOUNTED,
+            report=self.refusals,
         )
 
     async def drain(self, grace_s: float) -> None:
         """Take no more requests, let the running ones end, and after `grace_s` end those that are left."""
         await asyncio.gather(self.plane.drain(grace_s), self.management.drain(grace_s))
 
-    def _control_plane(self) -> FastAPI:
+    def _control_plane(self, paths: inference.Paths) -> FastAPI:
         app = FastAPI(title="Herd", version=__version__, lifespan=self._running, docs_url=None, redoc_url=None)
         app.state.surface = Surface(
             settings=self.settings, keeper=self.keeper, flights=self.plane.flights, reader=self.reader,
             metrics=self.metrics, switchboard=self.switchboard, feed=self.feed, health=self.health,
-            pulls=self.pulls.view, scrape_view=self._scrape_view, stopping=lambda: self.plane.stopping,
+            pulls=self.pulls.view, settled=self.recorder.settled, scrape_view=self._scrape_view,
+            stopping=lambda: self.plane.stopping,
         )  # fmt: skip
+        app.router.routes.extend(inference.routes(paths))
         for module in SURFACES:
             app.include_router(module.router)
-        app.add_exception_handler(HTTPException, _in_dialect)
+        app.router.redirect_slashes = False  # its redirections are absolute; `unmatched` has relative ones
+        describe(app)
+        app.add_exception_handler(HTTPException, unmatched.in_dialect)
         app.add_exception_handler(RequestValidationError, _naming_the_field)
-        instrument_control_plane(app, self.spans)
+        self.recorder.tracing.instrument(app)
         return app
 
     @asynccontextmanager
     async def _running(self, _: FastAPI) -> AsyncIterator[None]:
         """Start what has a thread, a task or a socket, and end it in order."""
         canary, advertisement = EventLoopCanary(self.metrics.observe_lag), Advertisement(self.settings)
-        self.writer.start()
         # Who finds the port open finds the tables; a store that cannot be opened holds nobody up for long.
-        await asyncio.to_thread(self.writer.flush, STORE_OPEN_S)
+        await self.recorder.start(STORE_OPEN_S)
         await self.history.restore()
         canary.start()
         jobs = (self.keeper, self.history, self.preloads, self.health, self.health.webhook, self.targets)
@@ -135,19 +152,22 @@ class Router:
             await canary.stop()
             await self.pulls.close()
             await self.upstream.close()
-            self.reader.let_go()  # who closes a database last brings its log in, and only the writer may
-            # Side by side, each within its own bound, so that a hanging collector delays no row and no line.
-            sinks = (self.writer, self.spans, self.log)
-            await asyncio.gather(*(asyncio.to_thread(sink.close, FLUSH_S) for sink in sinks))
+            # Who closes a database last brings its log in, and only the writer may.
+            await asyncio.to_thread(self.reader.let_go)
+            await self.recorder.close(FLUSH_S)
             self.reader.close()
+
+    def _let_go(self) -> None:
+        """The writer has left the database's file, which may be another now."""
+        asyncio.get_running_loop().run_in_executor(None, self.reader.let_go)
 
     def _follow(self) -> None:
         """Hand changed settings to those who hold a copy of them."""
         settings = self.settings
-        self.log.set_level(settings.text("log_level"))
+        self.recorder.set_level(settings.text("log_level"))
         self.keeper.set_limits(*_cell_limits(settings), settings.number("queue_timeout_s"))
         self.upstream.set_connect_timeout(settings.number("connect_timeout_s"))
-        self.writer.set_retention(settings.count("retention_days"), settings.count("store_limit_mb") * 2**20)
+        self.recorder.set_retention(settings.count("retention_days"), settings.count("store_limit_mb") * 2**20)
 
     def _scrape_view(self) -> ScrapeView:
         """What a scrape reads, at this moment; called on the event loop, whose tasks it counts."""
@@ -163,32 +183,40 @@ class Router:
             cell.depths(),
             self.plane.flights.oldest(),
             tasks=len(asyncio.all_tasks()),
-            store=self.writer.stats(),
-            log=self.log.stats(),
-            spans=self.spans.stats(),
+            store=self.recorder.store_stats(),
+            log=self.recorder.log_stats(),
+            spans=self.recorder.span_stats(),
             sink_failures=self.emit.failures,
             health=self.health.view(),
         )
 
     def _lost(self) -> Lost:
         """What the records lost since the start."""
-        store = self.writer.stats()
+        recorder, store = self.recorder, self.recorder.store_stats()
         rows = store.dropped + store.failed + store.others_lost
-        return Lost(rows, self.log.stats().dropped, self.spans.stats().dropped, self.emit.failures)
+        return Lost(rows, recorder.log_stats().dropped, recorder.span_stats().dropped, self.emit.failures)
 
 
-def _cell_limits(settings: Settings) -> tuple[Patience, int]:
+def _kept(settings: Settings) -> Kept:
+    return Kept(
+        database=settings.database,
+        log_dir=settings.log_dir,
+        log_level=settings.text("log_level"),
+        log_files=settings.count("log_files_kept"),
+        retention_days=settings.count("retention_days"),
+        limit_bytes=settings.count("store_limit_mb") * 2**20,
+        endpoint=settings.text("otlp_endpoint"),
+    )
+
+
+def _cell_limits(settings: Settings) -> tuple[Patience, int, float]:
     patience = Patience(settings.number("heartbeat_degraded_s"), settings.number("heartbeat_offline_s"))
-    return patience, settings.count("queue_limit")
+    return patience, settings.count("queue_limit"), settings.number("swap_patience_s")
 
 
-async def _in_dialect(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    path = request.url.path
-    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "error")
-    text = f"{error.detail}: {request.method} {path}" if error.status_code in {404, 405} else str(error.detail)
-    document = error_document(dialect_of(path), error.status_code, text, code)
-    return JSONResponse(document, error.status_code, error.headers)
+def _names(settings: Settings) -> Names:
+    hosts, origins = (settings.text(name).split(",") for name in ("allowed_hosts", "allowed_origins"))
+    return Names([socket.gethostname()], hosts, origins)
 
 
 async def _naming_the_field(_: Request, error: Exception) -> Response:

@@ -6,18 +6,21 @@ when that command is given.
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from herd import __version__
 from herd.commands import CommandError, WrongUse
 from herd.commands.moments import moment
 from herd.config import TABLE, Setting, SettingError, Value, load
+from herd.security.files import prepare_process
 
 DESCRIPTION = """\
 Herd is one address in front of all your Ollama and llama.cpp servers: it sends each request to the machine that
@@ -102,6 +105,20 @@ exit status:
 With ack, silence and --past: 0 done, 1 not done, 3 and 64 as above.
 """
 
+SIMULATED: Final = ("random", "round robin", "least loaded", "power of two", "clairvoyant", "herd", "herd, fresh",
+                    "herd, fresh, speeds", "herd, all known")  # fmt: skip
+SIMULATE_ENDS: Final = """\
+policies:
+  random, round robin, least loaded, power of two   what simple balancers do
+  herd                  decides as it does live: lengths unknown, speeds learned, heartbeats every 5 s
+  herd, fresh           with what each node holds known at once
+  herd, fresh, speeds   with every machine's true speeds as well
+  herd, all known       with the length of every answer as well
+  clairvoyant           runs a copy of each machine ahead, all lengths known, and takes the soonest first token
+
+traces: github.com/Azure/AzurePublicDataset (LLM inference, .csv), github.com/kvcache-ai/Mooncake (FAST25, .jsonl)
+"""
+
 COMMANDS: Final[Mapping[str, Command]] = {
     "demo": Command("herd.commands.demo", "a router with simulated nodes and traffic, to look at everything", (
         Option("--port", {"metavar": "PORT", "type": count(1, 65535), "default": 11435, "help": "default: 11435"}),
@@ -142,6 +159,22 @@ COMMANDS: Final[Mapping[str, Command]] = {
     ), HEALTH_ENDS),
     "audit": Command("herd.commands.audit", "do database, log and metrics agree about every request?",
                      (SINCE, URL, DATA_DIR, JSON)),
+    "simulate": Command("herd.commands.simulate", "traffic on a made fleet in virtual time, under several policies", (
+        Option("--machines", {"metavar": "N", "type": int, "choices": (3, 5, 10), "default": 5,
+                              "help": "the made fleet: 3, 5 or 10 machines (default: 5)"}),
+        Option("--traffic", {"metavar": "KIND", "choices": ("conversation", "code", "long"), "default": "conversation",
+                             "help": "made traffic: conversation, code or long (default: conversation)"}),
+        Option("--trace", {"metavar": "FILE", "type": Path,
+                           "help": "a trace instead: Azure's .csv or Mooncake's .jsonl; see below"}),
+        Option("--rate", {"metavar": "R", "type": seconds, "help": "requests a second (default: a medium load)"}),
+        Option("--requests", {"metavar": "N", "type": count(1, 10_000_000), "default": 2000,
+                              "help": "how many (default: 2000)"}),
+        Option("--policy", {"metavar": "POLICY", "action": "append", "choices": SIMULATED,
+                            "help": "one of the policies below; may be given several times (default: all)"}),
+        Option("--seed", {"metavar": "N", "type": count(0, 2**31), "default": 1,
+                          "help": "for lengths, models and thinning (default: 1)"}),
+        JSON,
+    ), SIMULATE_ENDS),
     "docs": Command("herd.commands.docs", "settings, metrics, errors, signals, endpoints, operations", (
         Option("topic", {"metavar": "TOPIC", "nargs": "?", "help": "what to print (default: list the topics)"}),
         Option("--write", {"metavar": "DIR", "help": "write all of them as Markdown files to DIR"}),
@@ -152,6 +185,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line says; returns the exit code: 64 for a wrong command line or setting, 1 for a failure."""
+    prepare_process()
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # whoever means another program by it must not end this one
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a model's name may be no valid text

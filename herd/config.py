@@ -22,6 +22,8 @@ VARIABLE: Final = "HERD_"
 TRACE_ID: Final = "{trace_id}"
 LARGE: Final = 10**18  # beyond every setting's bounds
 _NAME = r"[^=;,\s]+"
+_NETWORK = r"[0-9A-Fa-f]*[.:][0-9A-Fa-f:.]+(/[0-9]{1,3})?"
+_ORIGIN = r"(\*|[a-z][a-z0-9+.-]*://[^\s,]*)"
 RULES: Final = rf"(\s*{_NAME}\s*=\s*{_NAME}(\s*,\s*{_NAME})*\s*(;|$))*\s*"
 
 
@@ -65,6 +67,12 @@ TABLE: Final = (
             choices=("DEBUG", "INFO", "WARNING", "ERROR"), runtime=True),
     Setting("log_files_kept", 30, "Days of rotated log files that are kept.", minimum=1, maximum=3_650),
     Setting("allowed_hosts", "", "Further Host names to answer to, separated by commas; `*` for any."),
+    Setting("allowed_origins", "", "Pages elsewhere that may use the fleet, separated by commas; `*` for any.",
+            pattern=rf"{_ORIGIN}(\s*,\s*{_ORIGIN})*", form="https://chat.example.com, https://*.example.org"),
+    Setting("trusted_proxies", "", "Addresses and networks of proxies whose X-Forwarded-For and -Proto are believed.",
+            pattern=rf"{_NETWORK}(\s*,\s*{_NETWORK})*", form="127.0.0.1, 10.0.0.0/8, fd00::/8"),
+    Setting("connections_per_address", 256, "Most connections of one address, which may be a proxy's.",
+            minimum=1, maximum=65_536),
     Setting("body_limit_mb", 100, "Largest request body, in MiB.", minimum=1, maximum=10_240, runtime=True),
     Setting("heartbeat_degraded_s", 15.0, "A node without a heartbeat for this long is degraded.",
             minimum=1, maximum=3_600, runtime=True),
@@ -73,6 +81,8 @@ TABLE: Final = (
     Setting("queue_limit", 256, "Requests that may wait for one model; more are answered 429.",
             minimum=1, maximum=100_000, runtime=True),
     Setting("queue_timeout_s", 120.0, "Longest wait for a slot; then 503.", minimum=0.1, maximum=86_400, runtime=True),
+    Setting("swap_patience_s", 30.0, "How long requests for a loaded model may overtake one that would unload it.",
+            minimum=0, maximum=3_600, runtime=True),
     Setting("connect_timeout_s", 5.0, "Longest wait for a node to take a connection.",
             minimum=0.1, maximum=300, runtime=True),
     Setting("first_byte_timeout_s", 300.0, "Longest wait for the first content from a node.",
@@ -92,6 +102,8 @@ TABLE: Final = (
             runtime=True, pattern=RULES, form="qwen3:8b = gemma3:12b, mistral:7b; llama3.3:70b = qwen2.5:72b"),
     Setting("usage_in_streams", True, "Ask nodes for token counts in OpenAI streams where the client did not.",
             runtime=True),
+    Setting("steady_billing_line", True, "Hold still the values in Claude Code's billing line, which change with every "
+            "request and so cost engines the whole prompt's cache.", runtime=True),
     Setting("auto_pull", False, "Pull a model that no node has to the node with the best room when it is asked for.",
             runtime=True),
     Setting("auto_pull_timeout_s", 3600.0, "Longest such pull, and so the longest wait for one.",
@@ -202,10 +214,10 @@ class Settings:
         """Where each value came from."""
         return self._now[1]
 
-    def change(self, values: Mapping[str, Value]) -> None:
+    def change(self, values: Mapping[str, Value], source: str = "run time") -> None:
         """Take these values from now on; they are checked before."""
         before, sources = self._now
-        self._now = {**before, **values}, {**sources, **dict.fromkeys(values, "run time")}
+        self._now = {**before, **values}, {**sources, **dict.fromkeys(values, source)}
 
     def text(self, name: str) -> str:
         """A setting that is a string."""
@@ -355,13 +367,17 @@ def _variable(name: str) -> str:
 
 
 _OF_OTHERS = {"router_url", "url", "metrics_bind", "metrics_token"}  # the agent's and the command line's
+# Kubernetes tells every container of the namespace about a service called herd, or herd-something, in these.
+_OF_KUBERNETES = re.compile(
+    r"HERD_(\w+_)?(SERVICE_HOST=.*|SERVICE_PORT(_\w+)?=\d*|PORT=(tcp|udp|sctp)://.*|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?=.*)"
+)
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
     named: dict[str, str] = {}
     for key, text in environment.items():
         name = key.removeprefix(VARIABLE).lower()
-        if not key.startswith(VARIABLE) or name in _OF_OTHERS:
+        if not key.startswith(VARIABLE) or name in _OF_OTHERS or _OF_KUBERNETES.fullmatch(f"{key}={text}"):
             continue
         if name not in BY_NAME:
             raise SettingError(f"the environment: there is no setting {key}{_meant(name, _variable)}")

@@ -4,15 +4,17 @@ It knows the order of these steps; what a setting does is known where it is read
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from herd import config_file
-from herd.config import BY_NAME, NAME, SettingError, Settings, Value, checked, contradictions
+from herd.config import BY_NAME, NAME, SettingError, Settings, Value, checked, contradictions, load
 from herd.core.events import FleetChanged
 
+logger = logging.getLogger(__name__)
 STRONGER = ("environment", "command line")  # what beats the file at the next start
 
 
@@ -69,6 +71,27 @@ class Switchboard:
                 self._follow()
         for change in changes:
             self._emit(_event(change, by))
+        return tuple(changes)
+
+    async def reread(self) -> tuple[Change, ...]:
+        """Take from the file what is other there now and may change; what needs a start is named in the log.
+
+        Raises SettingError where the file is wrong; then nothing changes.
+        """
+        async with self._one_at_a_time:
+            place = {"HERD_DATA_DIR": str(self.path.parent)}
+            fresh = (await asyncio.to_thread(load, self._stronger, place)).values
+            other = {name: value for name, value in fresh.items() if value != self.settings.values[name]}
+            for name in other.keys() - {"data_dir"}:
+                if not BY_NAME[name].runtime:
+                    logger.warning("%s is other in %s, and takes effect at the next start", name, self.path)
+            values = {name: value for name, value in other.items() if BY_NAME[name].runtime}
+            changes = [Change(name, self.settings.values[name], value, True) for name, value in values.items()]
+            if changes:
+                self.settings.change(values, "file")
+                self._follow()
+        for change in changes:
+            self._emit(_event(change, None))
         return tuple(changes)
 
     def _refuse_contradictions(self, values: Mapping[str, Value]) -> None:

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from herd import wire
+
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # what a server binds, and where it answers
 SCHEME_PORTS = {"http": 80, "https": 443}
 HOST = re.compile(r"[A-Za-z0-9._:%-]{0,200}")
@@ -47,7 +49,7 @@ def _host_and_port(text: str, rest: str, default_port: int) -> tuple[str, int]:
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError(f"{text!r}: only host and port, no path")
     host = parts.hostname or ""
-    if not HOST.fullmatch(host) or re.search(r"\s", rest):
+    if not HOST.fullmatch(host) or re.search(r"\s", rest) or (host and not wire.is_place(bracketed(host))):
         raise ValueError(f"{text!r}: not a host name or address")
     try:
         return host, default_port if parts.port is None else parts.port

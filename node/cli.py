@@ -6,12 +6,15 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
+
+from herd import wire
 
 from .addresses import bind_address, is_loopback, server_url
 from .agent import Agent
@@ -21,6 +24,7 @@ from .engines.llamacpp import LlamaCppProbe
 from .engines.ollama import OllamaProbe
 from .logs import fields, start_logging
 from .probe import Machine
+from .process import claim_directory, has_terminal, prepare_process
 from .router import RouterLink
 from .settings import DEFAULT_PORTS, INTERVAL_S, METRICS_PORT, ROUTER_PORT, Settings, sanitised_node_id
 from .telemetry import Telemetry
@@ -28,6 +32,7 @@ from .telemetry.metrics import AgentMetrics
 from .telemetry.server import MetricsServer
 from .telemetry.spans import make_spans
 
+USAGE = 64  # EX_USAGE of sysexits.h
 EXIT_S = 3.0  # how long a measurement that hangs in a driver may hold up the end of the process
 LEVELS = ("debug", "info", "warning", "error")
 NEEDS_TOKEN = (
@@ -58,16 +63,25 @@ HERD_METRICS_TOKEN. OTEL_EXPORTER_OTLP_ENDPOINT has spans of its heartbeats and 
 logger = logging.getLogger(__name__)
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors end with the status of a wrong command line, as the router's do."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and what is wrong with the command line."""
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f"{self.prog}: error: {message}\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """The options; those with an environment variable take it as their default."""
-    options = argparse.ArgumentParser(
+    options = Parser(
         prog="herd-node",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    options.add_argument("--version", action="version", version=f"herd-node {_version() or 'of unknown version'}")
+    options.add_argument("--version", action="version", version=f"herd-node {wire.RELEASE}")
     _engine_options(options.add_argument_group("the engine"))
     _router_options(options.add_argument_group("the router"))
     _agent_options(options.add_argument_group("the agent"))
@@ -208,9 +222,13 @@ def _engine_url(given: argparse.Namespace) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the agent until a signal; returns the exit status."""
+    prepare_process()
     settings = settings_from(arguments)
+    if wrong := claim_directory(settings.data_dir):
+        print(f"herd-node: {wrong}", file=sys.stderr)
+        return 1
     start_logging(settings.log_level, settings.data_dir)
-    telemetry = Telemetry(AgentMetrics(_version()), make_spans(settings.node_id, _version()))
+    telemetry = Telemetry(AgentMetrics(wire.RELEASE), make_spans(settings.node_id, wire.RELEASE))
     try:
         settings = _serving(settings, telemetry)
     except OSError as error:
@@ -232,7 +250,7 @@ def _serving(settings: Settings, telemetry: Telemetry) -> Settings:
 async def _run(settings: Settings, telemetry: Telemetry) -> None:
     stop = asyncio.Event()
     _stop_on_signals(stop)
-    version = _version()
+    version = wire.RELEASE
     engine: EngineProbe = (
         OllamaProbe(settings.engine_url, settings.slots)
         if settings.engine == "ollama"
@@ -264,6 +282,14 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
+    on_terminal = has_terminal()
+
+    def on_hangup(number: int, frame: FrameType | None) -> None:
+        if on_terminal and not has_terminal():
+            on_signal(number, frame)
+
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # `nohup` asks that it be ignored
+        signal.signal(signal.SIGHUP, on_hangup)
 
 
 def _end_within(seconds: float) -> None:
@@ -271,10 +297,3 @@ def _end_within(seconds: float) -> None:
     last = threading.Timer(seconds, os._exit, (0,))
     last.daemon = True
     last.start()
-
-
-def _version() -> str | None:
-    try:
-        return metadata.version("ollama-herd")
-    except metadata.PackageNotFoundError:
-        return None  # run from a source tree that is not installed

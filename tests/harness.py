@@ -21,7 +21,7 @@ import httpx
 from herd.sim import Fault, SimConfig, SimNode
 
 T = TypeVar("T")
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 POLL_S = 0.02
 # Below those that systems give to outgoing connections, which could take a port before whoever it is meant for.
 PORTS = range(20_000, 32_000)

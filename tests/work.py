@@ -21,7 +21,7 @@ from typing import Any, Final, Self, cast
 import uvloop
 
 from herd import wire
-from herd.app import build
+from herd.app import Router
 from herd.config import load
 
 RUNS: Final = 5  # what a timer does meanwhile only adds, so the least of some runs is the request's own work
@@ -245,7 +245,7 @@ async def measure(folder: Path) -> tuple[Counting, Counting, Counting]:
     node = Node()
     server = await asyncio.get_running_loop().create_server(lambda: node, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    app = cast(App, build(load({"data_dir": str(folder)}, {})))
+    app = cast(App, Router(load({"data_dir": str(folder)}, {})).asgi)
     async with Lifespan(app):
         client = Client(app, node)
         await client.ask("/heartbeat", heartbeat(f"http://127.0.0.1:{port}"))

@@ -102,11 +102,11 @@ def run_demo(port: int, data_dir: str | Path | None, seconds: float | None, obse
     Raises CommandError where the port or the directory cannot be had, and where the router dies.
     """
     own = "herd-demo" if port == PORT else f"herd-demo-{port}"
-    home = Path(data_dir).expanduser() if data_dir else Path(tempfile.gettempdir()) / own
-    _check_home(home)
     _check_port(port)
-    if not data_dir:
-        _clear(home)
+    home = (
+        Path(data_dir).expanduser() if data_dir else Path(tempfile.mkdtemp(prefix=f"{own}-"))
+    )  # nobody knows its name
+    _check_home(home)
     if observe:
         prometheus_program()  # a demo that cannot be what was asked for should not begin
     asyncio.run(_Demo(port, home, seconds, observe).run())
@@ -122,12 +122,6 @@ def _check_home(home: Path) -> None:
         raise CommandError(f"the demo's directory {home} cannot be made ({error.strerror}): give --data-dir") from error
     if not os.access(home, os.W_OK | os.X_OK):
         raise CommandError(f"the demo's directory {home} cannot be written: give it another with --data-dir")
-
-
-def _clear(home: Path) -> None:
-    """Take away what an earlier demo left, perhaps one of another version."""
-    for old in (*home.glob("latency.db*"), *home.glob("logs/herd.jsonl*"), home / "router.out"):
-        old.unlink(missing_ok=True)
 
 
 def _check_port(port: int) -> None:
@@ -160,7 +154,7 @@ class _Demo:
 
     async def run(self) -> None:
         """Start in order, stay, end in the order that loses nothing: clients, nodes, router."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, self._ended.set)
         async with AsyncExitStack() as stack:
             router = await stack.enter_async_context(self._router())

@@ -63,11 +63,15 @@ def _managed(path: str, methods: Sequence[str]) -> dict[str, Any]:
 
 def _control() -> Iterator[dict[str, Any]]:
     for kind, router in CONTROL:
-        for route in router.routes:
-            if isinstance(route, APIRoute):
-                meaning = " ".join((getdoc(route.endpoint) or "").split())
-                query = list(names(route.dependant))
-                yield _entry(sorted(route.methods or ()), route.path.replace(":path}", "}"), kind, meaning, query)
+        routes = [route for route in router.routes if isinstance(route, APIRoute)]
+        for route in routes:
+            if not route.include_in_schema:
+                continue
+            methods = {method for each in routes if each.path == route.path and each.endpoint is route.endpoint
+                       for method in each.methods or ()}  # fmt: skip
+            meaning = " ".join((getdoc(route.endpoint) or "").split())
+            query = list(names(route.dependant))
+            yield _entry(sorted(methods), route.path.replace(":path}", "}"), kind, meaning, query)
 
 
 def _entry(methods: list[str], path: str, kind: str, meaning: str, query: Sequence[str] = ()) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from herd.commands.records import first_that_knows
 from herd.core.signals import SIGNALS
 
 Document = Mapping[str, Any]
-POINTS: Final = (*(name.upper().replace("_", "\n") for name in SIGNALS), "TOTAL")
+SECONDS: Final = (*(name.upper().replace("_", "\n") for name in SIGNALS), "TOTAL")
 LEFT_OUT: Final = ("NODE", "MODEL", "WHY")
 
 
@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
         show_json(found)
     else:
         show(*_parts(found))
-    return 0 if found["decision"] is None or found["decision"]["replays"] else 1
+    return 1 if found["decision"] is not None and found["decision"]["replays"] is False else 0
 
 
 def _parts(found: Document) -> Iterator[RenderableType]:
@@ -41,7 +41,7 @@ def _parts(found: Document) -> Iterator[RenderableType]:
         return
     yield from ("", cell("Decision", "bold"), decision["why"])
     if decision["plan"]:
-        yield from ("", table(("", "NODE", "MODEL", "LOADED", "PREDICTED\nTTFT", *POINTS), _plan(found), POINTS))
+        yield from ("", table(("", "NODE", "MODEL", "LOADED", "PREDICTED\nTTFT", *SECONDS), _plan(found), SECONDS))
     if decision["rejected"]:
         yield from ("", cell("Left out", "bold"), table(LEFT_OUT, _left_out(decision["rejected"])))
     yield ""
@@ -66,8 +66,15 @@ def _summary(found: Document) -> Iterator[str]:
 
 
 def _tokens(found: Document) -> str | None:
-    counts = [(found["prompt_tokens"], "in"), (found["completion_tokens"], "out")]
-    told = ", ".join(f"{count} {word}" for count, word in counts if count is not None)
+    counts = [
+        (found["prompt_tokens"], "in", found["cached_tokens"], "from the cache"),
+        (found["completion_tokens"], "out", found["reasoning_tokens"], "of thought"),
+    ]
+    told = ", ".join(
+        f"{count} {word}" + (f", {part} of them {which}" if part is not None else "")
+        for count, word, part, which in counts
+        if count is not None
+    )
     return f"{told} ({found['tokens_source']})" if told else None
 
 
@@ -106,14 +113,14 @@ def _attempt(attempt: Document) -> Iterator[tuple[float, str]]:
 def _plan(found: Document) -> Iterator[tuple[object, ...]]:
     for entry in found["decision"]["plan"]:
         chosen = (entry["node_id"], entry["model"]) == (found["node_id"], found["model"])
-        points = (f"{entry['signals'][name]:.2f}" for name in SIGNALS)
+        seconds = (f"{entry['signals'][name]:.2f}" for name in SIGNALS)
         yield (
             "→" if chosen else "",
             cell(entry["node_id"], "bold" if chosen else ""),
             entry["model"],
             "yes" if entry["loaded"] else "no",
             duration(entry["predicted_ttft_s"]),
-            *points,
+            *seconds,
             f"{entry['total']:.2f}",
         )
 
@@ -124,6 +131,9 @@ def _left_out(rejected: Sequence[Document]) -> Iterator[tuple[object, ...]]:
 
 
 def _replay(decision: Document) -> Iterator[str]:
+    if decision["replays"] is None:
+        yield f"This row is from before signals were seconds: these are {decision['unit']}, the highest first."
+        return
     if decision["replays"]:
         yield "replayed: same plan"
         return

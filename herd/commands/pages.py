@@ -26,8 +26,10 @@ another node may be tried, it is, as long as no content went to the client and `
 (`upstream_4xx`) is handed on as it is, status and body.
 """
 SIGNALS: Final = """\
-A node that can take a request gets points by seven signals. Their sum is its score; the highest is tried first, and a
-tie goes to the smaller node_id. `herd explain` shows the points of every candidate of a request.
+Each signal is a time in seconds that choosing a node costs or, below 0, saves. The node with the smallest sum is tried
+first; a tie goes to the smaller node_id. A row's `score` is the negative sum, so that higher is better. `herd explain`
+shows the seconds of every candidate of a request; rows from before signals were seconds keep their points.
+`docs/routing.md` has the physics behind them.
 """
 ENDINGS: Final[Mapping[Status, str]] = {
     Status.COMPLETED: "The answer reached the client with the proper end of its dialect.",
@@ -107,16 +109,13 @@ def errors_page() -> str:
 
 def signals_page() -> str:
     """`docs/signals.md`."""
-    rows = [
-        (f"`{entry['name']}`", f"{entry['least']:g} to {entry['most']:g}", entry["help"])
-        for entry in reference.signals()
-    ]
+    rows = [(f"`{entry['name']}`", entry["help"]) for entry in reference.signals()]
     reasons = [(f"`{reason.value}`", words) for reason, words in LEFT_OUT.items()]
     return _page(
         "Signals",
         "herd/core/signals.py",
         SIGNALS,
-        table(("signal", "points", "meaning"), rows),
+        table(("signal", "the seconds"), rows),
         "## Left out before scoring\n",
         table(("reason", "meaning"), reasons),
     )

@@ -4,6 +4,7 @@ A topic is a list of entries of one shape; `pages` makes documents of them.
 """
 
 import re
+from collections.abc import Iterable
 from inspect import getdoc
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +13,7 @@ from herd.config import TABLE
 from herd.core.errors import AttemptError, HerdError, OutOfFiles
 from herd.core.signals import SIGNALS
 from herd.health.checks import CHECKS
-from herd.telemetry.catalog import METRICS
+from herd.telemetry.catalog import METRICS, Metric
 
 Entries = list[dict[str, Any]]
 TYPES: Final = {bool: "true or false", int: "whole number", float: "number", str: "text"}
@@ -39,7 +40,7 @@ def settings() -> Entries:
     ]
 
 
-def metrics() -> Entries:
+def metrics(table: Iterable[Metric] = METRICS) -> Entries:
     """Every metric with its kind, labels and meaning."""
     return [
         {
@@ -50,7 +51,7 @@ def metrics() -> Entries:
             "exemplars": metric.exemplar,
             "help": metric.help,
         }
-        for metric in METRICS
+        for metric in table
     ]
 
 
@@ -70,11 +71,8 @@ def errors() -> Entries:
 
 
 def signals() -> Entries:
-    """The seven signals with their ranges."""
-    return [
-        {"name": name, "least": least, "most": most, "help": (getdoc(function) or "").partition(": ")[2]}
-        for name, (function, least, most) in SIGNALS.items()
-    ]
+    """The seven signals and the seconds that each of them is."""
+    return [{"name": name, "help": getdoc(signal) or ""} for name, signal in SIGNALS.items()]
 
 
 def operations() -> Entries:

@@ -38,7 +38,7 @@ def announced(data_dir: Path, url: str) -> Iterator[None]:
     """
     path = data_dir / NAME
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         if error.errno not in BEARABLE:
             raise CommandError(f"the data directory {data_dir} cannot be written ({error.strerror})") from error

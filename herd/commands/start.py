@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import logging
+import os
 import resource
 import signal
 import socket
@@ -19,6 +20,8 @@ from herd.commands import CommandError
 from herd.commands.runfile import announced
 from herd.config import SettingError, Settings
 from herd.fleet.advertise import is_loopback
+from herd.security.connection import Limits, connection_type
+from herd.security.files import NotOurs, claim_directory
 
 logger = logging.getLogger(__name__)
 BACKLOG: Final = 2048
@@ -39,9 +42,10 @@ def run(settings: Settings) -> int:
         router = Router(settings)
         if warning := open_door(settings.text("host")):
             logger.warning(warning)
-        sys.stderr.write(start_block(settings))
-        sys.stderr.flush()
-        server = Server(_uvicorn_config(router), router, settings.number("shutdown_grace_s"))
+        with suppress(OSError, ValueError):  # nobody is there to read it
+            sys.stderr.write(start_block(settings))
+            sys.stderr.flush()
+        server = Server(_uvicorn_config(router, settings), router, settings.number("shutdown_grace_s"))
         return _serve(server, listener)
 
 
@@ -107,7 +111,10 @@ def start_block(settings: Settings) -> str:
 
 def _make_data_dir(settings: Settings) -> None:
     try:
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if claim_directory(settings.data_dir):
+            logger.warning("Others could read %s; now only this user can", settings.data_dir)
+    except NotOurs as error:
+        raise CommandError(f"the data directory is not safe: {error}") from error
     except OSError as error:
         raise CommandError(
             f"the data directory {settings.data_dir} cannot be made ({error.strerror}); choose another with --data-dir"
@@ -127,11 +134,16 @@ def _why_not(error: OSError, host: str, port: int) -> str:
     return f"cannot listen on {host} port {port} ({error.strerror}); choose others with --host and --port"
 
 
-def _uvicorn_config(router: Router) -> uvicorn.Config:
+def _uvicorn_config(router: Router, settings: Settings) -> uvicorn.Config:
+    limits = Limits(connections=settings.count("connections_per_address"))
+    proxies = [each.strip() for each in settings.text("trusted_proxies").split(",") if each.strip()]
     return uvicorn.Config(
         router.asgi,
         loop="uvloop",
-        http="httptools",
+        http=connection_type(limits, router.refusals),
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=proxies,
+        ws="none",  # an offer of WebSocket is ignored like any other
         lifespan="on",
         workers=1,
         access_log=False,
@@ -148,9 +160,11 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, router: Router, grace_s: float) -> None:
         super().__init__(config)
         self._router = router
+        self._on_terminal = has_terminal()
         self._grace_s = grace_s
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending: asyncio.Task[None] | None = None
+        self._rereading: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and remember the loop that a signal wakes."""
@@ -164,6 +178,24 @@ class Server(uvicorn.Server):
         else:
             self._loop.call_soon_threadsafe(self._begin_to_end, sig, frame)
 
+    def handle_hangup(self, sig: int, frame: FrameType | None) -> None:
+        """The terminal is gone: end in order. Else an operator means that the settings be read again."""
+        if self._on_terminal and not has_terminal():
+            self.handle_exit(sig, frame)
+        elif self._loop is not None:
+            self._loop.call_soon_threadsafe(self._begin_to_reread)
+
+    def _begin_to_reread(self) -> None:
+        self._rereading = asyncio.create_task(self._reread())
+
+    async def _reread(self) -> None:
+        try:
+            changes = await self._router.switchboard.reread()
+        except SettingError as error:
+            logger.error("The settings stay as they are: %s", error)
+        else:
+            logger.info("The settings were read again: %d changed", len(changes))
+
     def _begin_to_end(self, sig: int, frame: FrameType | None) -> None:
         self._ending = asyncio.create_task(self._end(sig, frame))
 
@@ -172,7 +204,16 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def _serve(server: uvicorn.Server, listener: socket.socket) -> int:
+def has_terminal() -> bool:
+    """Whether this process has a terminal, which ends it by closing."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def _serve(server: Server, listener: socket.socket) -> int:
     ends: list[int] = []
 
     def end(number: int, _: FrameType | None) -> None:
@@ -182,5 +223,7 @@ def _serve(server: uvicorn.Server, listener: socket.socket) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # `nohup` asks that it be ignored
+        signal.signal(signal.SIGHUP, server.handle_hangup)
     server.run(sockets=[listener])
     return 0 if server.started or ends else 1

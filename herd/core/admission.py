@@ -1,13 +1,16 @@
-"""Who holds a slot and who waits: lanes per model, fair between clients, with late binding.
+"""Who holds a slot and who waits: lanes per model, fair between clients, with late binding, sparing of swaps.
 
-It knows no clock and no task: `ask`, `give_back`, `leave`, `replan` and `resize` change the state and return who was
-granted what. Invariants: never more in flight at a place than its node has slots; no one waits while a place that
-suits them is free; within a lane clients take turns.
+It knows no clock and no task: `ask`, `give_back`, `leave`, `replan`, `resize` and `overdue` change the state and return
+who was granted what; the moment comes with the call. Invariants: never more in flight at a place than its node has
+slots; no one waits while a place that suits them is free, unless it would put out a model that is at work there; who
+waits for that is overtaken by requests for the loaded model for no longer than `patience_s`; within a lane clients
+take turns.
 """
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +29,18 @@ class Grant:
     place: Place
 
 
+Swaps = Mapping[Place, tuple[str, ...]]  # by place, the models that would have to leave that node's memory
+NO_SWAPS: Swaps = MappingProxyType({})
+
+
 @dataclass(slots=True)
 class _Waiter:
     ticket: int
     lane: str
     client: str
     places: tuple[Place, ...]
+    swaps: Swaps
+    since: float
 
 
 @dataclass(slots=True)
@@ -69,19 +78,26 @@ class _Lane:
 
 
 class Lanes:
-    """The state of admission; `limit` is how many may wait in one lane."""
+    """The state of admission; `limit` is how many may wait in one lane.
 
-    def __init__(self, limit: int) -> None:
+    `patience_s` is how long requests for a model that is loaded may overtake one that would put it out. Without it N
+    clients over more models than fit would have a node load back and forth, once a request.
+    """
+
+    def __init__(self, limit: int, patience_s: float = 0.0) -> None:
         self.limit = limit
+        self.patience_s = patience_s
         self._slots: dict[str, int] = {}
         self._in_flight: Counter[Place] = Counter()
         self._lanes: dict[str, _Lane] = {}
         self._waiters: dict[int, _Waiter] = {}
 
-    def ask(self, ticket: int, lane: str, client: str, places: Iterable[Place]) -> Place | None:
+    def ask(
+        self, ticket: int, lane: str, client: str, places: Iterable[Place], swaps: Swaps = NO_SWAPS, now: float = 0.0
+    ) -> Place | None:
         """A slot at the best free place, or None: then the ticket waits. Check `full` first."""
-        waiter = _Waiter(ticket, lane, client, tuple(places))
-        place = self._best_free(waiter.places)
+        waiter = _Waiter(ticket, lane, client, tuple(places), swaps, now)
+        place = self._best_free(waiter, now)
         if place:
             self._in_flight[place] += 1
             return place
@@ -93,14 +109,25 @@ class Lanes:
         """Whether no one more may wait in a lane."""
         return self.depth(lane) >= self.limit
 
-    def give_back(self, place: Place) -> tuple[Grant, ...]:
+    def give_back(self, place: Place, now: float = 0.0) -> tuple[Grant, ...]:
         """A slot is free again; whoever it suits next has it at once."""
         if self._in_flight[place] <= 0:
             raise ValueError(f"no slot is in use at {place}")
         self._in_flight[place] -= 1
         if not self._in_flight[place]:
             del self._in_flight[place]
-        return self._serve(place)
+        late = self.overdue(now)
+        granted = self._serve(place, now)
+        if self._in_flight[place]:
+            return late + granted
+        # Nothing of this model is at work there any more: who would put it out need not wait longer.
+        after = (each for each in self._wanted(place.node_id) if each != place)
+        return late + granted + tuple(grant for each in after for grant in self._serve(each, now))
+
+    def overdue(self, now: float) -> tuple[Grant, ...]:
+        """Those who were overtaken for as long as may be have what is free; called about once a second."""
+        late = [each for each in self._waiters.values() if each.swaps and now - each.since >= self.patience_s]
+        return tuple(self._grant(each, place) for each in late if (place := self._best_free(each, now)))
 
     def leave(self, ticket: int) -> None:
         """A waiting ticket gives up; unknown and granted tickets are ignored."""
@@ -109,20 +136,21 @@ class Lanes:
             self._lanes[waiter.lane].remove(waiter)
             self._sweep(waiter.lane)
 
-    def replan(self, ticket: int, places: Iterable[Place]) -> tuple[Grant, ...]:
+    def replan(
+        self, ticket: int, places: Iterable[Place], swaps: Swaps = NO_SWAPS, now: float = 0.0
+    ) -> tuple[Grant, ...]:
         """A waiting ticket is suited by other places now (a node came or went)."""
         waiter = self._waiters.get(ticket)
         if waiter is None:
             return ()
-        waiter.places = tuple(places)
-        place = self._best_free(waiter.places)
+        waiter.places, waiter.swaps = tuple(places), swaps
+        place = self._best_free(waiter, now)
         return (self._grant(waiter, place),) if place else ()
 
-    def resize(self, node_id: str, slots: int) -> tuple[Grant, ...]:
+    def resize(self, node_id: str, slots: int, now: float = 0.0) -> tuple[Grant, ...]:
         """A node has this many slots for each model from now on; 0 takes no one more."""
         self._slots[node_id] = slots
-        wanted = {place: None for waiter in self._waiters.values() for place in waiter.places}
-        return tuple(grant for place in wanted if place.node_id == node_id for grant in self._serve(place))
+        return tuple(grant for place in self._wanted(node_id) for grant in self._serve(place, now))
 
     def depth(self, lane: str) -> int:
         """How many wait in a lane."""
@@ -144,23 +172,35 @@ class Lanes:
         """How many slots are free at a place."""
         return max(0, self._slots.get(place.node_id, 0) - self._in_flight[place])
 
-    def _best_free(self, places: tuple[Place, ...]) -> Place | None:
-        return next((place for place in places if self.free(place)), None)
+    def _wanted(self, node_id: str) -> tuple[Place, ...]:
+        places = (place for waiter in self._waiters.values() for place in waiter.places if place.node_id == node_id)
+        return tuple(dict.fromkeys(places))
 
-    def _serve(self, place: Place) -> tuple[Grant, ...]:
+    def _best_free(self, waiter: _Waiter, now: float) -> Place | None:
+        return next((place for place in waiter.places if self._suits(waiter, place, now)), None)
+
+    def _suits(self, waiter: _Waiter, place: Place, now: float) -> bool:
+        if place not in waiter.places or not self.free(place):
+            return False
+        victims = waiter.swaps.get(place, ())
+        if not victims or now - waiter.since >= self.patience_s:
+            return True
+        return not any(self._in_flight[Place(place.node_id, victim)] for victim in victims)
+
+    def _serve(self, place: Place, now: float) -> tuple[Grant, ...]:
         granted = []
         while self.free(place):
-            waiter = self._next_for(place)
+            waiter = self._next_for(place, now)
             if waiter is None:
                 break
             granted.append(self._grant(waiter, place))
         return tuple(granted)
 
-    def _next_for(self, place: Place) -> _Waiter | None:
+    def _next_for(self, place: Place, now: float) -> _Waiter | None:
         # The model's own lane first; then those that would take this model as a fallback.
         names = [place.model, *(name for name in self._lanes if name != place.model)]
         lanes = (self._lanes[name] for name in names if name in self._lanes)
-        return next((waiter for lane in lanes for waiter in lane.in_turn() if place in waiter.places), None)
+        return next((waiter for lane in lanes for waiter in lane.in_turn() if self._suits(waiter, place, now)), None)
 
     def _grant(self, waiter: _Waiter, place: Place) -> Grant:
         del self._waiters[waiter.ticket]

@@ -3,6 +3,7 @@
 A wall clock is set, stepped by NTP and jumps when a laptop wakes, so no duration and no patience is measured by it.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -20,8 +21,8 @@ class Moment(NamedTuple):
 
 
 def moment() -> Moment:
-    """This moment."""
-    return Moment(time.time(), time.perf_counter())
+    """This moment, on the running event loop's monotonic clock: the one by which deadlines are kept."""
+    return Moment(time.time(), asyncio.get_running_loop().time())
 
 
 class Clock:

@@ -3,7 +3,11 @@
     HerdError
     ├── Refused                   herd did not take the request; no node saw it
     │   ├── BadRequest            400  bad_request
+    │   ├── HeadTimeout           408  bad_request
     │   ├── BodyTooLarge          413  bad_request
+    │   ├── UrlTooLong            414  bad_request
+    │   ├── TooManyConnections    429  bad_request        Retry-After
+    │   ├── HeadTooLarge          431  bad_request
     │   ├── Unauthorized          401  unauthorized
     │   ├── Forbidden             403  unauthorized
     │   ├── ModelMissing          404  model_missing
@@ -22,6 +26,7 @@
     │   ├── UpstreamBusy          503  upstream_busy      retryable
     │   ├── StreamAborted         502  stream_aborted     retryable
     │   ├── BadResponse           502  bad_response       retryable
+    │   ├── EngineGaveUp          502  repetition         the model repeats itself; nobody is to blame
     │   └── OutOfFiles            503  internal           herd's own limit: no fault of the node's
     └── Internal                  500  internal
 
@@ -58,10 +63,34 @@ class BadRequest(Refused):
     status, error_type = 400, "bad_request"
 
 
+class HeadTimeout(Refused):
+    """The client did not send the whole head of its request in time."""
+
+    status, error_type = 408, "bad_request"
+
+
 class BodyTooLarge(Refused):
     """The body is over the limit."""
 
     status, error_type = 413, "bad_request"
+
+
+class UrlTooLong(Refused):
+    """The URL is over the limit."""
+
+    status, error_type = 414, "bad_request"
+
+
+class TooManyConnections(Refused):
+    """The address has as many connections as it may, and none of them is idle."""
+
+    status, error_type = 429, "bad_request"
+
+
+class HeadTooLarge(Refused):
+    """The head of the request has too many bytes or lines."""
+
+    status, error_type = 431, "bad_request"
 
 
 class Unauthorized(Refused):
@@ -187,6 +216,12 @@ class BadResponse(AttemptError):
     """The node answered something that is not of the dialect."""
 
     status, error_type, retryable = 502, "bad_response", True
+
+
+class EngineGaveUp(AttemptError):
+    """The engine stopped a model that repeats itself; the client has all that it would have without herd."""
+
+    status, error_type = 502, "repetition"
 
 
 class OutOfFiles(AttemptError):

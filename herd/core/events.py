@@ -298,7 +298,7 @@ FLEET_EVENTS = (
     "fallback", "context_protection", "managed", "breaker_changed",
     "slots_limited", "zombie_reaped", "setting_changed",
     "twin_heard", "clock_jumped",
-    "pull_started", "pull_progress", "pull_finished", "pull_failed", "preload", "preload_failed",
+    "pull_started", "pull_progress", "pull_finished", "pull_failed", "preload", "preload_failed", "door_closed",
 )  # fmt: skip
 Event = (
     Finished

@@ -6,7 +6,10 @@ truth takes a new Fleet.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Literal
+
+from herd.core.prediction import IDLE, Pace, Work
 
 NodeStatus = Literal["online", "degraded", "offline"]
 
@@ -33,22 +36,18 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What one node's recent work on one model looks like.
+    """What is known of one node's work on one model, besides what is under way.
 
-    `in_flight` and `waiting` count requests of this model, `in_flight_node` those of all models on the node.
-    Times are seconds, moving averages of what was seen there, None before the first; `hold_s` is how long a slot is
-    held.
+    `slots` where the engine takes another number of this model's requests at once than of others'; `pace` its speeds,
+    None where nothing was measured and the machine is unknown; `unloaded_at` when the model last left its memory;
+    `usual_context` the tokens of context that the engine gives it where a request names none.
     """
 
-    in_flight: int = 0
-    in_flight_node: int = 0
-    waiting: int = 0
     slots: int | None = None
-    ttft_s: float | None = None
-    load_s: float | None = None
-    hold_s: float | None = None
+    pace: Pace | None = None
     unloaded_at: float | None = None
     breaker_open: bool = False
+    usual_context: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,20 +118,51 @@ NO_TRAFFIC = Traffic()
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """All nodes at one moment (`at`, unix seconds), with the traffic of the models that were asked about.
+    """All nodes at one moment (`at`, unix seconds), and what is known of their work.
 
-    `prefix_node` is the node that last answered a request with the same beginning, so probably holds its cache.
+    `traffic` is by node and model, `work` what each node has to do, those who wait for it included. Of the request that
+    is decided about: `cached` tokens of its prompt by node, and `answer_tokens` to expect by model. `demand` is how
+    many requests a second lately asked for each model.
     """
 
     at: float
     nodes: tuple[Node, ...] = ()
     traffic: Mapping[str, Mapping[str, Traffic]] = field(default_factory=dict)
-    prefix_node: str | None = None
+    work: Mapping[str, Work] = field(default_factory=dict)
+    cached: Mapping[str, int] = field(default_factory=dict)
+    answer_tokens: Mapping[str, float] = field(default_factory=dict)
+    demand: Mapping[str, float] = field(default_factory=dict)
 
     def traffic_of(self, node_id: str, model: str) -> Traffic:
-        """What is known of a node's recent work on a model."""
-        return self.traffic.get(node_id, {}).get(model, NO_TRAFFIC)
+        """What is known of a node's work on a model."""
+        return self.traffic.get(node_id, NOTHING).get(model, NO_TRAFFIC)
+
+    def work_of(self, node_id: str) -> Work:
+        """What a node has to do."""
+        return self.work.get(node_id, IDLE)
 
     def about(self, models: tuple[str, ...]) -> "Fleet":
-        """The same fleet without the listings of other models: what a stored decision needs, and no more."""
-        return replace(self, nodes=tuple(node.about(models) for node in self.nodes))
+        """The same fleet without what concerns other models: what a stored decision needs, and no more."""
+        needed = {node.node_id: self._needed(node, models) for node in self.nodes}
+        return replace(
+            self,
+            nodes=tuple(node.about(needed[node.node_id]) for node in self.nodes),
+            traffic={
+                node_id: {model: traffic for model, traffic in known.items() if model in needed.get(node_id, models)}
+                for node_id, known in self.traffic.items()
+            },
+            work={
+                node_id: replace(work, jobs=tuple(job._replace(ticket=None) for job in work.jobs))
+                for node_id, work in self.work.items()
+                if work.jobs
+            },
+            answer_tokens={model: tokens for model, tokens in self.answer_tokens.items() if model in models},
+        )
+
+    def _needed(self, node: Node, models: tuple[str, ...]) -> tuple[str, ...]:
+        # What is loaded may have to make room, and what is being loaded takes some.
+        coming = (job.model for job in self.work_of(node.node_id).jobs if job.load_s > 0)
+        return tuple(dict.fromkeys((*models, *node.loaded, *coming)))
+
+
+NOTHING: Mapping[str, Traffic] = MappingProxyType({})

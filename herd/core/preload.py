@@ -44,11 +44,11 @@ def to_load(
     """
     loads: dict[str, Load] = {}
     for model, weight in _wanted(demand):
-        cases = [Case(asked_about((model,)), model, node, fleet) for node in fleet.nodes]
+        cases = [Case.of(asked_about((model,)), model, node, fleet) for node in fleet.nodes]
         if any(_serves(case.node) and case.warm for case in cases):
             continue
         able = [case for case in cases if (case.node.node_id, model) not in avoid and may_load(case)]
-        best = min(able, key=lambda case: (-score(case).total, case.node.node_id), default=None)
+        best = min(able, key=lambda case: (score(case).total, case.node.node_id), default=None)
         if best and best.node.node_id not in loads:
             loads[best.node.node_id] = Load(best.node, model, weight)
     return tuple(loads.values())
@@ -85,8 +85,7 @@ def may_load(case: Case) -> bool:
 
 def _is_loading(case: Case) -> bool:
     """Whether a load is under way: what it will take is not in the node's figures yet."""
-    seen = case.fleet.traffic.get(case.node.node_id, {})
-    return any(traffic.in_flight and not case.node.in_memory(model) for model, traffic in seen.items())
+    return any(not case.node.in_memory(model) for model in case.work.held)
 
 
 def _serves(node: Node) -> bool:

@@ -39,7 +39,7 @@ def _route(event: Finished) -> dict[str, Field]:
         "model": event.model,
         "original_model": event.request.model if event.request else None,
         "node_id": chosen.node_id if chosen else None,
-        "score": chosen.total if chosen else None,
+        "score": chosen.score if chosen else None,
         "scores_breakdown": breakdown,
         "retry_count": event.retry_count,
         "fallback_used": event.fallback_used,
@@ -75,6 +75,8 @@ def _usage(event: Finished) -> dict[str, Field]:
     return {
         "prompt_tokens": event.usage.prompt_tokens,
         "completion_tokens": event.usage.completion_tokens,
+        "cached_tokens": event.usage.cached_tokens,
+        "reasoning_tokens": event.usage.reasoning_tokens,
         "tokens_source": event.usage.source,
     }
 

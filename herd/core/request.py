@@ -36,8 +36,8 @@ class Request:
     """What was asked for.
 
     `model` and `fallback_models` are canonical names (`m:latest`). `prompt_tokens` is an estimate, `max_tokens` and
-    `num_ctx` what the client asked for. `prefix` is a digest of the conversation's beginning, `client` the key by which
-    clients take turns.
+    `num_ctx` what the client asked for. `prefix` is the prompt's chain of hashes (`core.prefix`), `client` the key by
+    which clients take turns.
     """
 
     endpoint: str
@@ -49,7 +49,7 @@ class Request:
     prompt_tokens: int = 0
     max_tokens: int | None = None
     num_ctx: int | None = None
-    prefix: str | None = None
+    prefix: tuple[int, ...] = ()
     client: str = ""
 
     @property

@@ -1,15 +1,20 @@
-"""Where a request goes: `decide` leaves out the nodes that cannot, scores the rest, and ranks them.
+"""Where a request goes: `decide` leaves out the nodes that cannot, predicts the rest, and ranks them.
 
 It must not log, read a clock or roll dice: the same request, fleet and policy give the same decision, today and in a
 replay.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import floor
+from typing import NamedTuple
+from zlib import crc32
 
 from herd.core.fleet import Fleet, Node
+from herd.core.prediction import Job
 from herd.core.request import Request
-from herd.core.signals import SIGNALS, Case
+from herd.core.signals import SIGNALS, Case, job_at, outlook, pace_of
 
 
 class Reason(StrEnum):
@@ -43,16 +48,31 @@ class Policy:
     """The operator's rules for deciding.
 
     `loaded_fallback`: a fallback that the client named is taken when it is loaded and the model asked for is not.
+    `jitter`: the share by which a prediction may be off; candidates within it go by `salt`, which differs from router
+    to router and request to request, so that routers that know the same do not all choose the same.
     """
 
     loaded_fallback: bool = True
+    jitter: float = 0.0
+    salt: int = 0
+
+
+class Predicted(NamedTuple):
+    """Seconds that a request would spend at a node: until it has a slot, loading, on its prompt, on its answer."""
+
+    queue_s: float
+    load_s: float
+    prefill_s: float
+    decode_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One node that can answer with one model: its seven signals, their sum, and the predicted time to first token.
+    """One node that can answer with one model: its seven signals and their sum in seconds, the smallest first.
 
-    `loaded`: the model is in its memory; `warm`: it is, or a request in flight there is loading it.
+    `predicted_ttft_s` is what its client would wait for the first token, so without what the choice costs others.
+    `loaded`: the model is in its memory; `warm`: it is, or a request in flight there is loading it; `evicts`: the
+    models that a load would put out.
     """
 
     node_id: str
@@ -62,6 +82,13 @@ class Candidate:
     loaded: bool
     predicted_ttft_s: float
     warm: bool = False
+    predicted: Predicted | None = None
+    evicts: tuple[str, ...] = ()
+
+    @property
+    def score(self) -> float:
+        """The negative total, so that higher is better."""
+        return 0.0 - self.total
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +114,7 @@ class Decision:
 
 
 DEFAULT_POLICY = Policy()
+PARTS = 10_000  # of a second: what is stored is rounded to them before it is summed, so that a stored total adds up
 
 
 def decide(
@@ -109,13 +137,13 @@ def _decide(request: Request, fleet: Fleet, policy: Policy, excluded: frozenset[
     for model in request.models:
         ranked = candidates.setdefault(model, [])
         for node in fleet.nodes:
-            case = Case(request, model, node, fleet)
+            case = Case.of(request, model, node, fleet)
             reason = rejection(case, excluded, heed_breakers)
             if reason:
                 rejected.append(Rejection(node.node_id, model, reason))
             else:
                 ranked.append(score(case))
-        ranked.sort(key=lambda candidate: (-candidate.total, candidate.node_id))
+        ranked.sort(key=lambda candidate: (_rank(candidate, policy), candidate.node_id))
     order = _order_of_models(request, candidates, policy)
     plan = tuple(candidate for model in order for candidate in candidates[model])
     rejected.sort(key=lambda entry: entry.node_id)
@@ -126,20 +154,28 @@ def _decide(request: Request, fleet: Fleet, policy: Policy, excluded: frozenset[
 def rejection(case: Case, excluded: frozenset[str] = frozenset(), heed_breakers: bool = True) -> RejectionReason | None:
     """The first reason for which a node cannot answer with a model, or None."""
     node = case.node
-    for applies, reason in (
-        (node.status == "offline", RejectionReason.OFFLINE),
-        (not node.engine_reachable, RejectionReason.ENGINE_DOWN),
-        (not node.holds(case.model), RejectionReason.MODEL_ABSENT),
-        (case.request.endpoint not in node.endpoints, RejectionReason.ENDPOINT_UNSUPPORTED),
-        (node.node_id in excluded, RejectionReason.EXCLUDED),
-        (node.draining, RejectionReason.DRAINING),
-        (heed_breakers and case.traffic.breaker_open, RejectionReason.BREAKER_OPEN),
-        (node.pressure == "critical", RejectionReason.CRITICAL_PRESSURE),
-        (_does_not_fit(case), RejectionReason.DOES_NOT_FIT),
-    ):
-        if applies:
-            return reason
-    return None
+    if node.status == "offline":
+        return RejectionReason.OFFLINE
+    if not node.engine_reachable:
+        return RejectionReason.ENGINE_DOWN
+    if not node.holds(case.model):
+        return RejectionReason.MODEL_ABSENT
+    if case.request.endpoint not in node.endpoints:
+        return RejectionReason.ENDPOINT_UNSUPPORTED
+    if node.node_id in excluded:
+        return RejectionReason.EXCLUDED
+    return _for_now(case, heed_breakers)
+
+
+def _for_now(case: Case, heed_breakers: bool) -> RejectionReason | None:
+    node = case.node
+    if node.draining:
+        return RejectionReason.DRAINING
+    if heed_breakers and case.traffic.breaker_open:
+        return RejectionReason.BREAKER_OPEN
+    if node.pressure == "critical":
+        return RejectionReason.CRITICAL_PRESSURE
+    return RejectionReason.DOES_NOT_FIT if case.loaded is None and _does_not_fit(case) else None
 
 
 def ready(node: Node) -> bool:
@@ -148,37 +184,57 @@ def ready(node: Node) -> bool:
 
 
 def score(case: Case) -> Candidate:
-    """The seven signals of one node for one model, rounded to a hundredth so that a stored score is the score."""
-    # Adding 0.0 makes a negative zero plain: it would be read as a penalty that rounds away.
-    signals = {name: round(function(case), 2) + 0.0 for name, (function, _, _) in SIGNALS.items()}
+    """The seven signals of one node for one model, in whole `PARTS` of a second."""
+    seen = outlook(case)
+    signals, total = {}, 0.0
+    for name, signal in SIGNALS.items():
+        seconds = signal(seen)
+        if seconds:
+            seconds = floor(seconds * PARTS + 0.5) / PARTS
+            total += seconds
+        signals[name] = seconds
+    queue_s, work_s, first_s, _ = seen.times
     return Candidate(
-        node_id=case.node.node_id,
-        model=case.model,
-        signals=signals,
-        total=round(sum(signals.values()), 2),
-        loaded=case.loaded is not None,
-        predicted_ttft_s=round(case.predicted_ttft_s, 4),
-        warm=case.warm,
+        case.node.node_id,
+        case.model,
+        signals,
+        floor(total * PARTS + 0.5) / PARTS,
+        case.loaded is not None,
+        floor((first_s + seen.reload_s) * PARTS) / PARTS,
+        case.warm,
+        Predicted(
+            floor(queue_s * PARTS) / PARTS,
+            floor((work_s - queue_s + seen.reload_s) * PARTS) / PARTS,
+            floor((first_s - work_s) * PARTS) / PARTS,
+            floor(seen.decode_s * PARTS) / PARTS,
+        ),
+        seen.job.victims,
     )
 
 
+def job(ticket: Hashable, request: Request, candidate: Candidate, fleet: Fleet, waits: bool = False) -> Job:
+    """What a request is to the node that was chosen for it in this fleet, for that node's `Work`."""
+    node = next(node for node in fleet.nodes if node.node_id == candidate.node_id)
+    case = Case.of(request, candidate.model, node, fleet)
+    return job_at(case, pace_of(case))[0]._replace(ticket=ticket, waits=waits)
+
+
 def open_to(plan: tuple[Candidate, ...], excluded: frozenset[str] = frozenset()) -> tuple[Candidate, ...]:
-    """The candidates that a request may take a slot at now, best first.
+    """The candidates whose slot a request may take now: the best of those left, or it waits for that one.
 
-    A cold node stays closed while the model is being loaded elsewhere, and while a loaded node is predicted to answer
-    sooner, its queue included: so many requests for a cold model cause one load, and a second node loads it only once
-    the first cannot keep up.
+    The prediction has the wait for its slot in it, and the loads of others. So a request waits for a loaded node as
+    long as that is sooner, many requests for a cold model cause one load, and a second node loads it only once the
+    first cannot keep up.
     """
-    left = tuple(candidate for candidate in plan if candidate.node_id not in excluded)
-    # Another model answers where the one before it cannot, or would have to be loaded; never because it has to queue.
-    left = tuple(candidate for candidate in left if candidate.model == left[0].model)
-    warm = [candidate for candidate in left if candidate.warm]
-    return tuple(candidate for candidate in left if candidate.warm or _worth_loading(candidate, warm))
+    return tuple(candidate for candidate in plan if candidate.node_id not in excluded)[:1]
 
 
-def _worth_loading(cold: Candidate, warm: list[Candidate]) -> bool:
-    rivals = [candidate for candidate in warm if candidate.model == cold.model]
-    return all(rival.loaded and cold.predicted_ttft_s < rival.predicted_ttft_s for rival in rivals)
+def _rank(candidate: Candidate, policy: Policy) -> float:
+    if not policy.jitter:
+        return candidate.total
+    # A checksum alone keeps neighbours together; the multiplication (Knuth's) carries its low bits up.
+    chance = crc32(f"{policy.salt} {candidate.node_id}".encode()) * 2_654_435_761 % 2**32 / 2**32
+    return candidate.total + policy.jitter * abs(candidate.total) * chance
 
 
 def _does_not_fit(case: Case) -> bool:
@@ -211,7 +267,7 @@ def _reason(request: Request, plan: tuple[Candidate, ...]) -> Reason | None:
     if not any(rival.loaded for rival in rivals):
         return Reason.MODEL_LOADED
     warm = next(rival for rival in rivals if rival.loaded)
-    gains = {name: first.signals[name] - warm.signals[name] for name in first.signals}
+    gains = {name: warm.signals[name] - first.signals[name] for name in first.signals}
     return Reason.AFFINITY if max(gains, key=lambda name: gains[name]) == "role_affinity" else Reason.LEAST_LOADED
 
 

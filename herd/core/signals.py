@@ -1,48 +1,49 @@
-"""The seven signals: one pure function each, in a table with its range.
+"""The seven signals: one pure function each, in a table. Each is a time in seconds that choosing a node costs or saves.
 
-A signal sees one node, one model, the request and the fleet, and gives points. It never removes a node;
-`routing` does.
+A signal sees one node, one model, the request and the fleet, all of it in an `Outlook`: what is foreseen there. It
+never removes a node; `routing` does.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from math import log2
+from functools import lru_cache
+from math import exp, inf
+from typing import NamedTuple
 
 from herd.core.fleet import Fleet, Loaded, Node, Traffic
+from herd.core.learning import USUAL_ANSWER, prior
+from herd.core.prediction import Job, Pace, Times, Work, ahead
 from herd.core.request import Request
 
 GIB = 1024**3
 LATELY_S = 600.0  # how long the file cache of an unloaded model is taken to be warm
-SMALL_BYTES, LARGE_BYTES = 2 * GIB, 40 * GIB  # the ends of the scale on which a model is small or large
 KV_SHARE = 0.10  # what context and buffers take beside the weights, as a share of them
-DISK_BYTES_PER_S = 1 * GIB  # a load's speed where none was seen yet
-USUAL_TTFT_S = 0.5  # time to the first token where none was seen yet
-PATIENCE_S = 10.0  # a wait of this length costs half of `wait_time`'s points
+THROTTLED = 1.5  # a machine that heat slows takes so many times as long
+SPILLED = 8.0  # what lies in main memory beside a full GPU takes so many times as long
+KEPT_S = 300.0  # how long an engine keeps a model that nobody asks for, where it does not say
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One node considered for one model."""
+class Case(NamedTuple):
+    """One node considered for one model, with what is known of the two."""
 
     request: Request
     model: str
     node: Node
     fleet: Fleet
+    loaded: Loaded | None
+    traffic: Traffic
+    work: Work
 
-    @property
-    def loaded(self) -> Loaded | None:
-        """The model in this node's memory, or None."""
-        return self.node.in_memory(self.model)
-
-    @property
-    def traffic(self) -> Traffic:
-        """This node's recent work on this model."""
-        return self.fleet.traffic_of(self.node.node_id, self.model)
+    @classmethod
+    def of(cls, request: Request, model: str, node: Node, fleet: Fleet) -> "Case":
+        """The case, looked up."""
+        node_id = node.node_id
+        return cls(request, model, node, fleet, node.in_memory(model), fleet.traffic_of(node_id, model),
+                   fleet.work_of(node_id))  # fmt: skip
 
     @property
     def slots(self) -> int:
         """How many requests of this model the node works on at once."""
-        return max(1, self.traffic.slots or self.node.slots)
+        return self.traffic.slots or self.node.slots or 1
 
     @property
     def needed(self) -> int:
@@ -55,104 +56,211 @@ class Case:
         return sum(other.size_bytes for other in self.node.loaded.values() if other is not self.loaded)
 
     @property
-    def predicted_ttft_s(self) -> float:
-        """Seconds to the first token if the request went here now: load, then the queue, then its own prefill."""
-        seen = self.traffic
-        ttft = seen.ttft_s if seen.ttft_s is not None else USUAL_TTFT_S
-        ahead = max(0, seen.in_flight + seen.waiting + 1 - self.slots)
-        # Where no request has ended yet nothing says that waiting is long: a second load would be a guess.
-        hold = seen.hold_s or 0.0
-        return self.predicted_load_s + ahead / self.slots * hold + ttft
-
-    @property
     def warm(self) -> bool:
         """Whether the model is in memory here, or on its way there for a request that is in flight."""
-        return self.loaded is not None or self.traffic.in_flight > 0
+        return self.loaded is not None or self.model in self.work.held
+
+
+class Room(NamedTuple):
+    """How a model comes into a node's memory: whether it must be loaded once all before it was, and for whom there."""
+
+    cold: bool
+    evicted: tuple[str, ...] = ()
+
+
+class Outlook(NamedTuple):
+    """What is foreseen for one request at one node: the job that it would be there, and when what happens.
+
+    `saved_s` is what the cached part of its prompt would have taken, `reload_s` a load that its context forces.
+    """
+
+    case: Case
+    pace: Pace
+    job: Job
+    times: Times
+    saved_s: float = 0.0
+    reload_s: float = 0.0
 
     @property
-    def predicted_load_s(self) -> float:
-        """Seconds to load the model here: 0 if loaded, the measured time if there is one, else by size."""
-        if self.loaded:
-            return 0.0
-        if self.traffic.load_s is not None:
-            return self.traffic.load_s
-        return self.node.size_of(self.model) / DISK_BYTES_PER_S
+    def load_s(self) -> float:
+        """Seconds of loading that it waits for, whoever caused the load."""
+        return self.times.work_at - self.times.load_at
+
+    @property
+    def prefill_s(self) -> float:
+        """Seconds from the beginning of work to the first token, at the load that is there."""
+        return self.times.first_at - self.times.work_at
+
+    @property
+    def decode_s(self) -> float:
+        """Seconds from the first token to the end; for a stream, as if it were alone."""
+        return self.job.answer_s if self.case.request.stream else self.times.end_at - self.times.first_at
 
 
-def thermal(case: Case) -> float:
-    """0..50: 50 loaded, 25 lately loaded (still in the file cache), 10 on disk; half on a throttling machine."""
-    unloaded_at = case.traffic.unloaded_at
-    if case.loaded:
-        points = 50.0
-    elif unloaded_at is not None and case.fleet.at - unloaded_at <= LATELY_S:
-        points = 25.0
-    else:
-        points = 10.0
-    return points / 2 if case.node.throttled else points
+IN_MEMORY = Room(False)
 
 
-def memory_fit(case: Case) -> float:
-    """0..20: the headroom left with the model loaded; 20 from half of the memory on; 0 where it spills out of VRAM."""
-    capacity = case.node.capacity
-    if not capacity:
-        return 0.0
-    left = case.node.free - case.needed
-    if left < 0:  # the engine unloads others first, which costs them a reload later: half value
-        left = (case.node.free + case.reclaimable - case.needed) // 2
-    return 20.0 * _clamp(left / capacity / 0.5)
+def outlook(case: Case) -> Outlook:
+    """Run the node forward with this request on it."""
+    pace = pace_of(case)
+    job, cached, reload_s = job_at(case, pace)
+    times = ahead(case.work, case.fleet.at, pace, job, case.slots, not case.request.stream)
+    if not cached:
+        return Outlook(case, pace, job, times, 0.0, reload_s)
+    slowed = (times.first_at - times.work_at) / job.prefill_s if job.prefill_s else 1.0
+    return Outlook(case, pace, job, times, cached * pace.prompt_s * slowed, reload_s)
 
 
-def queue_depth(case: Case) -> float:
-    """-30..0: requests in flight and waiting, relative to slots; -30 at three times the slots."""
-    seen = case.traffic
-    return -30.0 * _clamp((max(seen.in_flight_node, seen.in_flight) + seen.waiting) / case.slots / 3)
+def job_at(case: Case, pace: Pace) -> tuple[Job, int, float]:
+    """The job that a request would be at a node, its cached tokens there, and seconds of a reload for its context."""
+    request, model, node, fleet, loaded, _, work = case
+    room = IN_MEMORY if loaded and not work.loading and not work.pending else room_for(case)
+    reload_s = _context_reload_s(case, pace) if loaded else 0.0
+    prompt_tokens, cached = request.prompt_tokens, 0
+    if fleet.cached and not room.cold and not reload_s:
+        cached = min(fleet.cached.get(node.node_id, 0), prompt_tokens)
+    job = Job(
+        None,
+        model,
+        pace.start_s + pace.prompt_s * (prompt_tokens - cached),
+        pace.token_s * fleet.answer_tokens.get(model, USUAL_ANSWER),
+        _load_s(case, pace) if room.cold else 0.0,
+        room.evicted,
+    )
+    return job, cached, reload_s
 
 
-def wait_time(case: Case) -> float:
-    """-25..0: the predicted seconds to the first token, t / (t + 10 s) of the points."""
-    seconds = case.predicted_ttft_s
-    return -25.0 * seconds / (seconds + PATIENCE_S)
-
-
-def role_affinity(case: Case) -> float:
-    """0..25: up to 15 for large model on large machine or small on small, 10 for holding the conversation's cache."""
-    largest = max((node.capacity for node in case.fleet.nodes), default=0)
-    size = case.node.size_of(case.model)
-    points = 7.5
-    if largest and size:
-        small_to_large = _clamp(log2(max(size, SMALL_BYTES) / SMALL_BYTES) / log2(LARGE_BYTES / SMALL_BYTES))
-        points = 15.0 * (1 - abs(small_to_large - case.node.capacity / largest))
-    return points + (10.0 if case.loaded and case.fleet.prefix_node == case.node.node_id else 0.0)
-
-
-def availability_trend(case: Case) -> float:
-    """0..10: 4 for being up all day, 3 for no loss in the last hour, 3 for being free at this hour of the week."""
+def pace_of(case: Case) -> Pace:
+    """The node's speeds with the model: learned ones, else guessed from the model's size."""
     node = case.node
-    return 4.0 * _clamp(node.uptime) + 3.0 / (1 + node.losses) + 3.0 * (1 - _clamp(node.busy_usually))
+    pace = case.traffic.pace or _guessed(node.size_of(case.model))
+    if pace.measured and not node.throttled:
+        return pace
+    slower = THROTTLED if node.throttled else 1.0
+    if not pace.measured and node.vram_total and case.needed > node.vram_total:
+        slower *= 1 + (SPILLED - 1) * (1 - node.vram_total / case.needed)
+    return pace if slower == 1.0 else pace.slower(slower)
 
 
-def context_fit(case: Case) -> float:
-    """-15..15: 15 if the loaded context holds the request, -15 if it needs a larger one; 0 where nothing is known."""
-    needed = case.request.num_ctx or case.request.prompt_tokens + (case.request.max_tokens or 0)
-    model = case.node.models.get(case.model)
-    if case.loaded and case.loaded.context_length:
-        return 15.0 if needed <= case.loaded.context_length else -15.0
-    if model and model.context_length and needed > model.context_length:
-        return -15.0
-    return 0.0
+def room_for(case: Case) -> Room:
+    """What the engine unloads for a model, after the loads that are due: idle ones, the longest unused first."""
+    node, work, model = case.node, case.work, case.model
+    free, needed = node.free, int(node.size_of(model) * (1 + KV_SHARE))
+    if not work.loading and not work.pending:
+        if case.loaded:
+            return IN_MEMORY
+        if free >= needed:
+            return Room(True)
+    there = sorted(node.loaded.items(), key=_last_wanted) if len(node.loaded) > 1 else node.loaded.items()
+    sizes = {name: loaded.size_bytes for name, loaded in there}
+    for job in (*work.loading, *work.pending):  # in their order
+        if job.load_s > 0:
+            free += sum(sizes.pop(victim, 0) for victim in job.victims)
+            if job.model not in sizes:
+                sizes[job.model] = int(node.size_of(job.model) * (1 + KV_SHARE))
+                free -= sizes[job.model]
+    if model in sizes or node.same_as.get(model) in sizes:
+        return Room(case.loaded is None)
+    evicted = []
+    for name in sorted(sizes, key=work.held.__contains__):
+        if free >= needed:
+            break
+        free += sizes[name]
+        evicted.append(name)
+    return Room(True, tuple(evicted))
 
 
-Signal = Callable[[Case], float]
-SIGNALS: dict[str, tuple[Signal, float, float]] = {
-    "thermal": (thermal, 0.0, 50.0),
-    "memory_fit": (memory_fit, 0.0, 20.0),
-    "queue_depth": (queue_depth, -30.0, 0.0),
-    "wait_time": (wait_time, -25.0, 0.0),
-    "role_affinity": (role_affinity, 0.0, 25.0),
-    "availability_trend": (availability_trend, 0.0, 10.0),
-    "context_fit": (context_fit, -15.0, 15.0),
+def thermal(seen: Outlook) -> float:
+    """loading the model here: 0 if loaded; else by measured speed, less where the file cache is known to hold it."""
+    return seen.load_s
+
+
+def memory_fit(seen: Outlook) -> float:
+    """what evicting other models will cost those who ask for them, by how often they are asked for."""
+    victims = seen.job.victims
+    return sum(_missed_s(seen.case, victim) for victim in victims) if victims else 0.0
+
+
+def queue_depth(seen: Outlook) -> float:
+    """until a slot and the machine's compute are free: the expected rest of the requests that are there."""
+    return seen.times.load_at
+
+
+def wait_time(seen: Outlook) -> float:
+    """the request's own way to the first token at the load that is there; to the end where it does not stream."""
+    times = seen.times
+    return (times.first_at if seen.case.request.stream else times.end_at) - times.work_at + seen.saved_s
+
+
+def role_affinity(seen: Outlook) -> float:
+    """less what a cached prefix saves; plus how much later the first tokens of the requests there come."""
+    return delay_of_others(seen) - seen.saved_s
+
+
+def availability_trend(seen: Outlook) -> float:
+    """the chance that the node fails or is lost meanwhile, by its losses and absences of late, times starting again."""
+    node = seen.case.node
+    if not node.losses and node.uptime >= 1:
+        return 0.0
+    return (1 - exp(-(node.losses + 1 - node.uptime) / 3600 * seen.times.end_at)) * seen.times.end_at
+
+
+def context_fit(seen: Outlook) -> float:
+    """the reload that this request's context forces; 0 where the loaded one will do or nothing is known."""
+    return seen.reload_s
+
+
+Signal = Callable[[Outlook], float]
+SIGNALS: dict[str, Signal] = {
+    "thermal": thermal,
+    "memory_fit": memory_fit,
+    "queue_depth": queue_depth,
+    "wait_time": wait_time,
+    "role_affinity": role_affinity,
+    "availability_trend": availability_trend,
+    "context_fit": context_fit,
 }
 
 
-def _clamp(value: float) -> float:
-    return min(1.0, max(0.0, value))
+def delay_of_others(seen: Outlook) -> float:
+    """Seconds by which the first tokens of the requests at work there come later because of this one, in all."""
+    mine = seen.job.prefill_s + seen.job.answer_s
+    shared = 0.0
+    for left, _, _ in seen.case.work.prompts:
+        shared += left if left < mine else mine
+    return seen.pace.prompt_fall * shared
+
+
+def _missed_s(case: Case, victim: str) -> float:
+    """What it costs that a model is no longer here: its load, if someone asks before it would have gone anyway."""
+    rate = case.fleet.demand.get(victim, 0.0)
+    if not rate or any(victim in node.loaded for node in case.fleet.nodes if node is not case.node):
+        return 0.0
+    loaded = case.node.loaded.get(victim)
+    stays_s = max(0.0, loaded.expires_at - case.fleet.at) if loaded and loaded.expires_at else KEPT_S
+    pace = case.fleet.traffic_of(case.node.node_id, victim).pace or _guessed(case.node.size_of(victim))
+    return (1 - exp(-rate * stays_s)) * pace.load_s
+
+
+def _load_s(case: Case, pace: Pace) -> float:
+    gone = case.traffic.unloaded_at
+    return pace.reload_s if gone is not None and case.fleet.at - gone <= LATELY_S else pace.load_s
+
+
+def _context_reload_s(case: Case, pace: Pace) -> float:
+    """An engine loads a model again for a context that it was not loaded with."""
+    loaded, asked = case.loaded, case.request.num_ctx or case.traffic.usual_context
+    if not asked or loaded is None or not loaded.context_length or case.node.engine != "ollama":
+        return 0.0
+    # Context protection puts the loaded context in the place of a smaller one that the client named.
+    fits = asked == loaded.context_length or bool(case.request.num_ctx and asked < loaded.context_length)
+    return 0.0 if fits else pace.reload_s
+
+
+def _last_wanted(named: tuple[str, Loaded]) -> float:
+    return inf if named[1].expires_at is None else named[1].expires_at
+
+
+@lru_cache(maxsize=1024)
+def _guessed(size: int) -> Pace:
+    return prior(size).pace

@@ -1,5 +1,7 @@
 // Asks the router. It knows paths, time limits and what an answer's status means, and nothing of what is shown.
 
+import { at } from "./place.js";
+
 const PATIENCE_MS = 15_000;
 
 export class ApiError extends Error {
@@ -34,7 +36,7 @@ export async function ifThere(asked) {
 
 async function ask(method, path, body, signal) {
   const limit = AbortSignal.timeout(PATIENCE_MS);
-  const answer = await fetch(path, {
+  const answer = await fetch(at(path), {
     method,
     body: body === undefined ? undefined : JSON.stringify(body),
     headers: body === undefined ? {} : { "content-type": "application/json" },

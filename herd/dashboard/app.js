@@ -6,6 +6,7 @@ import { el, patch } from "./dom.js";
 import { menuButton, openMenu, themeButton } from "./frame.js";
 import { listenToKeys, showKeys } from "./keys.js";
 import { listen } from "./live.js";
+import { at } from "./place.js";
 import { link } from "./route.js";
 import { apps } from "./sections/apps.js";
 import { fleet } from "./sections/fleet.js";
@@ -76,7 +77,7 @@ function greeted({ version, edition: now }) {
   if (edition && edition !== now) {
     patch(document.getElementById("version"), [
       `${version} · `,
-      el("a", { href: "/dashboard" }, "reload: the page is newer"),
+      el("a", { href: at("/dashboard") }, "reload: the page is newer"),
     ]);
   }
   edition ??= now;

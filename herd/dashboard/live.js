@@ -1,5 +1,7 @@
 // Hears from the router what changes. Falls back to telling "something may have changed" every five seconds.
 
+import { at } from "./place.js";
+
 const POLL_MS = 5000;
 const AGAIN_MS = 30_000;
 
@@ -18,7 +20,7 @@ export function listen(told, state) {
   }
 
   function open() {
-    source = new EventSource("/dashboard/events");
+    source = new EventSource(at("/dashboard/events"));
     source.onopen = () => {
       poll(false);
       state("live");

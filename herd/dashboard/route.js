@@ -1,5 +1,7 @@
 // The address: `#/section/id?filters`. The one place that knows how a view is written as a link, and read from one.
 
+import { at } from "./place.js";
+
 /** The view that the address names; `section` is empty where it names none. */
 export function current() {
   const [path, text = ""] = location.hash.replace(/^#\/?/, "").split("?", 2);
@@ -24,7 +26,7 @@ export function stay(section, params = {}, id = null) {
 }
 
 /** The section of the served runbook that `docs/runbook.md#…`, as the router names it, stands for. */
-export const runbook = (named) => `/dashboard/runbook#${named.split("#")[1] ?? ""}`;
+export const runbook = (named) => at(`/dashboard/runbook#${named.split("#")[1] ?? ""}`);
 
 function decoded(part) {
   try {

@@ -5,6 +5,7 @@ import { lately, query } from "./api.js";
 import { el } from "./dom.js";
 import { many } from "./format.js";
 import { empty, heading, picker } from "./parts.js";
+import { at } from "./place.js";
 import { current, go, link } from "./route.js";
 
 const NAMES = { node_id: "Node", model: "Model", tag: "Tag" };
@@ -70,7 +71,7 @@ function options(names, chosen) {
 /** Links to the same numbers as files: for a spreadsheet, and for a program. */
 function files(section, params) {
   const file = (format) => {
-    const href = `/dashboard/api/${section}${query({ ...params, format })}`;
+    const href = at(`/dashboard/api/${section}${query({ ...params, format })}`);
     return el("a", { class: "quiet", download: `herd-${section}.${format}`, href }, format.toUpperCase());
   };
   return el("span", { class: "files" }, file("csv"), file("json"));

@@ -20,33 +20,13 @@ export const ERRORS =
   "Requests that failed or broke off, of all but those that were rejected and those whose client left";
 
 export const SIGNALS = {
-  thermal: {
-    text: "Thermal",
-    low: 0,
-    high: 50,
-    asks: "Is the model loaded, lately loaded, or only on disk; does the machine throttle?",
-  },
-  memory_fit: { text: "Memory fit", low: 0, high: 20, asks: "Does it fit, and with what headroom?" },
-  queue_depth: { text: "Queue depth", low: -30, high: 0, asks: "How many requests are there, relative to slots?" },
-  wait_time: { text: "Wait time", low: -25, high: 0, asks: "How long until the first token?" },
-  role_affinity: {
-    text: "Affinity",
-    low: 0,
-    high: 25,
-    asks: "Large model to large machine; same conversation to the node that holds its cache.",
-  },
-  availability_trend: {
-    text: "Availability",
-    low: 0,
-    high: 10,
-    asks: "Has it been up, stable and free at this hour of the week?",
-  },
-  context_fit: {
-    text: "Context fit",
-    low: -15,
-    high: 15,
-    asks: "Does the loaded context hold the request without a reload?",
-  },
+  thermal: { text: "Load", asks: "Seconds to load the model here." },
+  memory_fit: { text: "Eviction", asks: "What putting other models out of memory costs those who ask for them." },
+  queue_depth: { text: "Queue", asks: "Seconds until a slot and the memory are free." },
+  wait_time: { text: "Own work", asks: "Seconds on its own prompt; for an answer that does not stream, to its end." },
+  role_affinity: { text: "Affinity", asks: "Less what a cached prefix saves; plus the delay of the requests there." },
+  availability_trend: { text: "Availability", asks: "The chance of losing the node, times starting again." },
+  context_fit: { text: "Context", asks: "Seconds of a reload that this context forces." },
 };
 
 export const SEVERITY = {
@@ -78,4 +58,5 @@ export const CHANGES = {
   pull_failed: "could not pull",
   preload: "loaded ahead",
   preload_failed: "could not load ahead",
+  door_closed: "refused at the door",
 };

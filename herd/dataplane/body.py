@@ -3,10 +3,10 @@
 from typing import Any
 
 from herd.core.errors import BadRequest
-from herd.dataplane.dialects import dump
+from herd.dataplane.billing import Steadied
+from herd.dataplane.document import changed, extended
+from herd.dataplane.parse import Parsed
 from herd.dataplane.phases import Asked
-
-USAGE_WANTED = b',"stream_options":{"include_usage":true}}'
 
 
 def for_node(asked: Asked, model: str, loaded_num_ctx: int | None, usage_in_streams: bool) -> tuple[bytes, bool]:
@@ -14,9 +14,32 @@ def for_node(asked: Asked, model: str, loaded_num_ctx: int | None, usage_in_stre
 
     Rules: herd's own fields (`fallback_models`, `metadata.tags`) are taken out; another `model` is written where a
     fallback answers; `num_ctx` gives way to the loaded context (`loaded_num_ctx`) where context protection says so;
-    `stream_options.include_usage` is added.
+    `stream_options.include_usage` is added; the changing values of Claude Code's billing line are held still. What no
+    rule names stays as the client wrote it, byte for byte.
     """
-    document = asked.document
+    parsed, body = asked.parsed, asked.body
+    changes = _changes(asked, model, loaded_num_ctx)
+    on_request = asked.received.endpoint.usage_on_request and asked.request.stream
+    asking = usage_in_streams and on_request and not _asks_usage(parsed)
+    if asking:
+        changes["stream_options"] = {**(parsed.document.get("stream_options") or {}), "include_usage": True}
+    if parsed.steadied:
+        body = _steadied(body, parsed, parsed.steadied, changes)
+    if not changes:
+        return body, asking
+    try:
+        if changes.keys() == {"stream_options"} and "stream_options" not in parsed.document and parsed.whole:
+            return extended(body, changes), asking
+        return changed(body, changes), asking
+    except RecursionError as error:
+        raise BadRequest("the request body is nested too deeply") from error
+    except ValueError as error:
+        raise BadRequest("the request body holds a number that is too large") from error
+
+
+def _changes(asked: Asked, model: str, loaded_num_ctx: int | None) -> dict[str, Any]:
+    """The members that become others, None where they go."""
+    document = asked.parsed.document
     changes: dict[str, Any] = {}
     if "fallback_models" in document:
         changes["fallback_models"] = None
@@ -26,23 +49,20 @@ def for_node(asked: Asked, model: str, loaded_num_ctx: int | None, usage_in_stre
         changes["model"] = model
     if loaded_num_ctx is not None:
         changes |= _with_num_ctx(document, loaded_num_ctx)
-    on_request = asked.received.endpoint.usage_on_request and asked.request.stream
-    asking = usage_in_streams and on_request and not _asks_usage(document)
-    if not changes and asking and "stream_options" not in document:
-        return asked.body.rstrip()[:-1] + USAGE_WANTED, True  # behind what the client wrote, which stays as it is
-    if asking:
-        changes["stream_options"] = {**(document.get("stream_options") or {}), "include_usage": True}
-    if not changes:
-        return asked.body, False
-    merged = {**document, **changes}
-    try:
-        return dump({key: value for key, value in merged.items() if key not in changes or value is not None}), asking
-    except RecursionError as error:
-        raise BadRequest("the request body is nested too deeply") from error
+    return changes
 
 
-def _asks_usage(document: dict[str, Any]) -> bool:
-    options = document.get("stream_options")
+def _steadied(body: bytes, parsed: Parsed, line: Steadied, changes: dict[str, Any]) -> bytes:
+    """The body with the billing line held still in its place, or unchanged where that takes a change of its member."""
+    before = line.before.encode()
+    if body.count(before) == 1:
+        return body.replace(before, line.after.encode())
+    changes.setdefault(line.key, parsed.document[line.key])  # somebody quotes it, or it is written with escapes
+    return body
+
+
+def _asks_usage(parsed: Parsed) -> bool:
+    options = parsed.document.get("stream_options")
     # What is not an object is the node's to refuse; herd does not mend it.
     return options is not None and (not isinstance(options, dict) or options.get("include_usage") is not None)
 

@@ -134,8 +134,6 @@ class Exchange:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         connection = self._connection
-        if not connection.complete:
-            connection.abort()
         try:
             if self._sender is not None:
                 await self._end_sender(self._sender)
@@ -211,6 +209,11 @@ class Upstream:
         """How many are open: in use, and waiting for a request."""
         return len(self._open)
 
+    @property
+    def idle(self) -> int:
+        """How many of them wait for a request."""
+        return sum(map(len, self._idle.values()))
+
     async def close(self) -> None:
         """Close all connections; exchanges under way fail."""
         self._closed = True
@@ -246,21 +249,19 @@ class Upstream:
         """A new connection; raises AttemptError."""
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + self._connect_timeout_s
-        connection, connected = Connection(loop, address, self._ended), False
+        connection = Connection(loop, address, self._ended)
         try:
             async with asyncio.timeout_at(min(give_up_at, due_at)):
                 tls = await self._tls_context() if address.tls else None
                 await loop.create_connection(lambda: connection, address.host, address.port, ssl=tls)
-            connected = True
         except TimeoutError as error:
             if due_at < give_up_at:
                 raise _failure(Late(), answered=False, content_seen=False) from error
             raise errors.ConnectTimeout("the node did not take the connection in time") from error
         except (OSError, UnicodeError) as error:
             raise _unreachable(error) from error
-        finally:
-            if not connected or self._closed:
-                connection.abort()
+        if self._closed:
+            connection.abort()
         if not connection.closing:
             self._open.add(connection)
         return connection

@@ -77,7 +77,7 @@ def read_openai(document: Document) -> Frame:
     if document.get("error"):
         return Frame(error=_error_text(document["error"]))
     choices = [choice for choice in _list(document.get("choices")) if isinstance(choice, dict)]
-    usage = _openai_usage(_object(document.get("usage"))) or _timings(_object(document.get("timings")))
+    usage = _timings(_object(document.get("timings"))) | _openai_usage(_object(document.get("usage")))
     if choices and not any(usage.values()):  # Ollama puts zeros into every chunk; what is meant comes last
         usage = {}
     reasons = [reason for choice in choices if (reason := _reason(choice.get("finish_reason")))]
@@ -222,53 +222,78 @@ def _progress(document: Document) -> bool:
 
 
 def _ollama_usage(document: Document) -> dict[str, int | float]:
-    names = {"prompt_tokens": "prompt_eval_count", "completion_tokens": "eval_count"}
-    counts = _numbers(document, {**names, "cached_tokens": "prompt_eval_cached_count"})
-    times = {"load_s": "load_duration", "prompt_eval_s": "prompt_eval_duration", "eval_s": "eval_duration"}
-    return {**counts, **{name: value / NANOSECONDS for name, value in _numbers(document, times).items()}}
+    found = _numbers(document, OLLAMA_COUNTS)
+    for name, nanoseconds in _numbers(document, OLLAMA_TIMES).items():
+        found[name] = nanoseconds / NANOSECONDS
+    return found
 
 
 def _openai_usage(usage: Document) -> dict[str, int | float]:
     if not usage:
         return {}
-    found = _numbers(usage, {"prompt_tokens": "prompt_tokens", "completion_tokens": "completion_tokens"})
-    found |= _numbers(usage, {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"})
-    prompt = _object(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
-    answer = _object(usage.get("completion_tokens_details") or usage.get("output_tokens_details"))
-    found |= _numbers(prompt, {"cached_tokens": "cached_tokens"})
-    found |= _numbers(answer, {"reasoning_tokens": "reasoning_tokens"})
+    found = _numbers(usage, OPENAI_COUNTS)
+    if prompt := usage.get("prompt_tokens_details") or usage.get("input_tokens_details"):
+        found |= _numbers(_object(prompt), CACHED)
+    if answer := usage.get("completion_tokens_details") or usage.get("output_tokens_details"):
+        found |= _numbers(_object(answer), REASONING)
     return found
 
 
 def _anthropic_usage(usage: Document) -> dict[str, int | float]:
     if not usage:
         return {}
-    names = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
-    found = _numbers(usage, {**names, "cached_tokens": "cache_read_input_tokens"})
+    found = _numbers(usage, ANTHROPIC_COUNTS)
     if "prompt_tokens" in found:  # this dialect counts what was cached, or came into the cache, apart
-        cached = _numbers(usage, {name: f"cache_{name}_input_tokens" for name in ("read", "creation")})
-        found["prompt_tokens"] += sum(cached.values())
+        found["prompt_tokens"] += sum(_numbers(usage, ANTHROPIC_CACHES).values())
     return found
 
 
 def _timings(timings: Document) -> dict[str, int | float]:
     """What llama.cpp says of itself at the end of an answer, asked or not; durations there are milliseconds."""
-    found = _numbers(
-        timings, {"prompt_tokens": "prompt_n", "completion_tokens": "predicted_n", "cached_tokens": "cache_n"}
-    )
+    if not timings:
+        return {}
+    found = _numbers(timings, LLAMACPP_COUNTS)
     if "prompt_tokens" in found:
         found["prompt_tokens"] += found.get("cached_tokens", 0)
-    times = _numbers(timings, {"prompt_eval_s": "prompt_ms", "eval_s": "predicted_ms"})
-    return {**found, **{name: value / 1000 for name, value in times.items()}}
+    for name, milliseconds in _numbers(timings, LLAMACPP_TIMES).items():
+        found[name] = milliseconds / 1000
+    return found
 
 
-def _numbers(document: Document, names: Mapping[str, str]) -> dict[str, int | float]:
-    values = {ours: document.get(theirs) for ours, theirs in names.items()}
-    return {
-        ours: value
-        for ours, value in values.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**62
-    }
+# A name of `core.events.Usage`, and an engine's own; of two that are there the last counts.
+Names = tuple[tuple[str, str], ...]
+OLLAMA_COUNTS: Names = (
+    ("prompt_tokens", "prompt_eval_count"), ("completion_tokens", "eval_count"),
+    ("cached_tokens", "prompt_eval_cached_count"),
+)  # fmt: skip
+OLLAMA_TIMES: Names = (
+    ("load_s", "load_duration"), ("prompt_eval_s", "prompt_eval_duration"), ("eval_s", "eval_duration"),
+)  # fmt: skip
+OPENAI_COUNTS: Names = (
+    ("prompt_tokens", "prompt_tokens"), ("completion_tokens", "completion_tokens"), ("prompt_tokens", "input_tokens"),
+    ("completion_tokens", "output_tokens"),
+)  # fmt: skip
+CACHED: Names = (("cached_tokens", "cached_tokens"),)
+REASONING: Names = (("reasoning_tokens", "reasoning_tokens"),)
+ANTHROPIC_COUNTS: Names = (
+    ("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"),
+    ("cached_tokens", "cache_read_input_tokens"),
+)  # fmt: skip
+ANTHROPIC_CACHES: Names = (("read", "cache_read_input_tokens"), ("creation", "cache_creation_input_tokens"))
+LLAMACPP_COUNTS: Names = (
+    ("prompt_tokens", "prompt_n"), ("completion_tokens", "predicted_n"), ("cached_tokens", "cache_n"),
+)  # fmt: skip
+LLAMACPP_TIMES: Names = (("prompt_eval_s", "prompt_ms"), ("eval_s", "predicted_ms"))
+
+
+def _numbers(document: Document, names: Names) -> dict[str, int | float]:
+    found: dict[str, int | float] = {}
+    for ours, theirs in names:
+        value = document.get(theirs)
+        # Not `isinstance`: to Python, true is a number.
+        if value is not None and type(value) in {int, float} and 0 <= value < 2**62:
+            found[ours] = value
+    return found
 
 
 def _object(value: object) -> Document:

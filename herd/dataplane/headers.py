@@ -10,11 +10,14 @@ RawHeaders = list[tuple[bytes, bytes]]
 HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization",
                         b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"})  # fmt: skip
 # Host is the node's; credentials and cookies are between client and herd; Origin and Referer would meet the node's CORS
-# rules; X-Conversation-Id makes llama.cpp go on working for a client that left. Content-Type is always herd's own.
+# rules; X-Conversation-Id makes llama.cpp go on working for a client that left. Content-Type is always herd's own, and
+# a body that came packed goes on unpacked.
 NOT_FORWARDED = HOP_BY_HOP | {b"host", b"content-length", b"content-type", b"accept-encoding", b"authorization",
                               b"x-api-key", b"cookie", b"origin", b"referer", b"expect", b"traceparent", b"tracestate",
-                              b"x-herd-tags", b"x-request-id", b"x-conversation-id"}  # fmt: skip
+                              b"x-herd-tags", b"x-request-id", b"x-conversation-id", b"content-encoding", b"api-key",
+                              b"x-goog-api-key", b"cf-access-token", b"proxy-authorization"}  # fmt: skip
 NOT_RETURNED = HOP_BY_HOP | {b"content-length", b"date", b"server", b"set-cookie", b"access-control-allow-origin"}
+PLAIN_CONNECTION = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close"})
 JSON = (b"content-type", b"application/json")  # herd reads bodies as JSON whatever they are called; so must the node
 
 
@@ -25,11 +28,16 @@ def request_headers(client_headers: Iterable[tuple[bytes, bytes]], ids: TraceIds
     and goes along with no other.
     """
     kept, states = [], []
+    own: list[bytes] = []  # what the client's connection to herd names as its own
     for header in client_headers:
         if header[0] not in NOT_FORWARDED:
             kept.append(header)
         elif header[0] == b"tracestate" and header[1]:
             states.append(header[1])
+        elif header[0] == b"connection" and header[1] not in PLAIN_CONNECTION:
+            own += (name.strip() for name in header[1].lower().split(b","))
+    if own:
+        kept = [header for header in kept if header[0] not in own]
     if states and ids.parent_span_id is not None:
         kept.append((b"tracestate", b",".join(states)))
     kept.append(JSON)

@@ -5,6 +5,7 @@ is wrong is the engine's to say.
 """
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any, Final
 
 from herd.core.request import NOTHING_SAID, Dialect, Parameters
@@ -41,7 +42,7 @@ def read_parameters(dialect: Dialect, document: Mapping[str, Any], options: Mapp
 def _number(value: object) -> float | None:
     if type(value) is int and abs(value) < LARGEST_EXACT:  # True is an int to isinstance, and no number here
         return float(value)
-    return value if type(value) is float else None
+    return value if type(value) is float and isfinite(value) else None  # 1e400 is legal JSON
 
 
 def _whole(value: object, limit: int) -> int | None:

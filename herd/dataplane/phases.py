@@ -14,9 +14,10 @@ from typing import Any
 from herd.core.clock import Clock
 from herd.core.errors import AttemptError, HerdError, Refused
 from herd.core.events import Attempt, ContextAction, Finished, Status, TraceIds, Usage
-from herd.core.request import Parameters, Request
+from herd.core.request import Request
 from herd.core.routing import Candidate, Policy
 from herd.dataplane.dialects import Endpoint
+from herd.dataplane.parse import Parsed
 from herd.fleet.cell import Choice
 
 CLIENT_CLOSED = 499  # nginx's number for a client that left; nobody receives it
@@ -42,15 +43,12 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Its body was read, as `document`; `as_asked` is the model as the client wrote it."""
+    """Its body was read; `request` is what was parsed, with the fallbacks that the operator adds."""
 
     received: Received
     request: Request
     body: bytes
-    document: dict[str, Any]
-    as_asked: str
-    parameters: Parameters
-    dropped_tags: int
+    parsed: Parsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +167,8 @@ def finished(phase: Phase, ending: Ending) -> Finished:
     asked = decided.asked if decided else phase if isinstance(phase, Asked) else None
     facts: dict[str, Any] = {}
     if asked:
-        facts |= {"request": asked.request, "parameters": asked.parameters, "dropped_tags": asked.dropped_tags}
+        parsed = asked.parsed
+        facts |= {"request": asked.request, "parameters": parsed.parameters, "dropped_tags": parsed.dropped_tags}
     if decided:
         choice, waits = decided.choice, decided.waits
         facts |= {

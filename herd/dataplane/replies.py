@@ -30,7 +30,7 @@ def own_headers(phase: Phase) -> RawHeaders:
         headers += [
             (b"x-herd-node", candidate.node_id.encode()),
             (b"x-herd-model", NOT_FOR_HEADERS.sub("?", candidate.model).encode()),
-            (b"x-herd-score", f"{candidate.total:.2f}".encode()),
+            (b"x-herd-score", f"{candidate.score:.2f}".encode()),
             (b"x-herd-fallback", b"true" if fallback else b"false"),
             (b"x-herd-retries", str(len(phase.attempts) - 1).encode()),
         ]
@@ -39,7 +39,7 @@ def own_headers(phase: Phase) -> RawHeaders:
 
 def refusal(decided: Decided) -> errors.Refused:
     """Why no node of the fleet can take a request, in words that say what to do."""
-    request, as_asked = decided.asked.request, decided.asked.as_asked
+    request, as_asked = decided.asked.request, decided.asked.parsed.model_as_asked
     fleet, decision = decided.choice.fleet, decided.choice.decision
     if not fleet.nodes:
         return no_nodes()

@@ -1,8 +1,9 @@
 """What a request is called in its answer and in all of its records: as its caller says, where that is its alone."""
 
 import re
-import uuid
 from collections import OrderedDict
+
+from herd.dataplane.trace_ids import RANDOM
 
 VALID = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 REMEMBERED = 10_000  # ids given by callers; of one that comes again later, the row says so with its span's id
@@ -17,10 +18,10 @@ class RequestIds:
     def take(self, asked: str) -> str:
         """The caller's `X-Request-Id` where it is 1 to 64 of `[A-Za-z0-9_.-]` and new, else a new one."""
         if not VALID.fullmatch(asked):
-            return uuid.uuid4().hex
+            return RANDOM.digits(32)
         if asked in self._taken:
             # Whoever tries again under the same id would otherwise have two requests that no record can tell apart.
-            return f"{asked[:47]}.{uuid.uuid4().hex[:16]}"
+            return f"{asked[:47]}.{RANDOM.digits(16)}"
         self._taken[asked] = None
         if len(self._taken) > REMEMBERED:
             self._taken.popitem(last=False)

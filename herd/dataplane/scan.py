@@ -24,6 +24,7 @@ VAIN_LESSONS = 8  # a stream whose frames have no form (probabilities, many choi
 # Ollama counts how often a piece of text follows itself (less the space around it), and gives up at the 31st time
 # without sending that one: 31 frames alike have gone out. The first may have been joined to what was before it.
 REPEATS = 30
+LONGEST_TEXT = 1000  # of those that may be repetitions; a token is never as long, and thirty of them are kept
 
 
 make = tuple.__new__  # what calling Seen comes to; its own way there costs a tenth of a frame
@@ -97,7 +98,10 @@ class Scanner:
             found = self._form.match(chunk, 0)
             if found is not None and found[0] == len(chunk):
                 self._frames += 1
-                self._recent.append(found[1])
+                if len(found[1]) <= LONGEST_TEXT:  # as _count, without the call
+                    self._recent.append(found[1])
+                else:
+                    self._recent.clear()
                 self._swallow_blank = self._mid_event = False
                 return make(Seen, (chunk, 1, False, self._ended, self._error, self._malformed))
         return self._feed(chunk)
@@ -163,8 +167,7 @@ class Scanner:
         while at < len(data):
             found = self._form.match(data, at) if self._form is not None else None
             if found is not None:
-                self._frames += 1
-                self._recent.append(found[1])
+                self._count(found[1])
                 self._swallow_blank = self._mid_event = False
                 at = found[0]
                 continue
@@ -226,12 +229,15 @@ class Scanner:
         self._passable = self._passable or frame.progress
         self._usage.update(frame.usage)
         if frame.content:
-            self._frames += 1
             self._parsed += 1
-            if frame.said:
-                self._recent.append(frame.said)
-            else:
-                self._recent.clear()
+            self._count(frame.said)
+
+    def _count(self, text: bytes | str) -> None:
+        self._frames += 1
+        if 0 < len(text) <= LONGEST_TEXT:
+            self._recent.append(text)
+        else:
+            self._recent.clear()
 
     def _learn(self, frame: Frame, payload: bytes, data: bytes, start: int, end: int) -> None:
         """Keep the form of this frame for those that follow; its event's name and its blank line belong to it."""
@@ -239,6 +245,7 @@ class Scanner:
         self._lessons = self._lessons - 1 if of_form == self._taught else VAIN_LESSONS
         self._taught = of_form
         if self._lessons <= 0:
+            self._form = None
             return
         begin = data.index(payload, start)
         if self._shape is not Shape.OLLAMA:

@@ -29,6 +29,7 @@ from herd.core.fleet import Node
 from herd.core.routing import Policy
 from herd.dataplane.body import for_node
 from herd.dataplane.client import Client, ClientGone, Receive, Scope, Send
+from herd.dataplane.coding import unpacked
 from herd.dataplane.dialects import Endpoint
 from herd.dataplane.equivalents import with_equivalents
 from herd.dataplane.exchange import Call, Upstream
@@ -53,6 +54,7 @@ from herd.dataplane.request_ids import RequestIds
 from herd.dataplane.trace_ids import new_span_id
 from herd.fleet.cell import Bid, Granted
 from herd.fleet.keeper import Keeper
+from herd.fleet.workload import Told
 
 logger = logging.getLogger(__name__)
 NewIds = Callable[[str | None], TraceIds]
@@ -128,6 +130,10 @@ class DataPlane:
         self.stopping = True
         await self.flights.drain(grace_s)
 
+    @property
+    def _body_limit(self) -> int:
+        return self._settings.count("body_limit_mb") * 2**20
+
     def _received(self, endpoint: Endpoint, client: Client) -> Received:
         request_id = self._request_ids.take(client.named.get("x-request-id", ""))
         policy = Policy(loaded_fallback=self._settings.flag("loaded_fallback"))  # it keeps the rules that it began with
@@ -142,15 +148,15 @@ class DataPlane:
                              event.error_type or "", event.error_message or "")
             )  # fmt: skip
         self._emit(event)
-        self._keeper.cell.learned(event)
 
     async def _run(self, flight: Flight) -> None:
         client, received = flight.client, flight.phase.received
-        body = await client.body(self._settings.count("body_limit_mb") * 2**20)
+        body = await client.body(self._body_limit)
         asked = flight.reach(self._ask(received, client, body))
         async with client.watched():
             if self.stopping:
                 raise errors.NoNode(STOPPING, STOPPING_RETRY_S)
+            self._keeper.cell.asked(asked.request.model, moment())
             decided = flight.reach(self._decide(asked))
             if not decided.choice.decision.plan:
                 decided = await self._supplied(flight, decided)
@@ -172,13 +178,13 @@ class DataPlane:
         return decided
 
     def _ask(self, received: Received, client: Client, body: bytes) -> Asked:
-        parsed = parse(received.endpoint, body, client.named, client.address, self._keeper.cell.spelled)
+        steady = self._settings.flag("steady_billing_line")
+        body = unpacked(body, client.named.get("content-encoding", ""), self._body_limit)
+        parsed = parse(received.endpoint, body, client.named, client.address, self._keeper.cell.spelled, steady)
         request = parsed.request
         if parsed.document.get("fallback_models") is None:  # an empty list says that no other model will do
             request = with_equivalents(request, self._settings.text("equivalent_models"))
-        return Asked(
-            received, request, body, parsed.document, parsed.model_as_asked, parsed.parameters, parsed.dropped_tags
-        )
+        return Asked(received, request, body, parsed)
 
     def _decide(self, asked: Asked) -> Decided:
         clock = asked.received.clock
@@ -225,13 +231,14 @@ class DataPlane:
         self, flight: Flight, phase: Planned, granted: Granted
     ) -> tuple[Attempted, errors.AttemptError | None]:
         """Try one node: the phase after it, and the error that it ended with. Gives the slot back, judges the node."""
-        keeper, clock = self._keeper, phase.received.clock
-        held_from = clock.now()
+        told: Told | None = None  # what a client breaks off says nothing of the node
         try:
             attempted, error = await self._exchange(flight, phase, granted)
-            keeper.attempted(attempted.attempts[-1])  # what a client breaks off says nothing of the node
+            self._keeper.attempted(attempted.attempts[-1])
+            if error is None:
+                told = Told(attempted.decided.asked.request, attempted.attempts[-1], attempted.reading.usage)
         finally:
-            keeper.give_back(granted.place, clock.now() - held_from)
+            self._keeper.give_back(granted, told)
         return attempted, error
 
     async def _exchange(
@@ -248,6 +255,7 @@ class DataPlane:
         flight.reach(attempted)
         limits = Limits.of(self._settings, candidate.loaded)
         relay = Relay(flight, limits, own_headers(attempted), asked.request.stream, strip)
+        relay.on_first_content = lambda: self._keeper.answered(granted)
         headers = request_headers(flight.client.headers, received.ids, attempt.span_id)
         error: errors.AttemptError | None = None
         try:

@@ -3,7 +3,9 @@
 import ipaddress
 import logging
 import socket
+from collections.abc import Iterable
 
+import psutil
 from zeroconf import Error as ZeroconfError
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
@@ -12,6 +14,7 @@ from herd.config import Settings
 
 logger = logging.getLogger(__name__)
 SERVICE = "_herd._tcp.local."
+INNER = ("docker", "br-", "veth", "virbr", "cni", "flannel")  # networks that end within this machine
 
 
 class Advertisement:
@@ -27,7 +30,11 @@ class Advertisement:
         """Announce; a network without multicast is logged, and no more."""
         if not self._wanted:
             return
-        addresses = [self._host] if self._host not in {"0.0.0.0", "::", ""} else _own_addresses()
+        bound = self._host not in {"0.0.0.0", "::", ""}
+        addresses = [self._host] if bound else reachable(interface_addresses(), self._host == "::")
+        if not addresses:
+            logger.warning("The router has no address that other machines reach; agents need --router-url")
+            return
         info = AsyncServiceInfo(
             SERVICE,
             f"herd on {socket.gethostname()}-{self._port}.{SERVICE}",
@@ -56,6 +63,27 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _own_addresses() -> list[str]:
-    found = socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET, socket.SOCK_STREAM)
-    return sorted({str(entry[4][0]) for entry in found})
+def interface_addresses() -> list[str]:
+    """The addresses of this machine's interfaces that are up."""
+    up = {name for name, state in psutil.net_if_stats().items() if state.isup}
+    return [
+        each.address.partition("%")[0]
+        for name, found in psutil.net_if_addrs().items()
+        if name in up and not name.startswith(INNER)
+        for each in found
+        if each.family in {socket.AF_INET, socket.AF_INET6}
+    ]
+
+
+def reachable(addresses: Iterable[str], with_v6: bool) -> list[str]:
+    """Those that another machine may reach: what a host name resolves to is 127.0.1.1 on Debian, and no such one.
+
+    A link-local address needs the name of the sender's own interface, which mDNS does not carry.
+    """
+    found = (ipaddress.ip_address(address) for address in dict.fromkeys(addresses))
+    return [
+        str(each)
+        for each in found
+        if not (each.is_loopback or each.is_link_local or each.is_unspecified or each.is_multicast)
+        and (each.version == 4 or with_v6)
+    ]

@@ -4,25 +4,29 @@ Every method returns at once, on the event loop, with what changed and who was g
 It knows no task, no socket and no clock: the moment is given.
 """
 
-from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from pydantic import JsonValue
 
 from herd import wire
-from herd.core.admission import Grant, Lanes, Place
+from herd.core.admission import Grant, Lanes, Place, Swaps
 from herd.core.breaker import BreakerState
 from herd.core.clock import Moment
-from herd.core.events import Attempt, Finished, FleetChanged, NodeKnown, NodeSampled, Status
+from herd.core.events import Attempt, FleetChanged, NodeKnown, NodeSampled
 from herd.core.fleet import Fleet
+from herd.core.learning import Machine, Observation
+from herd.core.prediction import Job
+from herd.core.prefix import PrefixIndex, Room
 from herd.core.request import Request
-from herd.core.routing import Candidate, Decision, Policy, decide, open_to
+from herd.core.routing import Candidate, Decision, Policy, decide, job, open_to
 from herd.fleet.entry import USUAL_PATIENCE, Entry, Patience
 from herd.fleet.heartbeats import changes_between, model_from
+from herd.fleet.workload import Demand, Mark, Told
 
-PREFIXES_KEPT = 10_000
 HOLD_SMOOTHING = 0.2
+SWAP_PATIENCE_S = 30.0
 LONGEST_RETRY_AFTER_S = 60
 LATE_TICK_S = 5.0  # a look that comes so much later than the last says that the router itself was away
 CLOCK_STEP_S = 2.0  # a smaller difference between the two clocks is drift, not a jump
@@ -38,6 +42,11 @@ class Choice:
     def places(self, excluded: frozenset[str]) -> tuple[Place, ...]:
         """Where the request may be worked on now, best first."""
         return tuple(Place(each.node_id, each.model) for each in open_to(self.decision.plan, excluded))
+
+    def swaps(self, excluded: frozenset[str]) -> Swaps:
+        """The models that would have to leave memory for it, by place; empty where none would."""
+        candidates = open_to(self.decision.plan, excluded)
+        return {Place(each.node_id, each.model): each.evicts for each in candidates if each.evicts}
 
     def candidate(self, place: Place) -> Candidate:
         """The candidate of the plan at a place."""
@@ -83,14 +92,23 @@ class TwinHeard(Exception):
 class Cell:
     """The fleet as it is now."""
 
-    def __init__(self, patience: Patience = USUAL_PATIENCE, queue_limit: int = 100) -> None:
+    def __init__(
+        self,
+        patience: Patience = USUAL_PATIENCE,
+        queue_limit: int = 100,
+        swap_patience_s: float = SWAP_PATIENCE_S,
+        on_paper: Callable[[wire.Heartbeat], Machine] = lambda _: Machine(),
+    ) -> None:
         self._patience = patience
+        self._on_paper = on_paper
         self._entries: dict[str, Entry] = {}
-        self._lanes = Lanes(queue_limit)
+        self._lanes = Lanes(queue_limit, swap_patience_s)
         self._waiting: dict[int, tuple[Bid, Choice]] = {}
+        self._demand = Demand()
+        self._clock_offset: float | None = None
         self._sizes: dict[str, int] = {}
         self._hold_s: dict[str, float] = {}
-        self._prefixes: OrderedDict[str, str] = OrderedDict()
+        self._prefixes = PrefixIndex()
         self._looked: Moment | None = None
 
     # What it says
@@ -120,25 +138,31 @@ class Cell:
         """All nodes as frozen values, without traffic."""
         return Fleet(now.at, tuple(entry.node for entry in self._entries.values()))
 
-    def snapshot(self, request: Request, now: Moment) -> Fleet:
-        """The fleet as frozen values, with the traffic of the request's models."""
-        in_flight, waiting = self.in_flight(), self._lanes.depth(request.model)
-        nothing: dict[str, int] = {}
+    def snapshot(self, request: Request, now: Moment, ticket: int | None = None) -> Fleet:
+        """The fleet as frozen values, with what is known of the request's models, and without the ticket's own job."""
+        at = self._unix(now)
         return Fleet(
-            at=now.at,
+            at=at,
             nodes=tuple(entry.node for entry in self._entries.values()),
             traffic={
                 name: {
-                    model: entry.traffic(model, in_flight.get(name, nothing), waiting, now) for model in request.models
+                    model: entry.traffic(model, now) for model in dict.fromkeys((*request.models, *entry.node.loaded))
                 }
                 for name, entry in self._entries.items()
             },
-            prefix_node=self._prefixes.get(request.prefix) if request.prefix else None,
+            work={
+                name: entry.workload.without(ticket, at)
+                for name, entry in self._entries.items()
+                if entry.workload.work.jobs
+            },
+            cached=self._prefixes.cached(request.model, request.prefix),
+            answer_tokens=self._demand.lengths(request),
+            demand=self._demand.rates(at),
         )
 
-    def decide(self, request: Request, policy: Policy, now: Moment) -> Choice:
+    def decide(self, request: Request, policy: Policy, now: Moment, ticket: int | None = None) -> Choice:
         """Where a request should go, as the fleet is now."""
-        fleet = self.snapshot(request, now)
+        fleet = self.snapshot(request, now, ticket)
         return Choice(fleet, decide(request, fleet, policy))
 
     def in_flight(self) -> dict[str, dict[str, int]]:
@@ -182,29 +206,50 @@ class Cell:
 
     # What changes it: slots
 
-    def ask(self, ticket: int, bid: Bid, choice: Choice) -> Granted | None:
+    def asked(self, model: str, now: Moment) -> None:
+        """A request asks for a model."""
+        self._demand.asked(model, self._unix(now))
+
+    def ask(self, ticket: int, bid: Bid, choice: Choice, now: Moment) -> Granted | None:
         """A slot at the best free place, or None: then the ticket waits. Ask whether the lane is full first."""
-        place = self._lanes.ask(ticket, bid.request.model, bid.request.client, choice.places(bid.excluded))
+        places, swaps = choice.places(bid.excluded), choice.swaps(bid.excluded)
+        place = self._lanes.ask(ticket, bid.request.model, bid.request.client, places, swaps, now.tick)
         if place is None:
             self._waiting[ticket] = (bid, choice)
+            self._begin(ticket, bid, choice, places[:1], now, waits=True)
             return None
+        self._begin(ticket, bid, choice, (place,), now)
         return Granted(ticket, choice.candidate(place), choice)
 
-    def take(self, ticket: int, place: Place) -> bool:
-        """A slot at this place and no other, if one is free."""
-        return self.any_free((place,)) and self._lanes.ask(ticket, place.model, "", (place,)) is not None
+    def take(self, ticket: int, place: Place, now: Moment) -> bool:
+        """A slot at this place and no other, for a load and not for an answer, if one is free."""
+        if not self.any_free((place,)) or self._lanes.ask(ticket, place.model, "", (place,)) is None:
+            return False
+        job = Job(ticket, place.model, 0.0, 0.0, load_s=1.0)
+        self._entries[place.node_id].workload.begun(job, ticket, self._unix(now))
+        return True
 
-    def leave(self, ticket: int) -> None:
+    def answered(self, ticket: int, place: Place, now: Moment) -> None:
+        """The first content of a ticket's answer came."""
+        if entry := self._entries.get(place.node_id):
+            entry.workload.answered(ticket, self._unix(now))
+
+    def leave(self, ticket: int, now: Moment) -> None:
         """A waiting ticket gives up."""
+        self._end(ticket, now)
         self._waiting.pop(ticket, None)
         self._lanes.leave(ticket)
 
-    def give_back(self, place: Place, held_s: float | None = None) -> Changes:
-        """A slot is free again after `held_s` seconds (None: it was never used); whoever it suits next has it."""
-        if held_s is not None:
-            old = self._hold_s.get(place.model)
+    def give_back(self, ticket: int, place: Place, now: Moment, told: Told | None = None) -> Changes:
+        """A slot is free again; whoever it suits next has it. `told` is what an answer that came whole says."""
+        entry = self._entries.get(place.node_id)
+        mark = entry.workload.ended(ticket, self._unix(now)) if entry else None
+        if mark is not None:
+            held_s, old = self._unix(now) - mark.began_at, self._hold_s.get(place.model)
             self._hold_s[place.model] = held_s if old is None else old + HOLD_SMOOTHING * (held_s - old)
-        return Changes(granted=self._granted(self._lanes.give_back(place)))
+        if told is not None and entry is not None:
+            self._learn(entry, told, mark, now)
+        return Changes(granted=self._granted(self._lanes.give_back(place, now.tick), now))
 
     # What changes it: nodes
 
@@ -212,7 +257,8 @@ class Cell:
         """Take a heartbeat in. Raises TwinHeard where the name is another machine's."""
         entry = self._entries.get(heartbeat.node_id)
         if entry is None:
-            entry = self._entries[heartbeat.node_id] = Entry.joined(heartbeat, now, self._patience)
+            entry = Entry.joined(heartbeat, now, self._patience, self._on_paper(heartbeat))
+            self._entries[heartbeat.node_id] = entry
             data = {"engine": entry.node.engine, "url": entry.node.url}
             return self._changed([FleetChanged(now.at, "node_joined", heartbeat.node_id, data=data)], now)
         self._refuse_twin(entry, heartbeat, now)
@@ -223,7 +269,10 @@ class Cell:
             changes.append(entry.use(1, now, self._patience))  # slow start: what just came back is not buried at once
         for change in changes:
             if change.kind == "model_unloaded" and change.model:
-                entry.service(change.model).unloaded_at = now.at
+                entry.unloaded(change.model, self._unix(now))
+                self._prefixes.forget(heartbeat.node_id, change.model)
+            elif change.kind == "model_loaded" and change.model:
+                entry.workload.loaded(change.model, self._unix(now))
         return self._changed(changes, now)
 
     def relisted(self, node_id: str, listed: list[dict[str, JsonValue]], now: Moment) -> Changes:
@@ -247,6 +296,7 @@ class Cell:
                 continue
             if entry.node.status == "offline":
                 entry.losses.append(now.tick)
+                self._prefixes.forget(entry.node.node_id)
             kind = {"offline": "node_lost", "degraded": "node_degraded", "online": "node_back"}[entry.node.status]
             changes.append(FleetChanged(now.at, kind, entry.node.node_id))
         return self._changed(changes, now, replan=True)  # what was learned since may open a place to those who wait
@@ -266,18 +316,6 @@ class Cell:
             changes.append(entry.use(1, now, self._patience))
         return self._changed(changes, now)
 
-    def learned(self, event: Finished) -> None:
-        """Remember what a finished request says of its node: speed, loads, and whose cache holds its beginning."""
-        entry = self._entries.get(event.chosen.node_id) if event.chosen else None
-        if entry is None or event.chosen is None or event.status is not Status.COMPLETED or not event.attempts:
-            return
-        entry.service(event.chosen.model).learn(event, event.attempts[-1])
-        if event.request and event.request.prefix:
-            self._prefixes[event.request.prefix] = event.chosen.node_id
-            self._prefixes.move_to_end(event.request.prefix)
-            if len(self._prefixes) > PREFIXES_KEPT:
-                self._prefixes.popitem(last=False)
-
     def drained(self, node_id: str, drained: bool, now: Moment) -> Changes:
         """The operator wants no more requests there (or wants them again). KeyError if there is no such node."""
         entry = self._entries[node_id]
@@ -295,14 +333,8 @@ class Cell:
 
     def restored(self, heartbeat: wire.Heartbeat, known: NodeKnown, now: Moment) -> None:
         """Begin with a node from before the router's start."""
-        self._entries[heartbeat.node_id] = Entry.restored(heartbeat, known, now, self._patience)
-
-    def warmed_up(self, ttft_s: Mapping[tuple[str, str], float]) -> None:
-        """Take times to first token from the store, so that a restarted router predicts from its first request on."""
-        for (node_id, model), seconds in ttft_s.items():
-            if node_id in self._entries:
-                service = self._entries[node_id].service(model)
-                service.ttft_s = seconds if service.ttft_s is None else service.ttft_s
+        machine = self._on_paper(heartbeat)
+        self._entries[heartbeat.node_id] = Entry.restored(heartbeat, known, now, self._patience, machine)
 
     def set_history(self, history: Mapping[str, tuple[float, float]]) -> None:
         """Take each node's share of time up and usual busyness, made from the samples of the past."""
@@ -310,45 +342,90 @@ class Cell:
             if entry := self._entries.get(node_id):
                 entry.set_history(uptime, busy)
 
-    def set_limits(self, patience: Patience, queue_limit: int) -> None:
-        """Take nodes for silent, and lanes for full, by these limits from now on."""
-        self._patience, self._lanes.limit = patience, queue_limit
+    def remember(self, answers: Mapping[tuple[str, str], Iterable[Observation]]) -> None:
+        """Take what earlier answers say of nodes and models that were not seen at work since the start."""
+        for (node_id, model), seen in answers.items():
+            if (entry := self._entries.get(node_id)) and entry.service(model).speeds is None:
+                for observation in seen:
+                    entry.remember(model, observation)
+
+    def set_limits(self, patience: Patience, queue_limit: int, swap_patience_s: float) -> None:
+        """Take nodes for silent, lanes for full, and who is overtaken for overdue, by these limits from now on."""
+        self._patience, self._lanes.limit, self._lanes.patience_s = patience, queue_limit, swap_patience_s
 
     def _changed(self, events: list[FleetChanged], now: Moment, replan: bool = False) -> Changes:
-        grants = self._resize()
+        grants = self._resize(now)
         more, stranded = self._replan(now) if events or replan else ((), ())
         return Changes(tuple(events), grants + more, stranded)
 
-    def _resize(self) -> tuple[Granted, ...]:
+    def _resize(self, now: Moment) -> tuple[Granted, ...]:
         """Nodes that are not there have no slots; the others have them for each model."""
         sizes = {name: entry.node.slots for name, entry in self._entries.items() if entry.node.status != "offline"}
         before, self._sizes = self._sizes, sizes
         grants: list[Grant] = []
         for name in {*before, *sizes}:
             if before.get(name, 0) != sizes.get(name, 0):
-                grants += self._lanes.resize(name, sizes.get(name, 0))
-        return self._granted(grants)
+                grants += self._lanes.resize(name, sizes.get(name, 0), now.tick)
+        return self._granted(grants, now)
 
     def _replan(self, now: Moment) -> tuple[tuple[Granted, ...], tuple[int, ...]]:
-        granted: tuple[Granted, ...] = ()
+        granted = self._granted(self._lanes.overdue(now.tick), now)
         stranded = []
         for ticket in tuple(self._waiting):
             bid, _ = self._waiting[ticket]
-            choice = self.decide(bid.request, bid.policy, now)
+            choice = self.decide(bid.request, bid.policy, now, ticket)
+            self._end(ticket, now)
             self._waiting[ticket] = (bid, choice)
             if places := choice.places(bid.excluded):
-                granted += self._granted(self._lanes.replan(ticket, places))
+                self._begin(ticket, bid, choice, places[:1], now, waits=True)
+                granted += self._granted(self._lanes.replan(ticket, places, choice.swaps(bid.excluded), now.tick), now)
             else:
-                self.leave(ticket)
+                self.leave(ticket, now)
                 stranded.append(ticket)
         return granted, tuple(stranded)
 
-    def _granted(self, grants: Iterable[Grant]) -> tuple[Granted, ...]:
+    def _granted(self, grants: Iterable[Grant], now: Moment) -> tuple[Granted, ...]:
         made = []
         for grant in grants:
-            _, choice = self._waiting.pop(grant.ticket)
+            self._end(grant.ticket, now)
+            bid, choice = self._waiting.pop(grant.ticket)
+            self._begin(grant.ticket, bid, choice, (grant.place,), now)
             made.append(Granted(grant.ticket, choice.candidate(grant.place), choice))
         return tuple(made)
+
+    def _begin(
+        self, ticket: int, bid: Bid, choice: Choice, places: Iterable[Place], now: Moment, waits: bool = False
+    ) -> None:
+        """A ticket's job is at this node now, or waits for it: others are decided with it in sight."""
+        for place in places:
+            if entry := self._entries.get(place.node_id):
+                there = job(ticket, bid.request, choice.candidate(place), choice.fleet, waits)
+                entry.workload.begun(there, ticket, self._unix(now))
+
+    def _end(self, ticket: int, now: Moment) -> None:
+        """A ticket waits no longer where it waited."""
+        if found := self._waiting.get(ticket):
+            bid, choice = found
+            for place in choice.places(bid.excluded)[:1]:
+                if entry := self._entries.get(place.node_id):
+                    entry.workload.ended(ticket, self._unix(now))
+
+    def _learn(self, entry: Entry, told: Told, mark: Mark | None, now: Moment) -> None:
+        """Remember what an answer says of its node: speeds, lengths, and whose cache holds its beginning."""
+        request, attempt, usage = told
+        if usage.completion_tokens:
+            self._demand.answered(attempt.model, request.tags, usage.completion_tokens)
+        entry.learn(told, mark, now)
+        loaded = entry.node.in_memory(attempt.model)
+        room = Room.of(entry.node.slots, loaded.context_length if loaded else None, entry.node.engine)
+        prompt, cached = usage.prompt_tokens, usage.cached_tokens
+        self._prefixes.answered(attempt.node_id, attempt.model, request.prefix, prompt, cached, room)
+
+    def _unix(self, now: Moment) -> float:
+        """Unix seconds that never jump: the wall clock's at the start, moved on by the monotonic one."""
+        if self._clock_offset is None:
+            self._clock_offset = now.at - now.tick
+        return self._clock_offset + now.tick
 
     def _refuse_twin(self, entry: Entry, heartbeat: wire.Heartbeat, now: Moment) -> None:
         """The default id is the host's name, so cloned machines share it; the first one there keeps it."""

@@ -3,20 +3,20 @@
 It sees one node and no other; the cell asks it, and tells the fleet what changed.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from herd import wire
 from herd.core.breaker import Breaker, BreakerState
 from herd.core.clock import Moment
-from herd.core.events import Attempt, Finished, FleetChanged, NodeKnown, NodeSampled
+from herd.core.events import Attempt, FleetChanged, NodeKnown, NodeSampled
 from herd.core.fleet import Node, NodeStatus, Traffic
+from herd.core.learning import Machine, Observation, Speeds
 from herd.fleet.heartbeats import node_from
+from herd.fleet.workload import Mark, Told, Workload, observed
 
 LOSS_WINDOW_S = 3600.0
+LEARN_EVERY_S = 0.1  # a fit costs as much as a decision
 LIMIT_STEP_S = 2.0  # a node that was busy, or has just come back, gets one more slot each time this is over
-SMOOTHING = 0.3  # share of the newest observation in a moving average
-COLD_LOAD_S = 0.5  # a shorter load is the engine's own bookkeeping
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +32,16 @@ USUAL_PATIENCE = Patience()
 
 @dataclass(slots=True)
 class Service:
-    """What one node did with one model: moving averages in seconds, and its breaker."""
+    """What is known of one node's work on one model; `speeds` is None until the first answer.
 
-    ttft_s: float | None = None
-    load_s: float | None = None
-    hold_s: float | None = None
+    `known` is the same as decisions see it, kept until it changes: it is asked for with every request.
+    """
+
+    speeds: Speeds | None = None
     unloaded_at: float | None = None
     breaker: Breaker = field(default_factory=Breaker)
-
-    def learn(self, event: Finished, attempt: Attempt) -> None:
-        """Take in the speed of an answer that came whole."""
-        load_s = event.usage.load_s or 0.0
-        if load_s > COLD_LOAD_S:
-            self.load_s = _smooth(self.load_s, load_s)
-        self.hold_s = _smooth(self.hold_s, max(0.0, attempt.ended_at - attempt.started_at - load_s))
-        if attempt.first_content_at is not None and event.request and event.request.stream:
-            self.ttft_s = _smooth(self.ttft_s, max(0.0, attempt.first_content_at - attempt.started_at - load_s))
+    learned: float = -LEARN_EVERY_S
+    known: Traffic | None = None
 
 
 @dataclass(slots=True)
@@ -70,20 +64,25 @@ class Entry:
     limit_moved: float = 0.0
     losses: list[float] = field(default_factory=list)
     services: dict[str, Service] = field(default_factory=dict)
+    workload: Workload = field(default_factory=lambda: Workload(Machine()))
+    guesses: dict[str, Traffic] = field(default_factory=dict)
 
     @classmethod
-    def joined(cls, heartbeat: wire.Heartbeat, now: Moment, patience: Patience) -> "Entry":
-        """A node that is heard of for the first time."""
-        entry = cls(heartbeat, node_from(heartbeat), now.at, now.tick)
+    def joined(cls, heartbeat: wire.Heartbeat, now: Moment, patience: Patience, machine: Machine) -> "Entry":
+        """A node that is heard of for the first time; `machine` is what to expect of it before it was seen at work."""
+        entry = cls(heartbeat, node_from(heartbeat), now.at, now.tick, workload=Workload(machine))
         entry.refresh(now, patience)
         return entry
 
     @classmethod
-    def restored(cls, heartbeat: wire.Heartbeat, known: NodeKnown, now: Moment, patience: Patience) -> "Entry":
+    def restored(
+        cls, heartbeat: wire.Heartbeat, known: NodeKnown, now: Moment, patience: Patience, machine: Machine
+    ) -> "Entry":
         """A node from before the router's start: offline, and awaited for the time that makes one lost."""
         last_seen = min(known.last_seen, now.at)
         heard = now.tick - (now.at - last_seen)
-        entry = cls(heartbeat, node_from(heartbeat), last_seen, heard, drained=known.drained)
+        workload = Workload(machine)
+        entry = cls(heartbeat, node_from(heartbeat), last_seen, heard, drained=known.drained, workload=workload)
         entry.awaited_since = None if entry.left else now.tick
         entry.refresh(now, patience)
         return entry
@@ -161,6 +160,7 @@ class Entry:
         """Move the breaker of the attempt's model; returns its new state where it opened or closed."""
         service = self.service(attempt.model)
         before, service.breaker = service.breaker, service.breaker.after(attempt.error_type, now.tick)
+        service.known = None
         if (before.open_until is None) == (service.breaker.open_until is None):
             return None
         return service.breaker.state(now.tick)
@@ -176,19 +176,46 @@ class Entry:
         states = {model: service.breaker.state(now.tick) for model, service in self.services.items()}
         return {model: state.value for model, state in states.items() if state is not BreakerState.CLOSED}
 
-    def traffic(self, model: str, in_flight: Mapping[str, int], waiting: int, now: Moment) -> Traffic:
-        """The node's recent work on a model; `in_flight` counts its requests by model."""
-        service = self.services.get(model) or UNUSED
-        return Traffic(
-            in_flight=in_flight.get(model, 0),
-            in_flight_node=sum(in_flight.values()),
-            waiting=waiting if self.node.holds(model) else 0,
-            ttft_s=service.ttft_s,
-            load_s=service.load_s,
-            hold_s=service.hold_s,
-            unloaded_at=service.unloaded_at,
-            breaker_open=service.breaker.blocks(now.tick, in_flight.get(model, 0)),
-        )
+    def unloaded(self, model: str, at: float) -> None:
+        """The model left the node's memory."""
+        service = self.service(model)
+        service.unloaded_at, service.known = at, None
+
+    def traffic(self, model: str, now: Moment) -> Traffic:
+        """What is known of the node's work on a model: its speeds as seen, else as its machine lets expect."""
+        service = self.services.get(model)
+        if service is None:
+            if model not in self.guesses:
+                self.guesses[model] = Traffic(pace=self._expected(model).pace)
+            return self.guesses[model]
+        if service.known is None:
+            pace = (service.speeds or self._expected(model)).pace
+            service.known = Traffic(pace=pace, unloaded_at=service.unloaded_at)
+        if service.breaker.open_until is None:
+            return service.known
+        held = self.workload.work.held.get(model, 0)
+        return replace(service.known, breaker_open=service.breaker.blocks(now.tick, held))
+
+    def learn(self, told: Told, mark: Mark | None, now: Moment) -> None:
+        """Take in the speed of an answer that came whole; of many at once, some say as much as all."""
+        model, workload = told.attempt.model, self.workload
+        service = self.service(model)
+        if now.tick - service.learned < LEARN_EVERY_S:
+            return
+        service.learned = now.tick
+        self.remember(model, observed(told, mark, workload.busy, service.unloaded_at))
+
+    def remember(self, model: str, seen: Observation) -> None:
+        """Take in what an answer, of now or of earlier, says of the node's speeds with a model."""
+        service, size, workload = self.service(model), self.node.size_of(model), self.workload
+        service.speeds = (service.speeds or workload.machine.expects(size)).after(seen)
+        workload.machine = workload.machine.after(seen, size)
+        workload.follow(service.speeds.pace)
+        service.known = None
+        self.guesses.clear()
+
+    def _expected(self, model: str) -> Speeds:
+        return self.workload.machine.expects(self.node.size_of(model))
 
     def sample(self, in_flight: int, now: Moment) -> NodeSampled:
         """The node's state as its history keeps it."""
@@ -204,10 +231,3 @@ class Entry:
             return "offline"
         worried = not self.node.engine_reachable or self.node.pressure == "critical"
         return "degraded" if worried or silent_s >= patience.degraded_s else "online"
-
-
-UNUSED = Service()
-
-
-def _smooth(old: float | None, new: float) -> float:
-    return new if old is None else old + SMOOTHING * (new - old)

@@ -17,6 +17,7 @@ from herd.core.errors import NoNode, QueueFull, QueueTimeout
 from herd.core.events import Attempt, Event, FleetChanged
 from herd.fleet.cell import Bid, Cell, Changes, Choice, Granted, TwinHeard
 from herd.fleet.entry import Patience
+from herd.fleet.workload import Told
 
 TICK_S = 1.0
 SAMPLE_EVERY_S = 60.0
@@ -39,9 +40,9 @@ class Keeper:
         self.on_change: Callable[[], None] = lambda: None
         self.on_tick: Callable[[], None] = lambda: None
 
-    def set_limits(self, patience: Patience, queue_limit: int, queue_timeout_s: float) -> None:
+    def set_limits(self, patience: Patience, queue_limit: int, swap_patience_s: float, queue_timeout_s: float) -> None:
         """Go by these limits from now on; those who wait already keep their deadline."""
-        self.cell.set_limits(patience, queue_limit)
+        self.cell.set_limits(patience, queue_limit, swap_patience_s)
         self._queue_timeout_s = queue_timeout_s
 
     # Slots
@@ -56,21 +57,26 @@ class Keeper:
             depth = self.cell.depths()[lane]
             raise QueueFull(f"{depth} requests wait for {lane} already", self.cell.retry_after_s(lane, places))
         ticket = next(self._tickets)
-        return self.cell.ask(ticket, bid, choice) or await self._wait(ticket, bid, choice)
+        return self.cell.ask(ticket, bid, choice, moment()) or await self._wait(ticket, bid, choice)
 
-    def give_back(self, place: Place, held_s: float) -> None:
-        """A slot is free again after so many seconds; the next waiter has it at once."""
-        self._perform(self.cell.give_back(place, held_s))
+    def answered(self, granted: Granted) -> None:
+        """The first content came of what was granted this slot."""
+        self.cell.answered(granted.ticket, granted.place, moment())
+
+    def give_back(self, granted: Granted, told: Told | None = None) -> None:
+        """A slot is free again, and the next waiter has it at once; `told` is what a whole answer says of the node."""
+        self._perform(self.cell.give_back(granted.ticket, granted.place, moment(), told))
 
     @contextmanager
     def only_at(self, place: Place) -> Iterator[bool]:
         """A slot at this place while the block runs, if one is free now; the value says whether."""
-        taken = self.cell.take(next(self._tickets), place)
+        ticket = next(self._tickets)
+        taken = self.cell.take(ticket, place, moment())
         try:
             yield taken
         finally:
             if taken:
-                self._perform(self.cell.give_back(place))
+                self._perform(self.cell.give_back(ticket, place, moment()))
 
     async def _wait(self, ticket: int, bid: Bid, choice: Choice) -> Granted:
         awaited: asyncio.Future[Granted | None] = asyncio.get_running_loop().create_future()
@@ -95,9 +101,9 @@ class Keeper:
         return granted
 
     def _give_up(self, ticket: int, awaited: "asyncio.Future[Granted | None]") -> None:
-        self.cell.leave(ticket)
+        self.cell.leave(ticket, moment())
         if awaited.done() and not awaited.cancelled() and (granted := awaited.result()):
-            self._perform(self.cell.give_back(granted.place))  # granted in the same moment as it gave up
+            self.give_back(granted)  # granted in the same moment as it gave up
 
     # Nodes
 
@@ -162,6 +168,6 @@ class Keeper:
     def _hand_over(self, granted: Granted) -> None:
         awaited = self._awaited[granted.ticket]
         if awaited.done():  # cancelled in this very moment: the slot goes on to the next
-            self._perform(self.cell.give_back(granted.place))
+            self.give_back(granted)
         else:
             awaited.set_result(granted)

@@ -54,7 +54,10 @@ class TargetsFile:
 
 def _replace(path: Path, text: str) -> None:
     """Whoever reads meanwhile finds the old file or the new one, whole."""
-    path.parent.mkdir(exist_ok=True)
+    if not path.parent.exists():
+        path.parent.mkdir()
+        path.parent.chmod(0o755)  # Prometheus is another user, and reads this where it is let in
     beside = path.with_suffix(".new")
     beside.write_text(text, encoding="utf-8")
+    beside.chmod(0o644)
     beside.replace(path)

@@ -108,7 +108,7 @@ def underutilized_node(report: HealthReport) -> Iterator[Finding]:
                 f"Node {node.node_id} is not used",
                 f"No request in 24 h, while other nodes worked on {many(asked.total(), 'request')} for models "
                 f"that it holds ({most(asked.items())}).",
-                "`herd explain REQUEST_ID` of a request for one of them shows its points: a cold model, little memory "
+                "`herd explain REQUEST_ID` of a request for one of them shows its seconds: a cold model, little memory "
                 "or failed attempts cost it the work. Load the model there, or use the machine for something else.",
                 node_id=node.node_id,
                 data={"asked_of_others": dict(asked)},
@@ -124,7 +124,7 @@ def version_mismatch(report: HealthReport) -> Iterator[Finding]:
                 Severity.WARNING,
                 f"Node {node.node_id} runs another version",
                 f"Its herd-node is {node.agent_version}, the router {report.router_version}.",
-                "Bring both to one version: `pip install --upgrade ollama-herd`, then restart the older one.",
+                "Bring both to one version: `pip install --upgrade .` in one checkout for both, then restart them.",
                 node_id=node.node_id,
                 data={"agent_version": node.agent_version, "router_version": report.router_version},
             )

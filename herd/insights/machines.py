@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from herd.core import learning
 from herd.core.signals import GIB, KV_SHARE
+from herd.wire import Heartbeat
 
 FILE: Final = Path(__file__).with_name("machines.toml")
 # What a process of the engine takes beside weights and context: compute buffers, and the driver's context on a GPU.
@@ -114,6 +116,14 @@ class Machines:
         entries = self._known.get(accelerator.name.casefold(), [])
         exact = [speed for memory, speed in entries if memory and _about(accelerator.memory, memory)]
         return next(iter(exact), None) or next((speed for memory, speed in entries if memory is None), None)
+
+
+def on_paper(heartbeat: Heartbeat) -> learning.Machine:
+    """What routing should expect of a node before it has seen it work."""
+    accelerators = tuple(Accelerator(gpu.name, gpu.kind, gpu.memory_total_bytes) for gpu in heartbeat.gpus)
+    speed = MACHINES.speed(Machine(heartbeat.node_id, heartbeat.memory.total_bytes, accelerators))
+    kind = accelerators[0].kind if accelerators else ""
+    return learning.Machine(speed.bandwidth if speed else None, kind)
 
 
 def load(path: Path = FILE) -> Machines:

@@ -268,7 +268,7 @@ def _due() -> float:
 
 
 def _missing(asked: Asked, reason: str) -> errors.ModelMissing:
-    return errors.ModelMissing(f"model '{asked.as_asked}' not found, and it cannot be pulled: {reason}")
+    return errors.ModelMissing(f"model '{asked.parsed.model_as_asked}' not found, and it cannot be pulled: {reason}")
 
 
 def _read(line: bytes) -> dict[str, Any]:

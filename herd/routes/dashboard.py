@@ -66,13 +66,15 @@ FILES: Final = read_files(HOME)
 EDITION: Final = hashlib.sha256("".join(file.etag for file in FILES.values()).encode()).hexdigest()[:12]
 
 
-@router.api_route("", methods=["GET", "HEAD"])
+@router.head("", include_in_schema=False)
+@router.get("")
 async def page(request: Request) -> Response:
     """The web page: fleet, trends, latency, usage, models, apps, traces, health, recommendations, settings."""
     return sent(request, FILES["index.html"])
 
 
-@router.api_route("/static/{path:path}", methods=["GET", "HEAD"])
+@router.head("/static/{path:path}", include_in_schema=False)
+@router.get("/static/{path:path}")
 async def static(request: Request, path: str) -> Response:
     """A file of the page; revalidated by its ETag."""
     if path not in FILES:

@@ -5,9 +5,8 @@ Reads parameters and shapes answers; what is asked of the store is the reader's 
 
 import math
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, ParamSpec
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -17,17 +16,19 @@ from pydantic import BeforeValidator
 from herd.core.events import Status
 from herd.routes.parameters import only_known
 from herd.routes.surface import surface_of
-from herd.routes.tables import AsciiJSON, Format, as_csv
-from herd.store import reports
-from herd.store.queries import Reader, StoreUnreadable
+from herd.routes.tables import Format, response
+from herd.store import answers, reports
+from herd.store.answers import Answer
+from herd.store.connections import Question
+from herd.store.queries import StoreUnreadable
 from herd.store.reports import Report
 from herd.store.rollups import DAY_S, HOUR_S
-from herd.store.rows import TRACE_COLUMNS
-from herd.store.traces import Page, TraceFilter, whole
+from herd.store.traces import TraceFilter
 from herd.store.windows import Scope
 
 router = APIRouter(prefix="/dashboard/api", dependencies=[only_known])
 Document = dict[str, Any]
+P = ParamSpec("P")
 
 
 def moment(text: object) -> float:
@@ -80,10 +81,15 @@ async def traces(
     """
     which = TraceFilter(status and status.value, model, node_id, tag, since, until, min_latency_ms, q)
     try:
-        return await _answer(request, lambda reader: _page(request, reader.traces(which, cursor, limit), format))
+        found = await _ask(request, answers.page, which, cursor, limit, format)
     except ValueError as error:
         problem = {"type": "value_error", "loc": ("query", "cursor"), "msg": str(error), "input": cursor}
         raise RequestValidationError([problem]) from error
+    answer = response(found)
+    if format == "csv" and found.next_cursor:
+        after = request.url.include_query_params(cursor=found.next_cursor)
+        answer.headers["link"] = f'<?{after.query}>; rel="next"'
+    return answer
 
 
 @router.get("/traces/{request_id}")
@@ -92,7 +98,7 @@ async def trace(request: Request, request_id: str) -> Response:
 
     Where there is none of that id, the 404 has `ids`: the first of those that begin so.
     """
-    return await _answer(request, lambda reader: _trace(request_id, reader))
+    return response(await _ask(request, answers.trace, request_id))
 
 
 @router.get("/apps")
@@ -122,60 +128,47 @@ async def models(request: Request, which: Which, days: Days = 7, format: Format 
 @router.get("/trends")
 async def trends(request: Request, which: Which, hours: Hours = 24, format: Format = "json") -> Response:
     """Requests, errors, tokens, p50 and p95 of every measure, by UTC hour (`hour`: its beginning, unix seconds)."""
-    return await _table(request, lambda reader: reader.trends(hours, which), {"hours": hours}, format)
+    now = time.time()
+    return await _table(request, {"hours": hours}, format, reports.trends, now - hours * HOUR_S, now, which)
 
 
 @router.get("/latency")
 async def latency(request: Request, which: Which, hours: Hours = 24, format: Format = "json") -> Response:
     """Percentiles of latency, first token, time per token, queueing and overhead: of all, by model, by node."""
     since = time.time() - hours * HOUR_S
-    return await _table(request, lambda reader: reader.report(reports.latency, since, which), {"hours": hours}, format)
+    return await _table(request, {"hours": hours}, format, reports.latency, since, which)
 
 
 async def _days(request: Request, table: reports.Query, days: int, which: Scope, format: str) -> Response:
     since = time.time() - days * DAY_S
-    return await _table(request, lambda reader: reader.report(table, since, which), {"days": days}, format)
+    return await _table(request, {"days": days}, format, table, since, which)
 
 
-async def _table(request: Request, make: Callable[[Reader], Report], window: Document, format: str) -> Response:
+async def _table(
+    request: Request,
+    window: Document,
+    format: str,
+    make: Question[P, Report],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> Response:
     """A report in the format asked for, with the window that it is about."""
-
-    def answer(reader: Reader) -> Response:
-        report = make(reader)
-        if format == "csv":
-            name = request.url.path.rpartition("/api/")[2].replace("/", "-")
-            return as_csv(name, report.data, report.columns)
-        return AsciiJSON({**window, **report.document})
-
-    return await _answer(request, answer)
+    name = request.url.path.rpartition("/api/")[2].replace("/", "-")
+    return response(await _ask(request, answers.table, window, name, format, make, *args, **kwargs))
 
 
-async def _answer(request: Request, make: Callable[[Reader], Response]) -> Response:
-    """Read and write out on a thread of the reader's: a thousand rows as JSON would hold up every stream."""
+async def _ask(
+    request: Request,
+    question: Question[P, Answer],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> Answer:
+    """Have it read and written out elsewhere: a thousand rows as JSON would hold up every stream."""
     reader = surface_of(request).reader
     try:
-        return await reader.ask(make, reader)
+        return await reader.ask(lambda: reader.answer(question, *args, **kwargs))
     except StoreUnreadable as error:
-        return AsciiJSON({"error": str(error)}, 503)
-
-
-def _page(request: Request, page: Page, format: str) -> Response:
-    if format == "json":
-        told = {"traces": page.traces, "next_cursor": page.next_cursor, "searched_until": page.searched_until}
-        return AsciiJSON(told)  # not by asdict, which would copy every value of every row
-    answer = as_csv("traces", page.traces, TRACE_COLUMNS)
-    if page.next_cursor:
-        after = request.url.include_query_params(cursor=page.next_cursor)
-        answer.headers["link"] = f'<?{after.query}>; rel="next"'
-    return answer
-
-
-def _trace(request_id: str, reader: Reader) -> Response:
-    found = reader.trace(request_id)
-    if found is None:
-        text = f"no request {request_id!r} on record; it may still run, or retention has deleted it"
-        return AsciiJSON({"error": text, "ids": reader.ids(request_id)}, 404)
-    return AsciiJSON(whole(found))
+        return Answer(answers.as_json({"error": str(error)}), status=503)
 
 
 def _from_iso(text: str) -> float:

@@ -15,24 +15,42 @@ from herd.routes.surface import surface_of
 router = APIRouter()
 Document = dict[str, Any]
 GB = 1024**3
+MOST_NODES = 128
 
 
 @router.post("/heartbeat")
 async def heartbeat(request: Request) -> Response:
     """Take a node's word about itself; malformed is a 422 that names the field. The content type does not matter."""
+    body = await _limited(request)
+    if body is None:
+        return JSONResponse({"error": f"a heartbeat is at most {wire.MOST_BYTES} bytes"}, status_code=413)
     try:
-        beat = wire.Heartbeat.model_validate_json(await request.body())
+        beat = wire.Heartbeat.model_validate_json(body)
     except ValidationError as error:
         found = [{"field": ".".join(map(str, item["loc"])), "message": item["msg"]} for item in error.errors()]
         text = "; ".join(f"{item['field'] or 'body'}: {item['message']}" for item in found[:3])
         return JSONResponse({"error": f"malformed heartbeat: {text}", "fields": found}, status_code=422)
     keeper = surface_of(request).keeper
+    known = keeper.cell.entries
+    if beat.node_id not in known and len(known) >= MOST_NODES:
+        text = f"the fleet has {MOST_NODES} nodes; strike departed ones off first"
+        return JSONResponse({"error": text}, status_code=409)
     try:
         keeper.heard(beat)
     except TwinHeard as twin:
         return JSONResponse({"error": str(twin)}, status_code=409)
     reply = wire.HeartbeatReply(router_version=__version__, draining=keeper.cell.entries[beat.node_id].drained)
     return JSONResponse(reply.model_dump())
+
+
+async def _limited(request: Request) -> bytes | None:
+    """The body; None where it is larger than any heartbeat, as soon as that is known."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > wire.MOST_BYTES:
+            return None
+    return bytes(body)
 
 
 @router.get("/fleet/status")

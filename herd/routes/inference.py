@@ -1,11 +1,11 @@
 """The data plane's doors: what goes to a node passes here, before the framework that serves everything else."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
-from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from herd.dataplane.dialects import ENDPOINTS, Endpoint, dialect_of, error_document
+from herd.dataplane.dialects import ENDPOINTS, Endpoint
 from herd.dataplane.manage import Management
 from herd.dataplane.serve import DataPlane
 
@@ -18,9 +18,33 @@ MANAGED: Mapping[str, tuple[str, ...]] = {
     "/api/delete": ("DELETE",),
 }
 BLOBS = "/api/blobs/"
+ASKING = frozenset({*ENDPOINTS, "/api/show"})  # a POST there changes nothing
 UNCOUNTED = frozenset({*ENDPOINTS, *MANAGED})  # they count their bodies themselves
-Served = Callable[[Scope, Receive, Send], Awaitable[None]]
-Paths = Mapping[tuple[str, str], Served]
+Paths = Mapping[tuple[str, str], ASGIApp]
+
+
+class Inference:
+    """One inference path as an ASGI application."""
+
+    def __init__(self, plane: DataPlane, endpoint: Endpoint) -> None:
+        self._plane = plane
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        await self._plane.serve(self._endpoint, scope, receive, send)
+
+
+class Managed:
+    """One management path as an ASGI application."""
+
+    def __init__(self, management: Management, endpoint: str) -> None:
+        self._management = management
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        await self._management.serve(self._endpoint, scope, receive, send)
 
 
 class Front:
@@ -29,53 +53,30 @@ class Front:
     def __init__(self, paths: Paths, control_plane: ASGIApp) -> None:
         self._paths = paths
         self._control_plane = control_plane
-        self._methods: dict[str, str] = {}
-        for method, path in paths:
-            self._methods[path] = ", ".join(filter(None, (self._methods.get(path), method)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or run the control plane's lifespan."""
         if scope["type"] == "http":
             path = BLOBS if scope["path"].startswith(BLOBS) else scope["path"]
-            if served := self._paths.get((scope["method"], path)):
-                await served(scope, receive, send)
-                return
-            if allowed := self._methods.get(path):
-                await _not_allowed(scope, send, allowed)
+            if found := self._paths.get((scope["method"], path)):
+                await found(scope, receive, send)
                 return
         await self._control_plane(scope, receive, send)
 
 
 def paths(plane: DataPlane, management: Management) -> Paths:
-    """Whose bytes go to a node, by method and path."""
-    found: dict[tuple[str, str], Served] = {}
-    found |= {("POST", path): _inference(plane, endpoint) for path, endpoint in ENDPOINTS.items()}
+    """Whose bytes go to a node, by method and path; all blobs under one."""
+    found: dict[tuple[str, str], ASGIApp] = {}
+    for path, endpoint in ENDPOINTS.items():
+        found["POST", path] = Inference(plane, endpoint)
     for path, methods in MANAGED.items():
-        found |= {(method, path): _managed(management, path) for method in methods}
-    found |= {(method, BLOBS): _managed(management, "/api/blobs") for method in ("HEAD", "POST")}
-    return found
+        found |= {(method, path): Managed(management, path) for method in methods}
+    return found | {(method, BLOBS): Managed(management, "/api/blobs") for method in ("HEAD", "POST")}
 
 
-def _inference(plane: DataPlane, endpoint: Endpoint) -> Served:
-    async def served(scope: Scope, receive: Receive, send: Send) -> None:
-        await plane.serve(endpoint, scope, receive, send)
-
-    return served
-
-
-def _managed(management: Management, endpoint: str) -> Served:
-    async def served(scope: Scope, receive: Receive, send: Send) -> None:
-        await management.serve(endpoint, scope, receive, send)
-
-    return served
-
-
-async def _not_allowed(scope: Scope, send: Send, allowed: str) -> None:
-    path = scope["path"]
-    text = f"Method Not Allowed: {scope['method']} {path}"
-    document = error_document(dialect_of(path), 405, text, "method_not_allowed")
-    await JSONResponse(document, 405, {"allow": allowed})(scope, _nothing, send)
-
-
-async def _nothing() -> Message:
-    return {"type": "http.disconnect"}
+def routes(paths: Paths) -> list[BaseRoute]:
+    """The same as the framework knows them: it says of wrong methods and paths what the right ones are."""
+    return [
+        Route(f"{BLOBS}{{digest}}" if path == BLOBS else path, found, methods=[method])
+        for (method, path), found in paths.items()
+    ]

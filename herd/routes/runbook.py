@@ -28,19 +28,19 @@ PAGE: Final = """\
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>Runbook · Herd</title>
-<link rel="icon" href="/dashboard/static/icon.svg" type="image/svg+xml">
-<script src="/dashboard/static/theme.js"></script>
-<link rel="stylesheet" href="/dashboard/static/style.css">
-<link rel="stylesheet" href="/dashboard/static/parts.css">
-<link rel="stylesheet" href="/dashboard/static/runbook.css">
-<script type="module" src="/dashboard/static/runbook.js"></script>
+<link rel="icon" href="static/icon.svg" type="image/svg+xml">
+<script src="static/theme.js"></script>
+<link rel="stylesheet" href="static/style.css">
+<link rel="stylesheet" href="static/parts.css">
+<link rel="stylesheet" href="static/runbook.css">
+<script type="module" src="static/runbook.js"></script>
 </head>
 <body class="runbook">
 <a class="skip" href="#main">Skip to the content</a>
 <header class="side">
   <div class="brand">
-    <a href="/dashboard" class="name">Herd</a>
-    <a href="/dashboard#/health">All findings</a>
+    <a href="../dashboard" class="name">Herd</a>
+    <a href="../dashboard#/health">All findings</a>
     <button type="button" id="menu" class="quiet menu" aria-expanded="false" aria-controls="sections">Menu</button>
   </div>
   <nav id="sections" aria-label="Sections of the runbook">{contents}</nav>
@@ -95,7 +95,8 @@ def _contents(headings: Sequence[tuple[Token, str, str]]) -> Iterator[str]:
 FILE: Final[File] = made(page(RUNBOOK.read_text(encoding="utf-8")).encode(), ".html")
 
 
-@router.api_route("/runbook", methods=["GET", "HEAD"])
+@router.head("/runbook", include_in_schema=False)
+@router.get("/runbook")
 async def runbook(request: Request) -> Response:
     """The runbook as a page: what each finding and each alert means, and what to do; a section is `#` and its name."""
     return sent(request, FILE)

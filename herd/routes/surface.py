@@ -1,6 +1,6 @@
 """What the control plane's routes may ask of the router: one frozen value, made by the composition root."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ class Surface:
     feed: Feed
     health: HealthWatch
     pulls: Callable[[], list[dict[str, Any]]]
+    settled: Callable[[float], Awaitable[object]]
     scrape_view: Callable[[], ScrapeView]
     stopping: Callable[[], bool]
 

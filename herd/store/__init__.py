@@ -1,1 +1,1 @@
-"""What was served, kept in SQLite: one writer thread, read-only readers; the only package that knows sqlite3."""
+"""What was served, kept in SQLite: one writer, read-only readers; the only package that knows sqlite3."""

@@ -33,9 +33,15 @@ def _insert(table: str, columns: Sequence[str], conflict: str = "") -> str:
 
 
 _TRACE: Final = _insert("request_traces", (*TRACE_COLUMNS, "decision"), " ON CONFLICT (request_id) DO NOTHING")
+_SAME: Final = "SELECT 1 FROM request_traces WHERE request_id = ? AND span_id = ?"
 _ATTEMPT: Final = _insert("request_attempts", ATTEMPT_COLUMNS, " ON CONFLICT DO NOTHING")
 _SAMPLE: Final = _insert("node_samples", SAMPLE_COLUMNS, " ON CONFLICT DO NOTHING")
 _EVENT: Final = _insert("fleet_events", EVENT_COLUMNS)
+_EVENT_ONCE: Final = f"""INSERT INTO fleet_events ({", ".join(EVENT_COLUMNS)})
+    SELECT {", ".join(f":{name}" for name in EVENT_COLUMNS)} WHERE NOT EXISTS (
+        SELECT 1 FROM fleet_events INDEXED BY events_by_time WHERE at = :at
+        AND {" AND ".join(f"{name} IS :{name}" for name in EVENT_COLUMNS[1:])}
+    )"""
 _FINDING: Final = _insert("health_findings", FINDING_COLUMNS).replace("INSERT", "INSERT OR REPLACE", 1)
 _NODE: Final = _insert("nodes", NODE_COLUMNS).replace("INSERT", "INSERT OR REPLACE", 1)
 _FORGET: Final = "DELETE FROM nodes WHERE node_id = ?"
@@ -147,7 +153,9 @@ def _write(connection: sqlite3.Connection, rows: Rows) -> None:
         connection.executemany(_ATTEMPT, attempts)
     if rows.samples:
         connection.executemany(_SAMPLE, rows.samples)
-    if rows.events:
+    if rows.events and rows.repeat:
+        connection.executemany(_EVENT_ONCE, [dict(zip(EVENT_COLUMNS, event, strict=True)) for event in rows.events])
+    elif rows.events:
         connection.executemany(_EVENT, rows.events)
     if rows.findings:
         connection.executemany(_FINDING, rows.findings)
@@ -161,9 +169,12 @@ def _write_trace(connection: sqlite3.Connection, trace: tuple[Value, ...]) -> Va
     """Insert a row; returns its request_id.
 
     A caller may send the same X-Request-Id twice: the later request keeps its row, under an id made longer by its span.
+    The same span is the same request, come a second time.
     """
     request_id, span_id = trace[0], trace[_SPAN_ID]
-    if connection.execute(_TRACE, trace).rowcount == 0:
+    if connection.execute(_TRACE, trace).rowcount:
+        return request_id
+    if connection.execute(_SAME, (request_id, span_id)).fetchone() is None:
         request_id = f"{request_id}.{span_id}"
         connection.execute(_TRACE, (request_id, *trace[1:]))
     return request_id

@@ -3,10 +3,11 @@
 import json
 import sqlite3
 from bisect import bisect_left
-from collections import defaultdict
+from collections import defaultdict, deque
 from typing import Final
 
 from herd.core.events import NodeKnown
+from herd.core.learning import Observation
 from herd.store.windows import read
 
 DAY_S, WEEK_S, HOUR_S = 86_400, 7 * 86_400, 3_600
@@ -14,7 +15,7 @@ WEEKS_BACK: Final = 4
 _MINUTE: Final = "CAST(at / 60 AS INTEGER)"
 RECENT_ROWS: Final = 2_000
 HALF_LIFE_S: Final = DAY_S  # a request of yesterday says half as much of what is wanted as one of now
-RECENT_EACH: Final = 20  # requests of one node and model that its average is made of
+RECENT_EACH: Final = 20  # requests of one node and model that its speeds are made of
 
 
 def availability(connection: sqlite3.Connection, now: float) -> dict[str, tuple[float, float]]:
@@ -56,24 +57,31 @@ def known_nodes(connection: sqlite3.Connection) -> list[NodeKnown]:
     ]
 
 
-def recent_ttft(connection: sqlite3.Connection, now: float) -> dict[tuple[str, str], float]:
-    """By node and model: mean seconds to the first token of the latest streams, loading and queueing left out."""
+def recent_answers(connection: sqlite3.Connection, now: float) -> dict[tuple[str, str], list[Observation]]:
+    """By node and model: what the latest whole streams say of its speeds, the oldest of them first.
+
+    How many requests were at work beside them is not on record, so they count as alone.
+    """
     found = connection.execute(
-        """SELECT attempt.node_id, attempt.model,
-               attempt.first_content_at - attempt.started_at - COALESCE(trace.load_ms, 0) / 1000
+        """SELECT attempt.node_id, attempt.model, COALESCE(trace.load_ms, 0) / 1000 AS load_s,
+               trace.prompt_tokens - COALESCE(trace.cached_tokens, 0), trace.completion_tokens,
+               attempt.first_content_at - attempt.started_at, attempt.ended_at - attempt.first_content_at
            FROM (
-               SELECT request_id, load_ms FROM request_traces
+               SELECT request_id, load_ms, prompt_tokens, cached_tokens, completion_tokens FROM request_traces
                WHERE status = 'completed' AND stream = 1 AND timestamp >= ? ORDER BY timestamp DESC LIMIT ?
            ) AS trace JOIN request_attempts AS attempt USING (request_id)
            WHERE attempt.error_type IS NULL AND attempt.first_content_at IS NOT NULL""",
         (now - WEEK_S, RECENT_ROWS),
     )
-    seen: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
-    for node_id, model, seconds in found:
+    seen: defaultdict[tuple[str, str], deque[Observation]] = defaultdict(deque)
+    for node_id, model, load_s, prompt, answer, first_s, answer_s in found:
         latest = seen[node_id, model]
         if len(latest) < RECENT_EACH:
-            latest.append(max(0.0, seconds))
-    return {pair: sum(latest) / len(latest) for pair, latest in seen.items()}
+            latest.appendleft(Observation(
+                load_s=load_s or None, prompt_tokens=prompt or 0, prompt_s=max(0.0, first_s - load_s),
+                answer_tokens=answer or 0, answer_s=answer_s,
+            ))  # fmt: skip
+    return {pair: list(latest) for pair, latest in seen.items()}
 
 
 def demand(connection: sqlite3.Connection, now: float) -> dict[str, float]:

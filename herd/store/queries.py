@@ -1,25 +1,25 @@
-"""The store's reading side: every question that the rest of herd asks it, over connections that cannot write.
+"""The store's reading side: every question that the rest of herd asks it.
 
-A store in which nothing was kept yet, or whose file is gone, answers as an empty one.
+How the database is reached, by this process or by another, is the source's to know. A store in which nothing was kept
+yet, or whose file is gone, answers as an empty one.
 """
 
 import asyncio
-import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 from herd.core.events import NodeKnown
 from herd.core.finding import Episode
+from herd.core.learning import Observation
 from herd.health.report import History
 from herd.store import audit, health_queries, history, reports, schema, traces
 from herd.store.audit import Counts, Ended, Kept
-from herd.store.file import identity
+from herd.store.connections import Connections, Question, Source
+from herd.store.connections import StoreUnreadable as StoreUnreadable  # noqa: PLC0414 - whoever asks gets it from here
 from herd.store.reports import Query, Report
 from herd.store.rollups import DAY_S, HOUR_S
 from herd.store.traces import Document, Page, StoredTrace, TraceFilter
@@ -30,30 +30,15 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class StoreUnreadable(RuntimeError):
-    """The database could not be read; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """A connection, the file that it was opened on, and how often the reader had let go of everything by then."""
-
-    connection: sqlite3.Connection
-    identity: tuple[int, int]
-    era: int
-
-
 class Reader:
     """Answers from the database at `path`; any thread may ask, and `ask` does it off the event loop.
 
     Every method raises StoreUnreadable where the file is there but cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, source: Source | None = None) -> None:
         self.path = path
-        self._lock = threading.Lock()
-        self._idle: list[_Opened] = []
-        self._era = 0
+        self._source = source or Connections(path)
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="herd-store-read")
 
     async def ask(self, question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -74,16 +59,16 @@ class Reader:
 
     def report(self, table: Query, since: float, scope: Scope = EVERYTHING) -> Report:
         """One of the tables of `reports`, of the requests received since then (unix s)."""
-        return self._report(table, since, scope)
+        return self.answer(table, since, scope)
 
     def trends(self, hours: float, scope: Scope = EVERYTHING, now: float | None = None) -> Report:
         """The last hours, one by one."""
         now = time.time() if now is None else now
-        return self._report(reports.trends, now - hours * HOUR_S, now, scope)
+        return self.answer(reports.trends, now - hours * HOUR_S, now, scope)
 
     def asked(self, days: float, now: float | None = None) -> list[Document]:
         """How often each model was asked for over the last days, whichever one answered."""
-        return self._report(reports.asked, _since(days, now)).data
+        return self.answer(reports.asked, _since(days, now)).data
 
     def apps(self, days: float, now: float | None = None) -> list[Document]:
         """Sums by tag over the last days."""
@@ -122,9 +107,9 @@ class Reader:
         """The nodes that were not struck off, each as it was last kept."""
         return self._read([], history.known_nodes)
 
-    def recent_ttft(self, now: float) -> dict[tuple[str, str], float]:
-        """By node and model: mean seconds to the first token of the latest streams."""
-        return self._read({}, history.recent_ttft, now)
+    def recent_answers(self, now: float) -> dict[tuple[str, str], list[Observation]]:
+        """By node and model: what the latest streams say of its speeds, the oldest first."""
+        return self._read({}, history.recent_answers, now)
 
     def demand(self, now: float) -> dict[str, float]:
         """By model: how much it was asked for in the last week, recent requests counting most."""
@@ -142,81 +127,26 @@ class Reader:
         """Health findings, the latest first; `state` is `open`, `resolved` or `all`."""
         return self._read([], health_queries.episodes, state, limit)
 
-    def let_go(self) -> None:
-        """Close every connection, those in use as soon as they are not; the next question opens a new one.
+    def answer(self, question: Question[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What a function of a connection makes of the database; of an empty one where nothing was stored."""
+        found = self._read(None, question, *args, **kwargs)
+        if found is not None:
+            return found
+        with closing(schema.empty()) as nothing:
+            return question(nothing, *args, **kwargs)
 
-        SQLite shares what it knows of a file among all connections of a process. Where the file was moved away, or its
-        rights have changed, one that stays would keep the others from the file as it is now.
-        """
-        with self._lock:
-            self._era += 1
-            idle, self._idle = self._idle, []
-        for each in idle:
-            each.connection.close()
+    def let_go(self) -> None:
+        """Close every connection, those in use as soon as they are not; the next question opens a new one."""
+        self._source.let_go()
 
     def close(self) -> None:
         """Let go of the file and end the threads; questions under way are answered first."""
         self._pool.shutdown()
-        self.let_go()
+        self._source.close()
 
-    def _report(
-        self, table: Callable[Concatenate[sqlite3.Connection, P], Report], *args: P.args, **kwargs: P.kwargs
-    ) -> Report:
-        found = self._read(None, table, *args, **kwargs)
-        if found is not None:
-            return found
-        with closing(schema.empty()) as nothing:
-            return table(nothing, *args, **kwargs)
-
-    def _read(
-        self, empty: T, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    def _read(self, empty: T, query: Question[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a query within one snapshot of the database."""
-        try:
-            with self._borrowed() as connection:
-                if connection is None:
-                    return empty
-                connection.execute("BEGIN")
-                try:
-                    return query(connection, *args, **kwargs)
-                finally:
-                    connection.rollback()
-        except (sqlite3.Error, OSError) as error:
-            raise StoreUnreadable(f"the trace store {self.path} cannot be read: {error}") from error
-
-    @contextmanager
-    def _borrowed(self) -> Iterator[sqlite3.Connection | None]:
-        """A connection that nobody else uses meanwhile; None where nothing was stored. It is kept if all went well."""
-        opened = self._take()
-        well = False
-        try:
-            yield opened.connection if opened else None
-            well = True
-        finally:
-            if opened:
-                self._give_back(opened, well)
-
-    def _take(self) -> _Opened | None:
-        there = identity(self.path)
-        with self._lock:
-            era, idle = self._era, self._idle
-            self._idle = [each for each in idle if each.identity == there]
-            found = self._idle.pop() if self._idle else None
-        for each in idle:
-            if each.identity != there:
-                each.connection.close()
-        if found or there is None:
-            return found
-        connection = schema.open_for_reading(self.path)
-        return _Opened(connection, there, era) if connection else None
-
-    def _give_back(self, opened: _Opened, well: bool) -> None:
-        with self._lock:
-            kept = well and opened.era == self._era
-            if kept:
-                self._idle.append(opened)
-        if not kept:
-            opened.connection.close()
+        return self._source.read(empty, query, *args, **kwargs)
 
 
 def _since(days: float, now: float | None) -> float:

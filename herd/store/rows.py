@@ -33,7 +33,7 @@ TRACE_COLUMNS: Final = (
     "finish_reason", "stream", "latency_ms", "time_to_first_token_ms", "time_per_output_token_ms", "queue_ms",
     "decision_ms", "overhead_ms", "load_ms", "predicted_ttft_ms", "prompt_tokens", "completion_tokens",
     "tokens_source", "retry_count", "fallback_used", "fallback_reason", "excluded_nodes", "tags", "client_ip",
-    "api_key_id",
+    "api_key_id", "cached_tokens", "reasoning_tokens",
 )  # fmt: skip
 ATTEMPT_COLUMNS: Final = (
     "request_id", "number", "node_id", "model", "url", "span_id", "started_at", "ended_at", "http_status",
@@ -52,10 +52,14 @@ JSON_COLUMNS: Final = frozenset({"scores_breakdown", "excluded_nodes", "tags", "
 BOOLEAN_COLUMNS: Final = frozenset({"stream", "fallback_used", "reconnected"})
 
 
+_AS_THEY_ARE: Final = frozenset({type(None), float})
+
+
 class Rows(NamedTuple):
     """What one event leaves: at most one trace with its attempts and decision, and rows of the other tables.
 
-    `nodes` replace what was known of them; `forgotten` are the ids of those that are known no longer.
+    `nodes` replace what was known of them; `forgotten` are the ids of those that are known no longer. `repeat`: they
+    may have been written before.
     """
 
     trace: tuple[Value, ...] | None = None
@@ -65,6 +69,7 @@ class Rows(NamedTuple):
     findings: tuple[tuple[Value, ...], ...] = ()
     nodes: tuple[tuple[Value, ...], ...] = ()
     forgotten: tuple[tuple[Value, ...], ...] = ()
+    repeat: bool = False
 
 
 def rows_of(event: Stored, at: float) -> Rows:
@@ -95,6 +100,9 @@ def column(value: object) -> Value:
 
     SQLite has no integer over 64 bits and no text with a lone surrogate; both can come from a request.
     """
+    kind = type(value)
+    if kind in _AS_THEY_ARE or (kind is str and str(value).isascii()):
+        return value  # type: ignore[return-value]  # as most values of every row
     match value:
         case None | float():
             return value

@@ -217,6 +217,11 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         """CREATE INDEX traces_with_error ON request_traces (timestamp, error_message)
             WHERE error_message IS NOT NULL""",
     ),
+    (
+        # Of the prompt's tokens those that the engine had in its cache, and of the answer's those that were thoughts.
+        "ALTER TABLE request_traces ADD COLUMN cached_tokens INTEGER",
+        "ALTER TABLE request_traces ADD COLUMN reasoning_tokens INTEGER",
+    ),
 )
 LATEST: Final = len(MIGRATIONS)
 

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
+from herd.core.names import canonical_name
 from herd.core.routing import Decision
 from herd.core.why import LEFT_OUT, Outcome, why
-from herd.store.decision import StoredDecision, decode, replay
+from herd.store.decision import VERSION, StoredDecision, decode, replay
 from herd.store.rows import ATTEMPT_COLUMNS, BOOLEAN_COLUMNS, JSON_COLUMNS, TRACE_COLUMNS, tag_text
 from herd.store.stretches import Stretch, stretches
-from herd.wire import canonical_name
 
 Document = dict[str, Any]
 
@@ -108,7 +108,7 @@ def page(
         wanted["at"], wanted["id"] = at, number = _position(cursor)
         until = min(until, math.nextafter(at, math.inf) if number else at)  # 0: none of that moment is left
         clauses.append(_AFTER)
-    query = _page_query(clauses)
+    query = _page_query(_columns(connection), clauses)
     found: list[sqlite3.Row] = []
     left = looked_through
     for low, high, rows in _pieces(connection, stretches(connection, wanted, since, until), step):
@@ -126,7 +126,7 @@ def page(
 def one(connection: sqlite3.Connection, request_id: str) -> StoredTrace | None:
     """Everything about one request; None where there is no such row."""
     row = connection.execute(
-        f"SELECT {', '.join(TRACE_COLUMNS)}, decision FROM request_traces WHERE request_id = ?", (request_id,)
+        f"SELECT {_columns(connection)}, decision FROM request_traces WHERE request_id = ?", (request_id,)
     ).fetchone()
     if row is None:
         return None
@@ -156,7 +156,10 @@ def whole(found: StoredTrace) -> Document:
         "why": why(stored.decision, outcome),
         "policy": asdict(stored.policy),
         "request": asdict(stored.request),
+        "unit": stored.unit,
     }
+    if stored.version != VERSION:
+        return {**told, "decision": {**decision, "replays": None}}
     again = replay(stored)
     if again == stored.decision:
         return {**told, "decision": {**decision, "replays": True}}
@@ -166,7 +169,11 @@ def whole(found: StoredTrace) -> Document:
 def _in_words(decision: Decision) -> Document:
     """A decision as a document, with each reason of the rejected in words beside its name."""
     rejected = [{**asdict(entry), "why": LEFT_OUT[entry.reason]} for entry in decision.rejected]
-    return {**asdict(decision), "rejected": rejected}
+    plan = [
+        {**asdict(entry), "predicted": entry.predicted._asdict() if entry.predicted else None}
+        for entry in decision.plan
+    ]
+    return {**asdict(decision), "plan": plan, "rejected": rejected}
 
 
 def ids(connection: sqlite3.Connection, prefix: str, limit: int) -> list[str]:
@@ -209,11 +216,17 @@ def _q_clause(q: str) -> str:
     return f"({' OR '.join((*pieces, _BY_ID))})"
 
 
-def _page_query(clauses: list[str]) -> str:
+def _columns(connection: sqlite3.Connection) -> str:
+    """What is read of a row; a column that came later is NULL in a file that no newer router has opened yet."""
+    there = {row[1] for row in connection.execute("PRAGMA table_info(request_traces)")}
+    return ", ".join(name if name in there else f"NULL AS {name}" for name in TRACE_COLUMNS)
+
+
+def _page_query(columns: str, clauses: list[str]) -> str:
     # The narrow index answers any filter in time order; only the rows of the page are read from the table itself.
     where = " AND ".join(("timestamp >= :low", "timestamp < :high", *clauses))
     return f"""
-        SELECT id, {", ".join(TRACE_COLUMNS)} FROM request_traces WHERE id IN (
+        SELECT id, {columns} FROM request_traces WHERE id IN (
             SELECT id FROM request_traces INDEXED BY traces_by_time WHERE {where}
             ORDER BY timestamp DESC, id DESC LIMIT :rows
         ) ORDER BY timestamp DESC, id DESC

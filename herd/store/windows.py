@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
 
+from herd.core.names import canonical_name
 from herd.store import rollups
 from herd.store.cells import CELL_COLUMNS, MEASURES, ROW_COLUMNS, STATUSES, Cell, Row, tags_of
 from herd.store.histogram import RELATIVE_ERROR
 from herd.store.rollups import ALL, ASKED, DAY_S, HOUR_S, MODEL, NODE, TAG
-from herd.wire import canonical_name
 
 EXACT_ROWS: Final = 2_000  # as many rows are read one by one within some hundredths of a second
 Group = tuple[Any, ...]

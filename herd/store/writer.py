@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from herd.core.events import Event, Finished
 from herd.store.file import StoreFile
@@ -42,7 +42,8 @@ class StoreStats:
     """Requests by outcome, the commits' lengths, and whether the store can write at this moment.
 
     `written`, `dropped` (no room in the queue) and `failed` (given up) count requests; `others_lost` the other events
-    that were dropped or given up. `waiting` events are in the queue, `bytes` on disk with the log.
+    that were dropped or given up. `waiting` events are in the queue, `bytes` on disk with the log. `disposed` events,
+    in the order in which they were taken, are written or given up.
     """
 
     written: int = 0
@@ -56,6 +57,7 @@ class StoreStats:
     bytes: int = 0
     up: bool = False
     last_error: str | None = None
+    disposed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class Writer:
         self._file = StoreFile(path, self._keep, on_close)
         self._on_commit = on_commit
         self._capacity = capacity
-        self._queue: deque[tuple[float, Stored] | _Mark] = deque()
+        self._queue: deque[tuple[float, Stored, bool] | _Mark] = deque()
         self._batch: list[Rows] = []
         self._mark: _Mark | None = None
         self._stats = StoreStats()
@@ -100,14 +102,17 @@ class Writer:
         """Start the thread; it makes the database where there is none."""
         self._thread.start()
 
-    def take(self, event: Event) -> None:
-        """Queue an event that leaves rows; returns at once, and counts what there is no room for."""
+    def take(self, event: Event, at: float | None = None, repeat: bool = False) -> None:
+        """Queue an event that leaves rows; returns at once, and counts what there is no room for.
+
+        `at` (unix s) is when it came, where that is not now; `repeat`: its rows may be there already.
+        """
         if not isinstance(event, STORED):
             return
         if len(self._queue) + len(self._batch) >= self._capacity or self._closing.is_set():
             self._lose(isinstance(event, Finished), "dropped")
             return
-        self._queue.append((time.time(), event))
+        self._queue.append((time.time() if at is None else at, event, repeat))
         if not self._arrived.is_set():
             self._arrived.set()
 
@@ -115,6 +120,11 @@ class Writer:
         """Keep rows so long, and the file so small, from now on."""
         self._keep = Retention(days, limit_bytes)
         self._sweep_at = 0.0
+        self._hurry.set()
+        self._arrived.set()
+
+    def hurry(self) -> None:
+        """Write what waits now, without waiting for company."""
         self._hurry.set()
         self._arrived.set()
 
@@ -192,12 +202,14 @@ class Writer:
             if isinstance(entry, _Mark):
                 self._mark = entry
                 return
-            at, event = entry
+            at, event, repeat = entry
             try:
-                self._batch.append(rows_of(event, at))
+                rows = rows_of(event, at)
             except DEFECTS:
                 logger.exception("A %s cannot be made into rows", type(event).__name__)
                 self._lose(isinstance(event, Finished), "failed")
+                rows = Rows()  # keeps its place: it is disposed of when those before it are
+            self._batch.append(rows._replace(repeat=repeat))
 
     def _write_batch(self) -> None:
         if not self._batch:
@@ -215,7 +227,7 @@ class Writer:
                 self._committed(self._batch[:1], self._file.write(self._batch[:1]))
             except UNSTORABLE:
                 logger.exception("The database refused a row")
-                self._lose(self._batch[0].trace is not None, "failed")
+                self._lose(self._batch[0].trace is not None, "failed", disposed=1)
             del self._batch[0]
 
     def _committed(self, batch: list[Rows], seconds: float) -> None:
@@ -228,6 +240,7 @@ class Writer:
                 commits=stats.commits + 1,
                 commit_seconds_sum=stats.commit_seconds_sum + seconds,
                 commit_seconds_last=seconds,
+                disposed=stats.disposed + len(batch),
             )
         if self._on_commit:
             self._on_commit(seconds)
@@ -271,21 +284,18 @@ class Writer:
     def _give_up(self) -> None:
         """Count what could not be written before the end."""
         for rows in self._batch:
-            self._lose(rows.trace is not None, "failed")
+            self._lose(rows.trace is not None, "failed", disposed=1)
         self._batch = []
         while self._queue:
             entry = self._queue.popleft()
             if not isinstance(entry, _Mark):
-                self._lose(isinstance(entry[1], Finished), "failed")
+                self._lose(isinstance(entry[1], Finished), "failed", disposed=1)
         with self._lock:
             self._stats = replace(self._stats, up=False)
 
-    def _lose(self, request: bool, outcome: Literal["dropped", "failed"]) -> None:
+    def _lose(self, request: bool, outcome: Literal["dropped", "failed"], disposed: int = 0) -> None:
+        name = outcome if request else "others_lost"
         with self._lock:
             stats = self._stats
-            if not request:
-                self._stats = replace(stats, others_lost=stats.others_lost + 1)
-            elif outcome == "dropped":
-                self._stats = replace(stats, dropped=stats.dropped + 1)
-            else:
-                self._stats = replace(stats, failed=stats.failed + 1)
+            more: dict[str, Any] = {name: getattr(stats, name) + 1, "disposed": stats.disposed + disposed}
+            self._stats = replace(stats, **more)

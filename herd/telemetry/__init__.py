@@ -1,1 +1,1 @@
-"""The records of a request, made from events; the only package that knows Prometheus, OpenTelemetry and structlog."""
+"""The records of a request, made from events; the only package that knows Prometheus and OpenTelemetry."""

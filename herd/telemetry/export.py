@@ -17,13 +17,13 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 
 from herd.telemetry import semconv
+from herd.telemetry.endpoint import target_of, variable
 
 logger = logging.getLogger(__name__)
 
 EXPORT_TIMEOUT_S = 2.0
 SHUTDOWN_S = 3.0
 QUEUE_SIZE = 2048
-ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 PROTOCOL_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 TIMEOUT_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
 
@@ -62,6 +62,8 @@ class Ledger:
         self._on_the_way = 0
         self.exported = 0
         self.dropped = 0
+        self.admitted = 0
+        self._settled = 0
 
     def admit(self) -> bool:
         """Count an ended span in; False where there is no room for it."""
@@ -70,6 +72,7 @@ class Ledger:
                 self.dropped += 1
                 return False
             self._waiting += 1
+            self.admitted += 1
             return True
 
     def handed_over(self, count: int) -> None:
@@ -83,14 +86,21 @@ class Ledger:
         with self._lock:
             if not self._closed:
                 self._on_the_way -= count
+                self._settled += count
                 self.exported += count if arrived else 0
                 self.dropped += 0 if arrived else count
+
+    def counts(self) -> tuple[int, int, int]:
+        """Spans exported, dropped, and how many of those that were admitted, in their order, are one or the other."""
+        with self._lock:
+            return self.exported, self.dropped, self._settled
 
     def close(self) -> None:
         """Nobody waits any longer for what is left, nor takes what still comes: all of it is dropped."""
         with self._lock:
             if not self._closed:
                 self._closed = True
+                self._settled = self.admitted
                 self.dropped += self._waiting + self._on_the_way
 
 
@@ -152,17 +162,20 @@ class Provider:
         return in_time
 
 
-def make_provider(endpoint: str = "", version: str = "") -> Provider | None:
-    """A provider that exports to `endpoint` (base URL), else to where the `OTEL_*` variables say; None for nowhere."""
-    if not _wanted(endpoint):
+def make_provider(endpoint: str = "", version: str = "", instance: str = "") -> Provider | None:
+    """A provider that exports to `endpoint` (base URL), else to where the `OTEL_*` variables say; None for nowhere.
+
+    Processes of one router share an `instance`.
+    """
+    target = target_of(endpoint)
+    if not target:
         return None
-    protocol = _variable(PROTOCOL_VARIABLES)
+    protocol = variable(PROTOCOL_VARIABLES)
     if protocol and protocol != "http/protobuf":
         logger.warning("Spans go out as http/protobuf; OTEL_EXPORTER_OTLP_PROTOCOL=%s is not spoken here", protocol)
     room = _whole_number("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE_SIZE)
     ledger, ids = Ledger(room), PresetIds()
-    timeout = None if _variable(TIMEOUT_VARIABLES) else EXPORT_TIMEOUT_S
-    target = endpoint.strip() or _variable(ENDPOINT_VARIABLES)
+    timeout = None if variable(TIMEOUT_VARIABLES) else EXPORT_TIMEOUT_S
     if not target.startswith(("http://", "https://")):
         logger.error("Spans are not exported: %s does not begin with http:// or https://", target)
         return None
@@ -172,15 +185,9 @@ def make_provider(endpoint: str = "", version: str = "") -> Provider | None:
     except ValueError as error:
         logger.error("Spans are not exported: %s", error)
         return None
-    sdk = TracerProvider(resource=_resource(version), shutdown_on_exit=False, id_generator=ids)
+    sdk = TracerProvider(resource=_resource(version, instance), shutdown_on_exit=False, id_generator=ids)
     sdk.add_span_processor(processor)
     return Provider(sdk, ids, ledger)
-
-
-def _wanted(endpoint: str) -> bool:
-    disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-    elsewhere = os.environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() == "none"
-    return bool(endpoint.strip() or _variable(ENDPOINT_VARIABLES)) and not disabled and not elsewhere
 
 
 def _traces_url(endpoint: str) -> str | None:
@@ -188,17 +195,13 @@ def _traces_url(endpoint: str) -> str | None:
     return base if not base or base.endswith("/v1/traces") else f"{base}/v1/traces"
 
 
-def _resource(version: str) -> Resource:
+def _resource(version: str, instance: str) -> Resource:
     own = {
         semconv.SERVICE_NAME: "herd",
         semconv.SERVICE_VERSION: version,
-        semconv.SERVICE_INSTANCE_ID: str(uuid.uuid4()),
+        semconv.SERVICE_INSTANCE_ID: instance or str(uuid.uuid4()),
     }
     return Resource.create(own).merge(OTELResourceDetector().detect())
-
-
-def _variable(names: Sequence[str]) -> str:
-    return next((value for name in names if (value := os.environ.get(name, "").strip())), "")
 
 
 def _whole_number(name: str, default: int) -> int:

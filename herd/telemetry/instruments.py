@@ -1,123 +1,183 @@
-"""Prometheus counters and histograms made from the catalog, their children kept for the hot path.
+"""Counters and histograms made from the catalog: plain numbers, counted on the event loop, read by any thread.
 
-It knows which series exist and how many lines they take, not what any of them means.
+A declaration's function gives label values, and those that are counted already are the key to their number: no lock, no
+object for each bucket. The client library's own families render them. It does not know what any of them means.
 """
 
-from collections.abc import Mapping
-from itertools import product
-from typing import Generic, TypeVar
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from math import inf, isfinite
+from typing import Any, Final, Protocol, cast
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric as Exposed
+from prometheus_client.samples import Exemplar
+from prometheus_client.utils import floatToGoString
 
-from herd.telemetry.catalog import BY_NAME, EAGER_LINES, UNKNOWN, Metric
+from herd.telemetry.catalog.shapes import Metric
+from herd.telemetry.labels import Resolve
 
-C = TypeVar("C", Counter, Histogram)
-MODEL_LABELS = frozenset({"model", "from_model", "to_model"})
+MOST: Final = 2**53  # what a float counts exactly; an engine that reports more tokens reports nonsense
+Values = tuple[str | None, ...]
+Step = Callable[[Any], None]
+TraceOf = Callable[[Any], str | None]
 
 
-class Family(Generic[C]):
-    """One metric and its series; looking a kept series up costs a third of the client's own `labels()`."""
+class Family(Protocol):
+    """One metric and its series."""
 
-    def __init__(self, metric: Metric, parent: C) -> None:
+    metric: Metric
+
+    @property
+    def series(self) -> Iterable[Values]:
+        """The label values of all series, in the catalog's order."""
+
+    def add(self, values: tuple[str, ...]) -> None:
+        """Make a series at zero, if it is not there."""
+
+    def remove(self, values: Values) -> None:
+        """Remove a series."""
+
+    def step(self, resolve: Resolve, trace_of: TraceOf) -> Step:
+        """The function that counts one event; `trace_of` gives the id of the trace that an exemplar leads to."""
+
+    def exposed(self) -> Exposed:
+        """All series as the client library renders them; may be called in any thread."""
+
+
+class Counter:
+    """Amounts by label values."""
+
+    def __init__(self, metric: Metric) -> None:
         self.metric = metric
-        self.open = frozenset(label.name for label in metric.labels if label.values is None)
-        self._parent: C = parent
-        self._series: dict[tuple[str, ...], C] = {} if metric.labels else {(): parent}
+        self._amounts: dict[Values, float] = {} if metric.labels else {(): 0.0}
 
     @property
-    def size(self) -> int:
-        """How many series there are."""
-        return len(self._series)
+    def series(self) -> Iterable[Values]:
+        """The label values of all series."""
+        return self._amounts.keys()
 
-    def of(self, *values: str) -> C:
-        """The series with these label values, in the catalog's order; made at zero if new."""
-        series = self._series.get(values)
-        if series is None:
-            series = self._series[values] = self._parent.labels(*values)
-        return series
+    def add(self, values: tuple[str, ...]) -> None:
+        """Make a series at zero, if it is not there."""
+        self._amounts.setdefault(values, 0.0)
 
-    def has(self, values: tuple[str, ...]) -> bool:
-        """Whether the series exists."""
-        return values in self._series
+    def remove(self, values: Values) -> None:
+        """Remove a series."""
+        del self._amounts[values]
 
-    def forget(self, position: int, value: str) -> None:
-        """Remove every series with this value of one label."""
-        for values in [values for values in self._series if values[position] == value]:
-            self._parent.remove(*values)
-            del self._series[values]
+    def step(self, resolve: Resolve, _: TraceOf) -> Step:
+        """The function that counts one event; what is less than something, or no number, is not counted."""
+        assert self.metric.counts is not None
+        samples, amounts = self.metric.counts.samples, self._amounts
+
+        def count(event: Any) -> None:
+            for values, amount in samples(event):
+                if amount and amount > 0:
+                    if values in amounts:
+                        amounts[values] += amount if amount < MOST else MOST
+                    elif (label_values := resolve(values)) is not None:
+                        amounts[label_values] = amounts.get(label_values, 0.0) + min(amount, MOST)
+
+        def count_once(event: Any) -> None:
+            for label_values, amount in {resolve(values): amount for values, amount in samples(event)}.items():
+                if label_values is not None and amount and amount > 0:
+                    amounts[label_values] = amounts.get(label_values, 0.0) + min(amount, MOST)
+
+        return count_once if any(label.once for label in self.metric.labels) else count
+
+    def exposed(self) -> Exposed:
+        """All series as the client library renders them."""
+        made = CounterMetricFamily(self.metric.name, self.metric.help, labels=_names(self.metric))
+        # A copy is made in one step of the interpreter, so the event loop cannot change it meanwhile.
+        for values, amount in self._amounts.copy().items():
+            made.add_metric(cast(tuple[str, ...], values), amount)
+        return made
 
 
-class Instruments:
-    """All families of one registry; makes series before their first use, and removes them with their node or model."""
+class Distribution:
+    """The observations of one series, by bucket; of each bucket the last trace, its value, and when it was observed."""
 
-    def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]
-        self.registry = CollectorRegistry(auto_describe=False)
-        self._families: list[Family[Counter] | Family[Histogram]] = []
+    __slots__ = ("counts", "exemplars", "total")
 
-    def counter(self, name: str) -> Family[Counter]:
-        """The counter of the catalog with this name."""
-        metric = BY_NAME[name]
-        family = Family(metric, Counter(name, metric.help, _names(metric), registry=self.registry))
-        self._families.append(family)
-        return family
+    def __init__(self, bounds: int) -> None:
+        self.counts = [0] * bounds
+        self.total = 0.0
+        self.exemplars: dict[int, tuple[str, float, float]] = {}
 
-    def histogram(self, name: str) -> Family[Histogram]:
-        """The histogram of the catalog with this name."""
-        metric = BY_NAME[name]
-        parent = Histogram(name, metric.help, _names(metric), registry=self.registry, buckets=metric.buckets)
-        family = Family(metric, parent)
-        self._families.append(family)
-        return family
+
+class Histogram:
+    """Observations by label values; one that is no finite number is left out."""
+
+    def __init__(self, metric: Metric) -> None:
+        self.metric = metric
+        self._bounds = (*metric.buckets, inf)
+        self._le = [floatToGoString(bound) for bound in self._bounds]  # type: ignore[no-untyped-call]
+        self._series: dict[Values, Distribution] = {}
+        if not metric.labels:
+            self.add(())
 
     @property
-    def lines(self) -> int:
-        """Lines that all series take in an exposition."""
-        return sum(family.size * family.metric.lines for family in self._families)
+    def series(self) -> Iterable[Values]:
+        """The label values of all series."""
+        return self._series.keys()
 
-    def prepare(self, names: Mapping[str, str]) -> bool:
-        """Make the series of these open labels at zero; False where not all of them found room.
+    def add(self, values: tuple[str, ...]) -> None:
+        """Make a series at zero, if it is not there."""
+        if values not in self._series:
+            self._series[values] = Distribution(len(self._bounds))
 
-        A counter that first appears at 1 has lost its first increase: Prometheus sees no step from 0 to 1. Histograms,
-        which lose less and take more, leave a fifth of the room to the counters that come after them.
-        """
-        lines, complete = self.lines, True
-        for family in self._families_of(frozenset(names)):
-            cost = family.metric.lines
-            room = EAGER_LINES if cost == 1 else EAGER_LINES * 4 // 5
-            for values in _combinations(family.metric, names):
-                if family.has(values):
+    def remove(self, values: Values) -> None:
+        """Remove a series."""
+        del self._series[values]
+
+    def step(self, resolve: Resolve, trace_of: TraceOf) -> Step:
+        """The function that observes one event."""
+        assert self.metric.counts is not None
+        samples, series, bounds, exemplar = self.metric.counts.samples, self._series, self._bounds, self.metric.exemplar
+
+        def observe(event: Any) -> None:
+            for values, amount in samples(event):
+                if amount is None or not isfinite(amount):
                     continue
-                if lines + cost > room:
-                    complete = False
-                    break
-                family.of(*values)
-                lines += cost
-        return complete
+                found = series.get(values) or self._resolved(resolve(values))
+                if found is not None:
+                    bucket = bisect_left(bounds, amount)
+                    found.counts[bucket] += 1
+                    found.total += amount
+                    if exemplar and (trace_id := trace_of(event)):
+                        found.exemplars[bucket] = (trace_id, amount, time.time())
 
-    def _families_of(self, names: frozenset[str]) -> list[Family[Counter] | Family[Histogram]]:
-        """The families whose open labels are exactly these."""
-        return [family for family in self._families if family.open == names]
+        return observe
 
-    def forget_node(self, node: str) -> None:
-        """Remove a departed node's series."""
-        self._forget(frozenset({"node"}), node)
+    def _resolved(self, label_values: tuple[str, ...] | None) -> Distribution | None:
+        if label_values is None:
+            return None
+        self.add(label_values)
+        return self._series[label_values]
 
-    def forget_model(self, model: str) -> None:
-        """Remove a departed model's series."""
-        self._forget(MODEL_LABELS, model)
+    def exposed(self) -> Exposed:
+        """All series as the client library renders them."""
+        made = HistogramMetricFamily(self.metric.name, self.metric.help, labels=_names(self.metric))
+        for values, found in self._series.copy().items():
+            made.add_metric(cast(tuple[str, ...], values), list(self._buckets(found)), found.total)
+        return made
 
-    def _forget(self, labels: frozenset[str], value: str) -> None:
-        for family in self._families:
-            for position, label in enumerate(family.metric.labels):
-                if label.name in labels:
-                    family.forget(position, value)
+    def _buckets(self, found: Distribution) -> Iterator[tuple[str, float] | tuple[str, float, Exemplar]]:
+        running, exemplars = 0, found.exemplars.copy()
+        for place, (le, count) in enumerate(zip(self._le, found.counts.copy(), strict=True)):
+            running += count
+            if place in exemplars:
+                trace_id, value, at = exemplars[place]
+                yield le, running, Exemplar({"trace_id": trace_id}, value, at)
+            else:
+                yield le, running
+
+
+def family(metric: Metric) -> Family:
+    """The instrument for a metric that counts."""
+    return Histogram(metric) if metric.kind == "histogram" else Counter(metric)
 
 
 def _names(metric: Metric) -> list[str]:
     return [label.name for label in metric.labels]
-
-
-def _combinations(metric: Metric, names: Mapping[str, str]) -> list[tuple[str, ...]]:
-    choices = [label.values or (names[label.name],) for label in metric.labels]
-    return [values for values in product(*choices) if UNKNOWN not in values]

@@ -1,11 +1,15 @@
-"""What may become a label's value: names that the fleet knows, up to a cap. Everything else is `_unknown`.
+"""What may become a label's value: names that the fleet knows, up to a cap, or a closed list. Everything else is not.
 
 A user's string never reaches a label, so no request can add a series; but for tags, where the operator let so many in.
 """
 
 from collections.abc import Callable, Collection, Mapping
+from typing import Protocol
 
-from herd.telemetry.catalog import UNKNOWN
+from herd.telemetry.catalog.labels import UNKNOWN
+from herd.telemetry.catalog.shapes import Label
+
+Resolve = Callable[[tuple[str | None, ...]], tuple[str, ...] | None]
 
 
 def clean(text: str) -> str:
@@ -13,28 +17,47 @@ def clean(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
+class Known(Protocol):
+    """Knows which names are label values."""
+
+    def of(self, name: str) -> str:
+        """The label value for a name; counts as overflow where there is no room for it."""
+
+    def next_event(self) -> None:
+        """From here on an overflow is another event's."""
+
+
 class Names:
-    """The values of one open label; who is in stays in while the fleet knows it. Each use of one too many is told."""
+    """The values of one open label; who is in stays in while the fleet knows it.
+
+    A name without room counts as overflow, once for each event that uses it.
+    """
 
     def __init__(self, cap: int, overflow: Callable[[], None]) -> None:
         self._cap = cap
         self._overflow = overflow
         self._known: Mapping[str, str] = {}
         self._beyond: Collection[str] = ()
+        self._counted: set[str] = set()
 
     @property
     def known(self) -> Collection[str]:
         """The label values in use."""
         return self._known.values()
 
-    def of(self, name: str | None) -> str:
+    def of(self, name: str) -> str:
         """The label value for a name."""
-        label = self._known.get(name) if name is not None else None
+        label = self._known.get(name)
         if label is not None:
             return label
-        if name in self._beyond:
+        if name in self._beyond and name not in self._counted:
+            self._counted.add(name)
             self._overflow()
         return UNKNOWN
+
+    def next_event(self) -> None:
+        """From here on an overflow is another event's."""
+        self._counted.clear()
 
     def peek(self, name: str) -> str:
         """The same, by somebody who only looks: a scrape must not count."""
@@ -54,18 +77,50 @@ class Names:
 
 
 class FirstCome:
-    """The values of a label that callers choose: the first `cap` of them are let in. Each use of another is told."""
+    """The values of a label that callers choose: the first `cap` of them are let in; another one is an overflow."""
 
     def __init__(self, cap: int, overflow: Callable[[], None]) -> None:
-        self.cap = cap
+        self._cap = cap
         self._overflow = overflow
         self._known: dict[str, str] = {}
+        self._counted: set[str] = set()
 
     def of(self, name: str) -> str:
         """The label value for a name."""
         label = self._known.get(name)
-        if label is None and len(self._known) < self.cap:
+        if label is None and len(self._known) < self._cap:
             label = self._known[name] = clean(name)
-        if label is None:
+        if label is None and name not in self._counted:
+            self._counted.add(name)
             self._overflow()
         return label or UNKNOWN
+
+    def next_event(self) -> None:
+        """From here on an overflow is another event's."""
+        self._counted.clear()
+
+
+def resolver(labels: Collection[Label], names: Mapping[str, Known]) -> Resolve:
+    """A function from what an event gives to label values; it gives None where such a thing is not counted."""
+    picks = [_pick(label, names) for label in labels]
+
+    def resolve(values: tuple[str | None, ...]) -> tuple[str, ...] | None:
+        found = []
+        for pick, value in zip(picks, values, strict=True):
+            picked = pick(value)
+            if picked is None:
+                return None
+            found.append(picked)
+        return tuple(found)
+
+    return resolve
+
+
+def _pick(label: Label, names: Mapping[str, Known]) -> Callable[[str | None], str | None]:
+    if label.names is not None:
+        known = names[label.names]
+        return lambda value: label.other if value in {None, label.other} else known.of(value or "")
+    if label.values is None:
+        raise ValueError(f"the label {label.name} is neither a closed list nor has it names, so nothing can be counted")
+    closed: Mapping[str | None, str] = {value: value for value in label.values}
+    return lambda value: closed.get(value, label.other)

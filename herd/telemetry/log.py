@@ -1,7 +1,7 @@
 """The log: every event and every stdlib logger, as JSON lines in `herd.jsonl`, written by a thread of its own.
 
-Whoever logs never waits and never sees an error; what could not be written is counted. Warnings also go to stderr, in
-words for people.
+Whoever logs never waits and never sees an error; what could not be written is counted. What loggers of this process
+warn of also goes to stderr, in words for people.
 """
 
 import json
@@ -9,34 +9,37 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from logging.handlers import QueueHandler
 from pathlib import Path
 from typing import Any
 
-from structlog.processors import JSONRenderer
-from structlog.stdlib import ExtraAdder
-from structlog.typing import EventDict, WrappedLogger
-
 from herd.core.events import Event, NodeKnown, NodeSampled
 from herd.telemetry.backlog import Backlog
 from herd.telemetry.catalog import LEVELS
+from herd.telemetry.counts import LogStats
 from herd.telemetry.log_file import LogFile
 from herd.telemetry.log_lines import Line, line_of
+from herd.telemetry.log_tail import LogTail
 from herd.telemetry.redact import redact
-from herd.telemetry.scrape import LogStats
 
 FILE_NAME = "herd.jsonl"
 HEAD = ("timestamp", "level", "logger", "event")
 # Libraries that would tell of every request or packet at INFO.
 CHATTY = ("httpx", "httpcore", "urllib3", "aiohttp.access", "uvicorn.access", "zeroconf")
 ALOUD_AT_INFO = ("herd", "uvicorn.error")
-# Left on a record by formatters and by uvicorn; the line has the same in its `event`.
-NOT_FIELDS = frozenset({"_record", "message", "asctime", "color_message"})
+# What every record has, and what formatters and uvicorn leave on one; the line has the same in its `event`.
+NOT_FIELDS = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "color_message"})
 REPEAT_S = 10.0  # the same warning is not said aloud again within this time; the file has every one
 MOST_REPEATS = 1000
+
+
+def tells(event: Event) -> bool:
+    """Whether events of this kind have a line."""
+    return not isinstance(event, (NodeSampled, NodeKnown))
 
 
 def configure_logging(log_dir: Path, level: str = "INFO", files_kept: int = 30) -> "LogSink":
@@ -44,6 +47,15 @@ def configure_logging(log_dir: Path, level: str = "INFO", files_kept: int = 30) 
     sink = LogSink(log_dir, files_kept)
     sink.attach(level)
     return sink
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An event or a line that somebody else has answered for so far; `repeat`: its line may stand in the file."""
+
+    item: Event | Line
+    at: float
+    repeat: bool
 
 
 class LogSink:
@@ -56,25 +68,31 @@ class LogSink:
         self._unwritten = 0
         self._untold = 0
         self._batch: list[tuple[str, bytes]] = []
+        self._given = 0
+        self._stats = LogStats(dict.fromkeys(LEVELS, 0))
+        self._tail: LogTail | None = None
         self._aloud = Aloud()
-        self._handler: RecordTap | None = None
-        self._level_before = logging.WARNING
-        self._backlog: Backlog[Line | tuple[Event, float]] = Backlog(
-            "herd-log", self._render, self._write, capacity=capacity
-        )
+        self._tap: RecordTap | None = None
+        self._backlog: Backlog[Line | Given] = Backlog("herd-log", self._render, self._write, capacity=capacity)
 
-    def take(self, event: Event) -> None:
-        """Have an event's line written."""
-        if not isinstance(event, (NodeSampled, NodeKnown)):
-            self._backlog.put((event, time.time()))
+    def take(self, event: Event, at: float | None = None, repeat: bool = False) -> None:
+        """Have an event's line written; `at` (unix s) is when it came, where that is not now."""
+        if tells(event):
+            self._backlog.put(Given(event, time.time() if at is None else at, repeat))
+
+    def take_line(self, line: Line, repeat: bool = False) -> None:
+        """Have a line written that another process logged, and said aloud if it was to be."""
+        self._backlog.put(Given(line, line.at, repeat))
+
+    def expect_repeats(self, count: int) -> None:
+        """Of what comes first, so many may have a line already: those are looked for in the file's end."""
+        self._tail = LogTail(self.path, count) if count else None
 
     def attach(self, level: str) -> None:
         """Take what all loggers of the process say from `level` on."""
-        root = logging.getLogger()
-        self._handler = RecordTap(self._backlog)
-        self._level_before = root.level
-        root.addHandler(self._handler)
-        self.set_level(level)
+        # At the interpreter's end: the last lines of a crash are those that count.
+        self._tap = RecordTap(self._backlog.put, lambda: self._backlog.flush(1.0))
+        self._tap.attach(level)
 
     @staticmethod
     def set_level(level: str) -> None:
@@ -85,7 +103,7 @@ class LogSink:
 
     def stats(self) -> LogStats:
         """Lines written and lost so far."""
-        return LogStats({level: self._lines[level] for level in LEVELS}, self._unwritten + self._backlog.dropped)
+        return replace(self._stats, dropped=self._stats.dropped + self._backlog.dropped)
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything taken so far is in the file; False where `timeout` seconds were not enough."""
@@ -93,21 +111,29 @@ class LogSink:
 
     def close(self, timeout: float) -> bool:
         """Let the loggers go, write what waits, end; False where `timeout` seconds were not enough."""
-        if self._handler is not None:
-            logging.getLogger().removeHandler(self._handler)
-            logging.getLogger().setLevel(self._level_before)
-            self._handler = None
+        if self._tap is not None:
+            self._tap.detach()
+            self._tap = None
         closed = self._backlog.close(timeout)
         if closed:
             self._file.close()
         return closed
 
-    def _render(self, item: Line | tuple[Event, float]) -> None:
-        line = item if isinstance(item, Line) else line_of(*item)
+    def _render(self, item: Line | Given) -> None:
+        if isinstance(item, Line):
+            self._batch.append((item.level, json_line(item)))
+            self._aloud.say(item)
+            return
+        self._given += 1
+        line = item.item if isinstance(item.item, Line) else line_of(item.item, item.at)
         if line is None:
             return
-        self._batch.append((line.level, json_line(line)))
-        if isinstance(item, Line) or (line.logger == "herd.fleet" and line.level == "WARNING"):
+        text = json_line(line)
+        if item.repeat and self._tail is not None and self._tail.has(text):
+            self._lines[line.level] += 1
+            return
+        self._batch.append((line.level, text))
+        if not isinstance(item.item, Line) and line.logger == "herd.fleet" and line.level == "WARNING":
             self._aloud.say(line)
 
     def _write(self) -> None:
@@ -115,16 +141,15 @@ class LogSink:
         if self._untold:
             lost = Line(time.time(), "WARNING", __name__, "log_lines_dropped", {"count": self._untold})
             batch.insert(0, (lost.level, json_line(lost)))
-        if not batch:
-            return
         written = 0
         try:
-            written = self._file.write(b"".join(line for _, line in batch))
+            written = self._file.write(b"".join(line for _, line in batch)) if batch else 0
         except OSError as error:
             self._aloud.say(
                 Line(time.time(), "ERROR", __name__, f"{self.path} cannot be written: {error}", {}, "write")
             )
         self._account(batch, written, told=bool(self._untold))
+        self._stats = LogStats({level: self._lines[level] for level in LEVELS}, self._unwritten, self._given)
 
     def _account(self, batch: list[tuple[str, bytes]], written: int, told: bool) -> None:
         """Count what is in the file and what is not; a note about earlier losses is itself no loss."""
@@ -135,18 +160,33 @@ class LogSink:
 
 
 class RecordTap(QueueHandler):
-    """Puts stdlib log records into the sink's backlog, made into lines in the caller: arguments may change later."""
+    """Hands stdlib log records on, made into lines in the caller: arguments may change later.
 
-    def __init__(self, backlog: "Backlog[Line | tuple[Event, float]]") -> None:
+    `hand_over` must not wait; `at_the_end` is called when the interpreter ends.
+    """
+
+    def __init__(self, hand_over: Callable[[Line], object], at_the_end: Callable[[], object]) -> None:
         super().__init__(queue=None)  # type: ignore[arg-type]  # `enqueue` is all that uses it
-        self._backlog = backlog
-        self._extra = ExtraAdder()
+        self._hand_over = hand_over
+        self._at_the_end = at_the_end
         self._tracebacks = logging.Formatter()
+        self._level_before = logging.WARNING
+
+    def attach(self, level: str) -> None:
+        """Take what all loggers of the process say from `level` on."""
+        root = logging.getLogger()
+        self._level_before = root.level
+        root.addHandler(self)
+        LogSink.set_level(level)
+
+    def detach(self) -> None:
+        """Let the loggers be as they were."""
+        logging.getLogger().removeHandler(self)
+        logging.getLogger().setLevel(self._level_before)
 
     def prepare(self, record: logging.LogRecord) -> Line:
         """A record as a line."""
-        found = self._extra(logging.getLogger(), "", {"_record": record})
-        fields = {name: value for name, value in found.items() if name not in NOT_FIELDS}
+        fields = {name: value for name, value in vars(record).items() if name not in NOT_FIELDS}
         if record.exc_info and record.exc_info[0] is not None:
             fields["exception"] = self._tracebacks.formatException(record.exc_info)
         if record.stack_info:
@@ -156,11 +196,11 @@ class RecordTap(QueueHandler):
 
     def enqueue(self, record: Any) -> None:
         """Hand a prepared line over."""
-        self._backlog.put(record)
+        self._hand_over(record)
 
     def flush(self) -> None:
-        """At the interpreter's end: the last lines of a crash are those that count."""
-        self._backlog.flush(1.0)
+        """The interpreter ends."""
+        self._at_the_end()
 
 
 class Aloud:
@@ -199,15 +239,5 @@ def json_line(line: Line) -> bytes:
     at = datetime.fromtimestamp(line.at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     known: Mapping[str, object] = dict(zip(HEAD, (at, line.level, line.logger, line.event), strict=True))
     rest = {name: value for name, value in line.fields.items() if name not in known}
-    entry: Any = {**known, **rest}
-    for processor in PROCESSORS:
-        entry = processor(None, "", entry)
-    return f"{entry}\n".encode("ascii")
-
-
-def _redact(_: WrappedLogger, __: str, entry: EventDict) -> MutableMapping[str, Any]:
-    redacted: MutableMapping[str, Any] = redact(entry)
-    return redacted
-
-
-PROCESSORS = (_redact, JSONRenderer(serializer=json.dumps, default=repr, skipkeys=True))
+    entry = redact({**known, **rest})
+    return f"{json.dumps(entry, default=repr, skipkeys=True)}\n".encode("ascii")

@@ -11,6 +11,7 @@ from herd.core.routing import Candidate, Decision, Rejection
 from herd.telemetry import semconv
 from herd.telemetry.labels import clean
 
+Traced = Finished | Managed
 Value = str | bool | int | float | tuple[str, ...]
 Fields = dict[str, Value]
 MOST_CANDIDATES = 16  # a large fleet's whole decision stands in the row; a span shows its head
@@ -82,7 +83,7 @@ def route_fields(event: Finished, decision: Decision) -> Fields:
     chosen = event.chosen or (decision.plan[0] if decision.plan else None)
     return fields({
         "herd.node": chosen.node_id if chosen else None,
-        "herd.score": chosen.total if chosen else None,
+        "herd.score": chosen.score if chosen else None,
         "herd.reason": event.reason.value if event.reason else None,
         "herd.candidates": len(decision.plan),
         "herd.rejected": len(decision.rejected),
@@ -180,8 +181,8 @@ def _usage_fields(event: Finished, attempt: Attempt) -> Mapping[str, Value | Non
 
 
 def _planned(entry: Candidate) -> Fields:
-    points = {f"herd.signal.{name}": value for name, value in entry.signals.items()}
-    return fields({"herd.node": entry.node_id, "herd.model": entry.model, **points, "herd.total": entry.total})
+    seconds = {f"herd.signal.{name}": value for name, value in entry.signals.items()}
+    return fields({"herd.node": entry.node_id, "herd.model": entry.model, **seconds, "herd.total": entry.total})
 
 
 def _rejected(entry: Rejection) -> Fields:
@@ -210,3 +211,10 @@ def _encodable(value: Value) -> Value:
     if type(value) is int:
         return max(-LARGEST_INT, min(value, LARGEST_INT))
     return value
+
+
+def span_count(event: Traced) -> int:
+    """How many spans an event makes."""
+    if isinstance(event, Managed):
+        return 1 + (event.attempt is not None)
+    return 1 + (event.decision is not None) + (event.queue_s > 0) + len(event.attempts)

@@ -3,16 +3,11 @@
 The ids are those that the request was given at its start, so row, log line, exemplar and span name the same trace.
 """
 
-import os
-import re
 import time
-from collections.abc import MutableMapping
+from collections import deque
 from dataclasses import replace
-from typing import Any
 
-from fastapi import FastAPI
 from opentelemetry.context import Context
-from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.sdk.trace.sampling import Decision as Sampling
 from opentelemetry.trace import (
     NonRecordingSpan,
@@ -30,42 +25,10 @@ from herd.core.routing import Decision
 from herd.dataplane import trace_ids
 from herd.telemetry import semconv, span_fields
 from herd.telemetry.backlog import Backlog
+from herd.telemetry.counts import SpanStats
 from herd.telemetry.export import SHUTDOWN_S, Provider, make_provider
 from herd.telemetry.labels import clean
-from herd.telemetry.scrape import SpanStats
-from herd.telemetry.span_fields import Fields
-
-Traced = Finished | Managed
-
-
-# Matched against the URL without its query: inference, management, probes, scrapes, heartbeats, the page and its files.
-LEFT_OUT = r"^\w+://[^/]*/(?:$|v1/|api/|metrics$|healthz$|readyz$|heartbeat$|dashboard$|dashboard/(?:events$|runbook$|static/))"
-PORT = re.compile(r":[0-9]+$")
-
-
-def instrument_control_plane(app: FastAPI, spans: "SpanSink") -> None:
-    """Give every request of the application's own routes a SERVER span; call before the application starts.
-
-    The data plane stays out: the instrumentation would make a span of every chunk of a stream.
-    """
-    if spans.provider is None:
-        return
-    # The instrumentation still speaks the HTTP names of years ago unless it is told otherwise.
-    os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
-    FastAPIInstrumentor.instrument_app(
-        app, tracer_provider=spans.provider.sdk, excluded_urls=LEFT_OUT, exclude_spans=["send", "receive"],
-        server_request_hook=_tidy,
-    )  # fmt: skip
-
-
-def _tidy(span: Span, scope: MutableMapping[str, Any]) -> None:
-    """Keep of a query its names alone (somebody searched for the values), and of the Host header the name."""
-    if query := scope.get("query_string"):
-        names = (part.partition("=")[0] for part in query.decode("latin-1").split("&"))
-        span.set_attribute(semconv.URL_QUERY, "&".join(f"{name}=REDACTED" for name in names))
-    host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
-    if host:
-        span.set_attribute(semconv.SERVER_ADDRESS, PORT.sub("", host))
+from herd.telemetry.span_fields import Fields, Traced, span_count
 
 
 class SpanSink:
@@ -74,11 +37,15 @@ class SpanSink:
     Where neither names one, `provider` is None, events are let pass, and only ids are made.
     """
 
-    def __init__(self, endpoint: str = "", version: str = __version__, capacity: int = 10_000) -> None:
-        provider = self.provider = make_provider(endpoint, version)
-        self._backlog = (
-            Backlog("herd-spans", SpanTree(provider).make, weight=span_count, capacity=capacity) if provider else None
-        )
+    def __init__(
+        self, endpoint: str = "", version: str = __version__, capacity: int = 10_000, instance: str = ""
+    ) -> None:
+        provider = self.provider = make_provider(endpoint, version, instance)
+        self._tree = SpanTree(provider) if provider else None
+        # For each event that was worked off: how many spans had been admitted by then.
+        self._marks: deque[int] = deque()
+        self._disposed = 0
+        self._backlog = Backlog("herd-spans", self._make, weight=span_count, capacity=capacity) if provider else None
 
     def take(self, event: Event) -> None:
         """Have the spans of a request made."""
@@ -95,10 +62,14 @@ class SpanSink:
         return replace(ids, sampled=sampled is Sampling.RECORD_AND_SAMPLE)
 
     def stats(self) -> SpanStats:
-        """Spans exported and lost so far."""
+        """Spans exported and lost so far. For one thread only."""
         if self.provider is None or self._backlog is None:
             return SpanStats()
-        return SpanStats(self.provider.ledger.exported, self.provider.ledger.dropped + self._backlog.dropped)
+        exported, dropped, settled = self.provider.ledger.counts()
+        while self._marks and self._marks[0] <= settled:
+            self._marks.popleft()
+            self._disposed += 1
+        return SpanStats(exported, dropped + self._backlog.dropped, self._disposed)
 
     def flush(self, timeout: float) -> bool:
         """Make and send everything taken so far; False where `timeout` seconds were not enough. Blocks."""
@@ -113,6 +84,14 @@ class SpanSink:
         deadline = time.monotonic() + timeout
         made = self._backlog.close(timeout)
         return self.provider.shutdown(max(0.0, deadline - time.monotonic())) and made
+
+    def _make(self, event: Traced) -> None:
+        assert self.provider is not None
+        assert self._tree is not None
+        try:
+            self._tree.make(event)
+        finally:
+            self._marks.append(self.provider.ledger.admitted)
 
 
 class SpanTree:
@@ -178,13 +157,6 @@ class SpanTree:
         )
         span.set_attributes(span_fields.outcome_fields(event, attempt))
         _end(span, attempt.ended_at, attempt.error_message, attempt.error_type is not None)
-
-
-def span_count(event: Traced) -> int:
-    """How many spans an event makes."""
-    if isinstance(event, Managed):
-        return 1 + (event.attempt is not None)
-    return 1 + (event.decision is not None) + (event.queue_s > 0) + len(event.attempts)
 
 
 def _parent(ids: TraceIds) -> Context:

@@ -23,6 +23,7 @@ class EngineClient:
     def __init__(self, url: str, start_hint: str) -> None:
         self.url = url
         self._start_hint = start_hint
+        self._recognised = False
         # trust_env: a proxy of the environment must not stand between two programs of one machine
         self._http = httpx.AsyncClient(
             base_url=url, trust_env=False, timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S)
@@ -36,6 +37,34 @@ class EngineClient:
         """The JSON that a body is answered with. EngineAway if there is none."""
         return await self._ask("POST", path, body)
 
+    async def recognise(self) -> None:
+        """Make sure, once and after each absence, that no herd router answers here. EngineAway if one does.
+
+        OLLAMA_HOST often names the router, for its clients; a node that is the router would send it its own requests.
+        """
+        if self._recognised:
+            return
+        try:
+            health = await self._ask("GET", "/healthz", None)
+        except EngineAway as away:
+            if away.status is None:
+                raise
+            health = None
+        if isinstance(health, dict) and health.get("service") == "herd":
+            raise EngineAway(f"{self.url} is a herd router, no engine; name the engine with --engine-url")
+        self._recognised = True
+
+    async def is_llamacpp(self) -> bool:
+        """Whether what answers here lists its models as llama.cpp's server does."""
+        try:
+            listed = await self._ask("GET", "/v1/models", None)
+        except EngineAway:
+            return False
+        data = listed.get("data") if isinstance(listed, dict) else None
+        return isinstance(data, list) and any(
+            isinstance(each, dict) and each.get("owned_by") == "llamacpp" for each in data
+        )
+
     async def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
         try:
             response = await self._http.request(method, path, json=body)
@@ -46,6 +75,7 @@ class EngineClient:
             status = error.response.status_code
             raise EngineAway(f"answered {status} to {method} {path}", status) from error
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            self._recognised = False
             raise EngineAway(f"nothing answers at {self.url}; {self._start_hint}") from error
         except httpx.TimeoutException as error:
             raise EngineAway(f"no answer to {method} {path} within {ANSWER_S:.0f} s") from error

@@ -10,6 +10,7 @@ from herd import wire
 
 from .client import EngineAway, EngineClient
 from .parse import LOADED_AT_MOST, MODELS_AT_MOST, listed, positive, rows, table, whole
+from .parse import version as spelled
 
 DEFAULT_SLOTS = 4
 SLOTS_AT_MOST = 1024  # the limit of wire.Engine
@@ -30,6 +31,7 @@ class LlamaCppProbe:
     async def snapshot(self) -> wire.Engine:
         """See EngineProbe. A server that still loads counts as away: it would refuse every request with a 503."""
         try:
+            await self._client.recognise()
             await self._client.get("/health")  # the one path that needs no key and tells loading from failing
             entries = rows(table(await self._client.get("/v1/models")).get("data"))
             props = await self._props()
@@ -57,7 +59,7 @@ class LlamaCppProbe:
             kind="llamacpp",
             url=self.url,
             reachable=reachable,
-            version=version[:64] if isinstance(version, str) else None,
+            version=spelled(version),
             error=error,
             endpoints=list(wire.LLAMACPP_ENDPOINTS),
             slots=min(slots or DEFAULT_SLOTS, SLOTS_AT_MOST),

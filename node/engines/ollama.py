@@ -10,10 +10,12 @@ from herd import wire
 from .client import EngineAway, EngineClient
 from .ollama_process import NOTHING_KNOWN, server_environment
 from .parse import LOADED_AT_MOST, MODELS_AT_MOST, listed, moment, positive, rows, table, whole
+from .parse import version as spelled
 
 DEFAULT_SLOTS = 4
 UNSAID_SLOTS = 1  # what an Ollama takes that was told nothing of parallel requests (0.17.4 does)
 ENVIRONMENT_EVERY_S = 60.0  # a server restarted with other settings is noticed after this long, or when it was away
+LLAMACPP_HINT = "; this is llama.cpp's server: start herd-node with `--engine llamacpp`"
 SHOWS_PER_SNAPSHOT = 8  # /api/show reads the model's file, so a large library is learnt over several snapshots
 SHOWS_AT_ONCE = 2
 FOLDERS = (Path("~/.ollama/models").expanduser(), Path("/usr/share/ollama/.ollama/models"))
@@ -36,12 +38,14 @@ class OllamaProbe:
     async def snapshot(self) -> wire.Engine:
         """See EngineProbe. An engine that is away keeps its models on disk: they did not go with it."""
         try:
+            await self._client.recognise()
             version = table(await self._client.get("/api/version")).get("version")
             on_disk = rows(table(await self._client.get("/api/tags")).get("models"))
             running = rows(table(await self._client.get("/api/ps")).get("models"))
         except EngineAway as away:
             self._environment_due = 0.0
-            return self._engine(reachable=False, error=f"Ollama: {away}")
+            hint = LLAMACPP_HINT if away.status == 404 and await self._client.is_llamacpp() else ""
+            return self._engine(reachable=False, error=f"Ollama: {away}{hint}")
         await self._learn_environment()
         await self._learn_contexts(on_disk)
         self._models = listed(wire.Model, map(self._on_disk, on_disk), MODELS_AT_MOST)
@@ -60,7 +64,7 @@ class OllamaProbe:
             kind="ollama",
             url=self.url,
             reachable=reachable,
-            version=version[:64] if isinstance(version, str) else None,
+            version=spelled(version),
             error=error,
             endpoints=list(wire.OLLAMA_ENDPOINTS),
             slots=self._environment.slots or self._slots or unsaid,

@@ -6,6 +6,7 @@ from contextlib import closing
 
 import pytest
 
+from herd.core.events import Usage
 from herd.core.signals import SIGNALS
 from herd.store.writer import Writer
 from tests.store.builders import NOON, finished, fleet, node
@@ -129,11 +130,18 @@ def test_a_wait_for_a_slot_stands_in_the_life(stored, inside):
     assert "waits for a slot, 4.00 s in all" in told
 
 
+def test_tokens_from_the_cache_are_told_beside_the_prompts(stored, inside):
+    """A first token that came soon, or did not, is explained by them."""
+    told = Usage(2000, 40, cached_tokens=1900, reasoning_tokens=30, source="reported")
+    words = inside("explain", "r-1", "--data-dir", stored(finished("r-1", usage=told))).stdout
+    assert "2000 in, 1900 of them from the cache, 40 out, 30 of them of thought (reported)" in words
+
+
 def test_a_second_choice_is_explained_by_the_firsts_missing_slot(stored, inside):
     """The best node did not get it; that must not look like a mistake."""
     seen = fleet(node("ada"), node("bob"))
     told = inside("explain", "r-1", "--data-dir", stored(finished("r-1", node_id="bob", seen=seen))).stdout
-    assert "ada had more points and no free slot; bob was the next that had one." in told
+    assert "ada came first in the plan and had no free slot; bob was the next that had one." in " ".join(told.split())
 
 
 def test_a_decision_of_another_version_does_not_hide_the_rest(stored, inside):

@@ -19,6 +19,23 @@ def test_what_the_environment_says_to_the_agent_does_not_stop_the_router(tmp_pat
     assert load({}, {"HERD_DATA_DIR": str(tmp_path), **own}).sources["data_dir"] == "environment"
 
 
+@pytest.mark.parametrize("service", ["HERD", "HERD_ROUTER"])
+def test_what_kubernetes_says_of_a_service_called_herd_does_not_stop_the_router(tmp_path, service):
+    """Every container of the namespace is given these, so a service of our own name would keep us from starting."""
+    where = f"{service}_PORT_11435_TCP"
+    told = {
+        f"{service}_SERVICE_HOST": "10.96.12.7", f"{service}_SERVICE_PORT": "11435",
+        f"{service}_SERVICE_PORT_HTTP": "11435", f"{service}_PORT": "tcp://10.96.12.7:11435",
+        where: "tcp://10.96.12.7:11435", f"{where}_PROTO": "tcp", f"{where}_PORT": "11435",
+        f"{where}_ADDR": "10.96.12.7",
+    }  # fmt: skip
+    settings = load({"data_dir": str(tmp_path)}, told)
+    assert (settings.count("port"), settings.sources["port"]) == (11435, "default")
+    for mine in ("HERD_PORT", "HERD_ROUTER_PORT"):
+        with pytest.raises(SettingError, match=mine):
+            load({"data_dir": str(tmp_path)}, {mine: "11435x"})
+
+
 @pytest.mark.parametrize("setting", [each for each in TABLE if each.is_number], ids=lambda each: each.name)
 def test_every_number_has_bounds_and_what_is_beyond_them_is_refused(setting, tmp_path):
     """A thousand retries, or a wait of thirty years, is a slip of the finger and not a wish."""

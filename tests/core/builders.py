@@ -1,6 +1,9 @@
 """Small fleets for tests of the core, in the words of the fleet."""
 
+from collections.abc import Mapping
+
 from herd.core.fleet import Fleet, Loaded, Model, Node, Traffic
+from herd.core.prediction import Job, Work
 from herd.core.request import Dialect, Request
 from herd.wire import OLLAMA_ENDPOINTS
 
@@ -27,5 +30,11 @@ def node(
     return Node(node_id=node_id, **{**facts, **changes})
 
 
-def fleet(*nodes: Node, traffic: dict[str, dict[str, Traffic]] | None = None, prefix_node: str | None = None) -> Fleet:
-    return Fleet(at=1000.0, nodes=nodes, traffic=traffic or {}, prefix_node=prefix_node)
+def fleet(*nodes: Node, traffic: dict[str, dict[str, Traffic]] | None = None, **known: Mapping[str, object]) -> Fleet:
+    return Fleet(at=1000.0, nodes=nodes, traffic=traffic or {}, **known)
+
+
+def busy(count: int, model: str = "llama:8b", **changes: object) -> Work:
+    """The work of a node that answers so many requests, each with two more seconds to go, were it alone."""
+    usual = {"prefill_s": 0.2, "answer_s": 2.0, "answered": True}
+    return Work(1000.0, tuple(Job(number, model, **{**usual, **changes}) for number in range(count)))

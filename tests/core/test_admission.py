@@ -85,6 +85,35 @@ def test_a_slot_given_back_twice_is_an_error():
         state.give_back(A)
 
 
+PATIENCE_S = 5.0
+
+
+def other(model):
+    return "n" if model == "m" else "m"
+
+
+def test_a_request_for_another_model_lets_the_loaded_one_go_first_within_its_patience():
+    """Back and forth between two models that do not fit together would load one for every request."""
+    state = Lanes(limit=10, patience_s=10.0)
+    state.resize("a", 1)
+    put_out = {Place("a", "n"): ("m",)}
+    state.ask(1, "m", "x", (A,), now=0.0)
+    assert state.ask(2, "n", "x", (Place("a", "n"),), put_out, now=1.0) is None
+    state.ask(3, "m", "x", (A,), now=2.0)
+    assert state.give_back(A, now=3.0) == (Grant(3, A),)
+    assert state.overdue(10.9) == ()
+    assert state.overdue(11.0) == (Grant(2, Place("a", "n")),)
+
+
+def test_a_request_for_another_model_goes_as_soon_as_nobody_needs_the_loaded_one():
+    """Patience is for work that is there, not for work that might come."""
+    state = Lanes(limit=10, patience_s=10.0)
+    state.resize("a", 1)
+    state.ask(1, "m", "x", (A,), now=0.0)
+    state.ask(2, "n", "x", (Place("a", "n"),), {Place("a", "n"): ("m",)}, now=1.0)
+    assert state.give_back(A, now=2.0) == (Grant(2, Place("a", "n")),)
+
+
 PLACES = tuple(Place(node_id, model) for node_id in "abc" for model in ("m", "n"))
 
 
@@ -93,7 +122,9 @@ class AdmissionMachine(RuleBasedStateMachine):
 
     @initialize(slots=st.lists(st.integers(0, 3), min_size=3, max_size=3))
     def start(self, slots):
-        self.state = Lanes(limit=6)
+        self.state = Lanes(limit=6, patience_s=PATIENCE_S)
+        self.since: dict[int, float] = {}
+        self.swaps: dict[int, dict[Place, tuple[str, ...]]] = {}
         self.slots = dict(zip("abc", slots, strict=True))
         self.ticket = 0
         self.waiting: dict[int, tuple[Place, ...]] = {}
@@ -101,18 +132,28 @@ class AdmissionMachine(RuleBasedStateMachine):
         for node_id, count in self.slots.items():
             self.state.resize(node_id, count)
 
+    now = 0.0
+
+    @rule(seconds=st.floats(0, 4))
+    def wait(self, seconds):
+        self.now += seconds
+        self.granted(self.state.overdue(self.now))
+
     def granted(self, grants):
         for grant in grants:
             assert grant.place in self.waiting.pop(grant.ticket)
             self.working[grant.ticket] = grant.place
 
-    @rule(client=st.sampled_from("xyz"), places=st.lists(st.sampled_from(PLACES), min_size=1, max_size=4, unique=True))
-    def ask(self, client, places):
+    @rule(client=st.sampled_from("xyz"), places=st.lists(st.sampled_from(PLACES), min_size=1, max_size=4, unique=True),
+          swap=st.booleans())  # fmt: skip
+    def ask(self, client, places, swap):
         lane = places[0].model
         if self.state.full(lane):
             return
         self.ticket += 1
-        place = self.state.ask(self.ticket, lane, client, places)
+        self.since[self.ticket] = self.now
+        self.swaps[self.ticket] = {place: (other(place.model),) for place in places} if swap else {}
+        place = self.state.ask(self.ticket, lane, client, places, self.swaps[self.ticket], self.now)
         if place:
             assert place in places
             self.working[self.ticket] = place
@@ -123,7 +164,7 @@ class AdmissionMachine(RuleBasedStateMachine):
     def give_back(self, choice):
         if self.working:
             ticket = choice.choice(sorted(self.working))
-            self.granted(self.state.give_back(self.working.pop(ticket)))
+            self.granted(self.state.give_back(self.working.pop(ticket), self.now))
 
     @rule(choice=st.randoms())
     def leave(self, choice):
@@ -135,14 +176,15 @@ class AdmissionMachine(RuleBasedStateMachine):
     @rule(node_id=st.sampled_from("abc"), count=st.integers(0, 4))
     def resize(self, node_id, count):
         self.slots[node_id] = count
-        self.granted(self.state.resize(node_id, count))
+        self.granted(self.state.resize(node_id, count, self.now))
 
     @rule(choice=st.randoms(), places=st.lists(st.sampled_from(PLACES), min_size=1, max_size=4, unique=True))
     def replan(self, choice, places):
         if self.waiting:
             ticket = choice.choice(sorted(self.waiting))
             self.waiting[ticket] = tuple(places)
-            self.granted(self.state.replan(ticket, places))
+            swaps = self.swaps[ticket] = {place: (other(place.model),) for place in places if self.swaps[ticket]}
+            self.granted(self.state.replan(ticket, places, swaps, self.now))
 
     @invariant()
     def in_flight_is_what_was_granted_and_not_given_back(self):
@@ -153,8 +195,14 @@ class AdmissionMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_one_waits_beside_a_free_slot_that_suits(self):
-        for places in self.waiting.values():
-            assert not any(self.state.free(place) for place in places)
+        for ticket, places in self.waiting.items():
+            late = self.now - self.since[ticket] >= PATIENCE_S
+            assert not any(self.state.free(place) and (late or not self.at_work(ticket, place)) for place in places)
+
+    def at_work(self, ticket, place):
+        """Whether a model is at work there that this ticket would put out."""
+        working = self.state.in_flight()
+        return any(working.get(Place(place.node_id, name)) for name in self.swaps[ticket].get(place, ()))
 
     @invariant()
     def everyone_who_waits_is_counted_in_a_lane_within_its_limit(self):
@@ -165,10 +213,10 @@ class AdmissionMachine(RuleBasedStateMachine):
     def teardown(self):
         """Nobody starves: with slots everywhere and all work given back, the lanes run empty."""
         for node_id in "abc":
-            self.granted(self.state.resize(node_id, 1))
+            self.granted(self.state.resize(node_id, 1, self.now))
         while self.working:
             ticket = min(self.working)
-            self.granted(self.state.give_back(self.working.pop(ticket)))
+            self.granted(self.state.give_back(self.working.pop(ticket), self.now))
         assert self.waiting == {}
 
 

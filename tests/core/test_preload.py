@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from herd.core.fleet import Loaded, Traffic
+from herd.core.fleet import Loaded
 from herd.core.preload import HEADROOM, LEAST_DEMAND, MOST_LOADED, to_keep, to_load
 from herd.wire import LLAMACPP_ENDPOINTS
-from tests.core.builders import GIB, fleet, node
+from tests.core.builders import GIB, busy, fleet, node
 
 M, N = "llama:8b", "qwen:8b"
 WANTED = {M: 10.0}
@@ -46,8 +46,8 @@ def test_a_model_that_no_node_has_is_not_loaded():
 def test_a_model_that_is_warm_somewhere_is_not_loaded_a_second_time():
     """One warm node answers at once; the second comes when there is work for it."""
     assert to_load(fleet(node("a", loaded={M: 8192}), node("b")), WANTED) == ()
-    loading = {"a": {M: Traffic(in_flight=1, in_flight_node=1)}}
-    assert to_load(fleet(node("a"), node("b"), traffic=loading), WANTED) == ()
+    loading = {"a": busy(1, load_s=3.0, answered=False)}
+    assert to_load(fleet(node("a"), node("b"), work=loading), WANTED) == ()
 
 
 def test_warm_on_a_node_that_takes_no_requests_is_not_warm():
@@ -91,8 +91,8 @@ def test_a_node_loads_one_model_at_a_time_the_most_wanted_first():
     assert told(to_load(fleet(both), {M: 5.0, N: 50.0})) == [("a", N)]
     better = node("b", holds={M: 5.0})
     assert told(to_load(fleet(both, better), {M: 5.0, N: 50.0})) == [("a", N), ("b", M)]
-    busy = {"a": {N: Traffic(in_flight=1, in_flight_node=1)}}
-    assert to_load(fleet(both, traffic=busy), {M: 5.0}) == ()
+    loading = {"a": busy(1, N, load_s=3.0, answered=False)}
+    assert to_load(fleet(both, work=loading), {M: 5.0}) == ()
 
 
 def test_a_wanted_model_is_kept_before_its_engine_unloads_it():

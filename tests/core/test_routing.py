@@ -1,10 +1,13 @@
 """Where requests go, as sentences an operator could check."""
 
+from dataclasses import replace
+
 import pytest
 
 from herd.core.fleet import Traffic
-from herd.core.routing import Reason, RejectionReason, decide, open_to
-from tests.core.builders import GIB, fleet, node, request
+from herd.core.prediction import Pace, Work
+from herd.core.routing import Policy, Reason, RejectionReason, decide, open_to
+from tests.core.builders import GIB, busy, fleet, node, request
 
 M = "llama:8b"
 
@@ -35,14 +38,14 @@ def test_a_model_that_is_loaded_under_another_of_its_names_is_warm():
 
 def test_a_busy_warm_node_beats_an_idle_cold_one():
     """A full set of slots ends sooner than a load."""
-    busy = {"warm": {M: Traffic(in_flight=4, in_flight_node=4, ttft_s=0.3)}}
-    assert order(decide(request(), fleet(node("cold"), node("warm", loaded={M: 8192}), traffic=busy)))[0] == "warm"
+    known = fleet(node("cold"), node("warm", loaded={M: 8192}), work={"warm": busy(4)})
+    assert order(decide(request(), known))[0] == "warm"
 
 
 def test_of_two_warm_nodes_the_less_busy_one_is_first():
     """Otherwise one machine works while its twin idles."""
-    busy = {"a": {M: Traffic(in_flight=3, in_flight_node=3)}}
-    decision = decide(request(), fleet(node("a", loaded={M: 8192}), node("b", loaded={M: 8192}), traffic=busy))
+    warm = node("a", loaded={M: 8192}), node("b", loaded={M: 8192})
+    decision = decide(request(), fleet(*warm, work={"a": busy(3)}))
     assert order(decision) == ["b", "a"]
     assert decision.reason is Reason.LEAST_LOADED
 
@@ -50,7 +53,7 @@ def test_of_two_warm_nodes_the_less_busy_one_is_first():
 def test_a_conversation_returns_to_the_node_that_holds_its_cache():
     """A cached prefix saves its whole prefill."""
     warm = node("a", loaded={M: 8192}), node("b", loaded={M: 8192})
-    decision = decide(request(), fleet(*warm, prefix_node="b"))
+    decision = decide(request(prompt_tokens=4000), fleet(*warm, cached={"b": 3900}))
     assert order(decision) == ["b", "a"]
     assert decision.reason is Reason.AFFINITY
 
@@ -60,22 +63,75 @@ def test_ties_go_to_the_smaller_node_id():
     assert order(decide(request(), fleet(node("b"), node("c"), node("a")))) == ["a", "b", "c"]
 
 
-def test_a_large_model_prefers_the_large_machine_and_a_small_one_the_small():
-    """A 3B model on the one machine that can hold the 70B is what makes the 70B wait."""
+def test_a_small_model_leaves_the_machine_that_works_on_a_large_one_alone():
+    """A 3B model beside a long prompt of the 70B is what makes the 70B's client wait."""
     sizes = {"big": 40.0, "small": 2.0}
-    nodes = (
-        node("studio", holds=sizes, memory_total=192 * GIB, memory_available=160 * GIB),
-        node("mini", holds=sizes, memory_total=48 * GIB, memory_available=46 * GIB),
+    fast, slow = {"small": Traffic(pace=Pace(prompt_s=0.001))}, {"small": Traffic(pace=Pace(prompt_s=0.0013))}
+    known = fleet(
+        node("studio", holds=sizes, loaded={"big": 8192, "small": 8192}, memory_total=192 * GIB),
+        node("mini", holds={"small": 2.0}, loaded={"small": 8192}),
+        traffic={"studio": fast, "mini": slow},
     )
-    assert order(decide(request("big"), fleet(*nodes)))[0] == "studio"
-    assert order(decide(request("small"), fleet(*nodes)))[0] == "mini"
+    asked = request("small", prompt_tokens=1000, stream=True)
+    assert order(decide(asked, known))[0] == "studio"
+    prompt = busy(1, "big", prefill_s=30.0, answered=False)
+    assert order(decide(asked, replace(known, work={"studio": prompt})))[0] == "mini"
 
 
-def test_a_loaded_context_too_small_for_the_request_costs_points():
-    """Such a node would have to reload the model, which is what a cold one has to do."""
+def test_a_load_that_puts_out_a_model_in_demand_goes_elsewhere():
+    """Whoever asks for that model next would pay for it."""
+    sizes = {M: 5.0, "qwen:14b": 9.0, "rare:14b": 9.0}
+    tight = {"memory_available": 1 * GIB}
+    known = fleet(
+        node("a", holds=sizes, loaded={"qwen:14b": 8192}, **tight),
+        node("b", holds=sizes, loaded={"rare:14b": 8192}, **tight),
+        demand={"qwen:14b": 0.2, "rare:14b": 0.0001},
+    )
+    decision = decide(request(), known)
+    assert order(decision) == ["b", "a"]
+    assert [candidate.evicts for candidate in decision.plan] == [("rare:14b",), ("qwen:14b",)]
+
+
+def test_an_answer_that_does_not_stream_counts_to_its_end():
+    """Its client sees nothing before that, so a machine that is slow to answer is slow."""
+    quick_start = Traffic(pace=Pace(prompt_s=0.0001, token_s=0.1))
+    quick_end = Traffic(pace=Pace(prompt_s=0.001, token_s=0.01))
+    warm = node("a", loaded={M: 8192}), node("b", loaded={M: 8192})
+    known = fleet(*warm, traffic={"a": {M: quick_start}, "b": {M: quick_end}})
+    assert order(decide(request(prompt_tokens=1000, stream=True), known)) == ["a", "b"]
+    assert order(decide(request(prompt_tokens=1000), known)) == ["b", "a"]
+
+
+def test_a_node_that_was_lost_an_hour_ago_and_again_costs_its_risk():
+    """An answer that is lost on the way has to be made again."""
+    warm = node("a", loaded={M: 8192}, losses=20, uptime=0.4), node("b", loaded={M: 8192})
+    decision = decide(request(), fleet(*warm))
+    assert order(decision) == ["b", "a"]
+    assert decision.plan[1].signals["availability_trend"] > 0 == decision.plan[0].signals["availability_trend"]
+
+
+def test_routers_that_know_the_same_spread_ties_by_their_salt():
+    """A second router that sends its requests to the same node in the same moment would double the queue there."""
+    known = fleet(*(node(name, loaded={M: 8192}) for name in "abcd"))
+    taken = {order(decide(request(), known, Policy(jitter=0.05, salt=salt)))[0] for salt in range(30)}
+    assert taken == set("abcd")
+    assert order(decide(request(), replace(known, work={"a": busy(4)}), Policy(jitter=0.05, salt=3)))[-1] == "a"
+
+
+def test_a_loaded_context_too_small_for_the_request_costs_a_reload():
+    """That is what a cold node has to do, too."""
     wide, narrow = node("wide", loaded={M: 32768}), node("narrow", loaded={M: 4096})
     assert order(decide(request(num_ctx=16384), fleet(narrow, wide)))[0] == "wide"
     assert order(decide(request(num_ctx=2048), fleet(narrow, wide)))[0] == "narrow"
+
+
+def test_a_request_without_a_context_asks_for_the_models_usual_one():
+    """Ollama loads the model again for it where another was loaded; that is no good fit."""
+    usual = {name: {M: Traffic(usual_context=4096)} for name in ("changed", "usual")}
+    known = fleet(node("changed", loaded={M: 8192}), node("usual", loaded={M: 4096}), traffic=usual)
+    decision = decide(request(), known)
+    assert order(decision) == ["usual", "changed"]
+    assert decision.plan[1].signals["context_fit"] > 1
 
 
 @pytest.mark.parametrize(
@@ -161,31 +217,31 @@ def test_an_empty_fleet_gives_an_empty_plan():
     assert (decision.plan, decision.rejected, decision.reason) == ((), (), None)
 
 
-def opened(*nodes, traffic=None):
-    return [candidate.node_id for candidate in open_to(decide(request(), fleet(*nodes, traffic=traffic)).plan)]
+def opened(*nodes, **known):
+    return [candidate.node_id for candidate in open_to(decide(request(), fleet(*nodes, **known)).plan)]
 
 
 def test_a_cold_node_is_not_asked_to_load_while_a_warm_one_answers_sooner():
     """A load for a request that a warm node would answer in a second costs everyone memory and time."""
-    busy = {"warm": {M: Traffic(in_flight=4, in_flight_node=4, hold_s=2.0, ttft_s=0.2)}}
-    assert opened(node("cold"), node("warm", loaded={M: 8192}), traffic=busy) == ["warm"]
+    assert opened(node("cold"), node("warm", loaded={M: 8192}), work={"warm": busy(4)}) == ["warm"]
 
 
 def test_a_cold_node_loads_once_the_warm_one_cannot_keep_up():
     """Nothing waits long behind a busy node while another is free."""
-    swamped = {"warm": {M: Traffic(in_flight=4, in_flight_node=4, waiting=40, hold_s=20.0)}}
-    assert opened(node("cold"), node("warm", loaded={M: 8192}), traffic=swamped) == ["warm", "cold"]
+    swamped = Work(1000.0, (*busy(4, answer_s=20.0).jobs, *busy(8, answer_s=20.0, answered=False, waits=True).jobs))
+    assert opened(node("cold"), node("warm", loaded={M: 8192}), work={"warm": swamped}) == ["cold"]
 
 
 def test_many_requests_for_a_cold_model_wait_for_the_one_load_that_is_under_way():
     """Each of them loading it somewhere else would evict what others use."""
-    loading = {"a": {M: Traffic(in_flight=1, in_flight_node=1)}}
-    assert opened(node("a"), node("b"), traffic=loading) == ["a"]
+    loading = busy(1, load_s=3.0, answered=False)
+    assert opened(node("a"), node("b"), work={"b": loading}) == ["b"]
 
 
-def test_with_no_warm_node_every_cold_one_is_open():
-    """Someone has to load it."""
-    assert opened(node("a"), node("b")) == ["a", "b"]
+def test_with_no_warm_node_the_one_that_loads_soonest_is_open():
+    """Someone has to load it, and one is enough."""
+    slow, fast = {M: Traffic(pace=Pace(load_s=9.0))}, {M: Traffic(pace=Pace(load_s=4.0))}
+    assert opened(node("a"), node("b"), traffic={"a": slow, "b": fast}) == ["b"]
 
 
 def test_after_the_warm_node_failed_the_cold_one_is_open():

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from herd.core.routing import Candidate, Decision, Reason, RejectionReason
+from herd.core.routing import Candidate, Decision, Predicted, Reason, RejectionReason
 from herd.core.why import FALLBACKS, LEFT_OUT, NO_SLOT, NOBODY, SENTENCES, Outcome, why
-from herd.telemetry.catalog import FALLBACK_REASON
+from herd.telemetry.catalog.labels import FALLBACK_REASON
 
 HERD = Path(__file__).parents[2] / "herd"
 
@@ -26,7 +26,10 @@ def test_every_reason_and_every_fallback_has_its_sentence():
     ("outcome", "says"),
     [
         (Outcome("ada", "m:1b", "m:1b"), "ada had m:1b in memory, and no other candidate had."),
-        (Outcome("bob", "m:1b", "m:1b"), "ada had more points and no free slot; bob was the next that had one."),
+        (
+            Outcome("bob", "m:1b", "m:1b"),
+            "ada came first in the plan and had no free slot; bob was the next that had one.",
+        ),
         (Outcome("bob", "m:1b", "m:1b", retry_count=1), "The attempt before failed, and bob was the next of the plan."),
         (Outcome(None, None, "m:1b"), NO_SLOT),
         (
@@ -39,6 +42,33 @@ def test_every_reason_and_every_fallback_has_its_sentence():
 def test_the_sentence_is_about_what_happened_not_only_about_what_was_planned(outcome, says):
     """The first of the plan is not always the one that answered."""
     assert why(plan("ada", "bob"), outcome) == says
+
+
+def seconds(node_id, ttft_s, total=None, queue_s=0.0, load_s=0.0):
+    predicted = Predicted(queue_s, load_s, ttft_s - queue_s - load_s, 2.0)
+    return Candidate(node_id, "m:1b", {}, ttft_s if total is None else total, not load_s, ttft_s, predicted=predicted)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        (seconds("gpu", 0.4), seconds("mini", 2.1, load_s=1.7),
+         "Predicted: gpu answers in 0.4 s; mini would need 2.1 s, of which 1.7 s to load."),
+        (seconds("gpu", 3.0, queue_s=2.5), seconds("mini", 9.0),
+         "Predicted: gpu answers in 3.0 s, of which 2.5 s to wait for others; mini would need 9.0 s."),
+        (seconds("gpu", 0.4), seconds("mini", 0.05, 1.25),
+         "Predicted: gpu answers in 0.4 s; mini in 50 ms, at 1.2 s of other requests' time."),
+    ],
+)  # fmt: skip
+def test_what_was_predicted_is_said_in_seconds_beside_the_best_of_the_others(first, second, says):
+    """A number with a unit can be held against what happened."""
+    told = why(Decision((first, second), reason=Reason.LEAST_LOADED), Outcome("gpu", "m:1b", "m:1b"))
+    assert told.endswith(says)
+
+
+def test_a_row_in_points_says_nothing_of_seconds():
+    """What was not predicted then cannot be told now."""
+    assert "Predicted" not in why(plan("ada", "bob"), Outcome("ada", "m:1b", "m:1b"))
 
 
 def test_a_plan_of_nobody_says_so():

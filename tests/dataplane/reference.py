@@ -7,7 +7,7 @@ import json
 
 from herd.dataplane.dialects import Shape
 from herd.dataplane.frames import GAVE_UP, READERS, ended_by, usage_of
-from herd.dataplane.scan import REPEATS, Seen, Summary
+from herd.dataplane.scan import LONGEST_TEXT, REPEATS, Seen, Summary
 
 
 class Reference:
@@ -69,7 +69,8 @@ class Reference:
     def cut(self, texts):
         if self.error:
             return GAVE_UP in self.error
-        alike = len(texts) == REPEATS and all(texts) and len({text.strip() for text in texts}) == 1
+        short = len(texts) == REPEATS and all(0 < len(text) <= LONGEST_TEXT for text in texts)
+        alike = short and len({text.strip() for text in texts}) == 1
         return alike and self.closed and not self.ended and self.malformed is None
 
     def kept(self, line):

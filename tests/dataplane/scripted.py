@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 CLOSE, RESET, HALF_CLOSE, SILENCE, DEAF = "close", "reset", "half-close", "silence", "deaf"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
-GONE = (ConnectionError, asyncio.IncompleteReadError)
+GONE = (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError)  # a test may end before its node
 
 
 def chunked(*pieces, end=True):
@@ -63,7 +63,6 @@ class Node:
             await asyncio.Event().wait()
         elif step == HALF_CLOSE:
             writer.write_eof()
-            await reader.read()
         elif step == RESET:
             linger = struct.pack("ii", 1, 0)
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from herd.core.clock import Clock
+from herd.core.errors import BadRequest
 from herd.core.events import TraceIds
 from herd.core.routing import Policy
 from herd.dataplane.body import for_node
@@ -15,10 +16,10 @@ from herd.dataplane.phases import Asked, Received
 CHAT, NATIVE = ENDPOINTS["/v1/chat/completions"], ENDPOINTS["/api/chat"]
 
 
-def asked(body, endpoint=CHAT):
+def asked(body, endpoint=CHAT, steady=True):
     received = Received("id", TraceIds("0" * 32, "0" * 16), endpoint, "", Policy(), Clock(), 0.0)
-    read = parse(endpoint, body, {}, "")
-    return Asked(received, read.request, body, read.document, read.model_as_asked, read.parameters, read.dropped_tags)
+    read = parse(endpoint, body, {}, "", steady_billing_line=steady)
+    return Asked(received, read.request, body, read)
 
 
 def test_a_plain_body_passes_untouched():
@@ -72,10 +73,23 @@ def test_the_loaded_context_takes_the_place_of_num_ctx_where_context_protection_
     assert changed({"options": {"num_ctx": 9000}}, NATIVE)[0]["options"] == {"num_ctx": 9000}
 
 
-def test_a_rewritten_body_is_ascii_and_keeps_what_a_user_wrote():
-    """U+2028 and lone surrogates survive; line-splitting clients and parsers stay whole."""
+def test_a_rewritten_body_keeps_what_a_user_wrote():
+    """U+2028, lone surrogates and numbers of any size survive: only the member that goes is gone."""
     text = "a\u2028b\u0085c \ud83d\ude00 \ud800"
     body = json.dumps({"model": "m", "fallback_models": [], "messages": [{"content": text}], "big": 2**70}).encode()
     sent, _ = for_node(asked(body), "m:latest", None, True)
-    assert sent.isascii()
     assert json.loads(sent) == {key: value for key, value in json.loads(body).items() if key != "fallback_models"}
+
+
+def test_herds_fields_are_taken_out_in_whatever_case_they_were_read():
+    """What herd took for its own must not reach a node under another spelling."""
+    body = b'{"Model":"m","Fallback_Models":["n"],"MetaData":{"tags":["a"]},"x":1e400}'
+    sent, _ = for_node(asked(body), "m:latest", None, True)
+    assert sent == b'{"Model":"m","x":1e400}'
+
+
+def test_an_infinite_number_beside_a_change_of_the_same_object_is_refused():
+    """JSON cannot say it again; Ollama refuses it in options as well."""
+    body = b'{"model":"m","options":{"num_ctx":2048,"seed":1e400}}'
+    with pytest.raises(BadRequest, match="too large"):
+        for_node(asked(body, NATIVE), "m:latest", 8192, True)

@@ -285,9 +285,10 @@ async def test_an_idle_connection_that_the_node_ends_is_thrown_out_at_once(upstr
     go = asyncio.Event()
     async with node([OK, go, *last, SILENCE] if last else [OK, go, CLOSE], [OK]) as there:
         await fetch(upstream, there.url)
-        assert upstream.connections == 1
+        assert (upstream.connections, upstream.idle) == (1, 1)
         go.set()
         await soon(lambda: upstream.connections == 0)
+        assert upstream.idle == 0
         answer, _ = await fetch(upstream, there.url)
         assert not answer.reconnected
 
@@ -301,6 +302,30 @@ async def test_an_idle_connection_is_closed_after_a_while(upstream):
         await soon(lambda: brief.connections == 0 and there.open == 0)
         await fetch(brief, there.url)
         await soon(lambda: brief.connections == 0 and there.open == 0)
+
+
+async def test_each_idle_connection_is_closed_in_its_own_time(upstream):
+    """One look is made for all of them, and there must be another one for those that came later."""
+    brief, go = Upstream(LONG_S, idle_s=SHORT_S), asyncio.Event()
+    async with node([OK, SILENCE], [go, OK, SILENCE]) as there:
+        async with brief.exchange(Call("GET", there.url), within(LONG_S)) as first:
+            second = asyncio.create_task(fetch(brief, there.url))
+            await soon(lambda: there.accepted == 2)
+            await first.read()
+        asyncio.get_running_loop().call_later(SHORT_S / 2, go.set)
+        await second
+        await soon(lambda: (brief.connections, brief.idle, there.open) == (0, 0, 0))
+
+
+async def test_a_connection_that_is_made_while_all_are_closed_is_closed_too(upstream):
+    """Nobody would look for it afterwards."""
+    async with node([SILENCE]) as there:
+        task = asyncio.create_task(fetch(upstream, there.url))
+        await asyncio.sleep(0)
+        await upstream.close()
+        with pytest.raises(errors.ConnectFailed):
+            await task
+        await soon(lambda: there.accepted == 1 and there.open == 0)
 
 
 async def test_closing_ends_what_is_idle_and_what_is_under_way(upstream):
@@ -348,7 +373,7 @@ async def failure(upstream, url, content_seen=False, due_s=LONG_S, **asked):
         ([OK.replace(b"OK\r\n", b"OK\r\nX: " + b"x" * 70_000)], errors.BadResponse, "is over 64 KiB", b""),
         ([OK.replace(b"OK\r\n", b"OK\r\n" + b"X: y\r\n" * 100)], errors.BadResponse, "over 100 header lines", b""),
         ([OK[:-1], CLOSE], errors.StreamAborted, "its connection closed before the end", b"hell"),
-        ([OK[:-1], HALF_CLOSE], errors.StreamAborted, "its connection closed before the end", b"hell"),
+        ([OK[:-1], HALF_CLOSE, SILENCE], errors.StreamAborted, "its connection closed before the end", b"hell"),
         ([chunked(b"hello", end=False), CLOSE], errors.StreamAborted, "closed before the end", b"hello"),
         ([chunked(b"hello", end=False) + b"zz\r\n"], errors.StreamAborted, "broke off: Invalid character", b"hello"),
     ],
@@ -375,6 +400,13 @@ async def test_a_reset_in_the_middle_is_an_answer_that_broke_off(upstream):
 
     async with node([chunked(b"hello", end=False), go, RESET]) as there:
         await read(there.url)
+
+
+async def test_a_node_that_says_it_will_say_nothing_is_not_waited_for(upstream):
+    """Not even until it has taken the rest of the request, which it may never do."""
+    async with node([HALF_CLOSE, DEAF]) as there:
+        error, _ = await failure(upstream, there.url, body=b"x" * 20_000_000)
+    assert isinstance(error, errors.ConnectFailed)
 
 
 async def test_silence_is_named_by_what_came_before_it(upstream):

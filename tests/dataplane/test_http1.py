@@ -108,7 +108,8 @@ def heard(clock, pieces, method="GET", closed=False):
     body = b"".join(connection.pieces)
     error = connection.error
     return (connection.status, connection.headers if connection.status else None, body, connection.complete,
-            type(error), str(error), connection.keep_alive and not wire.ended, connection.content_length)  # fmt: skip
+            type(error), str(error), connection.keep_alive and not wire.ended,
+            connection.content_length if connection.status else None)  # fmt: skip
 
 
 def cut(data, places):
@@ -287,6 +288,13 @@ def test_interim_answers_without_end_are_too_much(clock):
     assert wire.ended
 
 
+def test_only_the_final_head_is_the_answers(clock):
+    """Neither what was said ahead of it, nor what comes behind the body: its headers have gone to the client."""
+    early = b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\n"
+    late = OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX-Late: x\r\n\r\n"
+    assert heard(clock, [early + late])[:4] == (200, [(b"transfer-encoding", b"chunked")], b"", True)
+
+
 def test_framing_without_content_is_too_much(clock):
     """Chunk extensions and trailers are bytes that nobody reads and no deadline counts."""
     connection, _ = asked(clock)
@@ -383,6 +391,26 @@ async def test_a_body_that_the_node_does_not_read_is_not_asked_for():
     assert (given, wire.sent) == ([0, 1, 2, 3, 4], b"1\r\nx\r\n" * 5 + b"0\r\n\r\n")
 
 
+async def test_a_body_that_is_sent_no_further_is_closed_at_once():
+    """It is a client's connection, which must not stay in the hands of whoever no longer reads from it."""
+    connection, ended = Connection(asyncio.get_running_loop(), NODE, lambda _: None), []
+
+    async def body():
+        try:
+            yield b"x"
+        finally:
+            ended.append(True)
+
+    connection.connection_made(Wire())
+    connection.begin(b"", None, bodiless=False, chunks_follow=True)
+    connection.pause_writing()
+    sending = asyncio.create_task(connection.send_chunks(body()))
+    await asyncio.sleep(0)
+    sending.cancel()
+    await asyncio.wait([sending])
+    assert ended == [True]
+
+
 def test_a_body_until_close_ends_well_only_with_an_orderly_end(clock):
     """A reset in the middle looks like an end to whoever does not ask."""
     for loss, complete in ((None, True), (ConnectionResetError("reset"), False)):
@@ -403,7 +431,7 @@ def test_what_is_due_later_than_at_first_is_not_late(moving):
     for moment in range(1, 100):
         waiting = connection.arrival(moment + 10.0)
         moving.move_to(moment)
-    assert not waiting.done()
+    assert (waiting.done(), connection.error) == (False, None)
     moving.move_to(109.0)
     assert waiting.done()
     assert isinstance(connection.error, Late)
@@ -434,7 +462,7 @@ def test_nobody_who_does_not_wait_is_late(moving):
     """A client that reads slowly is no fault of the node's."""
     connection, _ = asked(moving)
     connection.arrival(10.0)
-    connection.data_received(OK + b"Content-Length: 2\r\n\r\nhi")
+    connection.data_received(OK + b"Content-Length: 9\r\n\r\nhi")
     moving.move_to(1000.0)
     assert (connection.error, connection.take()) == (None, b"hi")
 
@@ -445,4 +473,4 @@ def test_no_deadline_is_none(moving):
     connection.arrival(10.0)
     waiting = connection.arrival(float("inf"))
     moving.move_to(1e9)
-    assert not waiting.done()
+    assert (waiting.done(), moving.made) == (False, 1)

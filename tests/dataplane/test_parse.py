@@ -12,6 +12,7 @@ from herd.core.errors import BadRequest
 from herd.core.request import Parameters
 from herd.dataplane.dialects import ENDPOINTS
 from herd.dataplane.parse import parse
+from herd.wire import canonical_name
 
 CHAT, NATIVE = ENDPOINTS["/v1/chat/completions"], ENDPOINTS["/api/chat"]
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -26,6 +27,24 @@ def test_m_is_m_latest_everywhere():
     assert read(model="m").request.model == read(model="m:latest").request.model == "m:latest"
     assert read(model="host:80/ns/m").request.model == "host:80/ns/m:latest"
     assert read(model="m:7b", fallback_models=["n"]).request.models == ("m:7b", "n:latest")
+
+
+@pytest.mark.parametrize(
+    ("name", "canonical"),
+    [
+        ("library/m:7b", "m:7b"), ("registry.ollama.ai/library/m:7b", "m:7b"),
+        ("registry.ollama.ai/library/m", "m:latest"),
+        ("https://registry.ollama.ai/library/m:7b", "m:7b"), ("http://registry.ollama.ai/acme/m", "acme/m:latest"),
+        ("REGISTRY.OLLAMA.AI/Library/m:7b", "m:7b"), ("acme/m:7b", "acme/m:7b"), ("hf.co/acme/M:Q4", "hf.co/acme/M:Q4"),
+        ("https://hf.co/acme/M", "hf.co/acme/M:latest"), ("huggingface.co/acme/M:Q4", "huggingface.co/acme/M:Q4"),
+        ("host:80/library/m", "host:80/library/m:latest"), ("/models/m.gguf", "/models/m.gguf:latest"),
+        ("library/", "library/:latest"), ("registry.ollama.ai/library/", "registry.ollama.ai/library/:latest"),
+    ],
+)  # fmt: skip
+def test_the_full_name_of_a_model_is_the_model(name, canonical):
+    """Ollama takes every spelling; with 404 for one of them, its users think that the model is not there."""
+    assert read(model=name).request.model == canonical
+    assert canonical_name(canonical) == canonical
 
 
 def test_stream_absent_is_true_on_native_paths_and_false_on_v1():
@@ -107,14 +126,26 @@ def test_any_json_object_is_understood_or_refused_and_nothing_else(document):
         assert parse(NATIVE, json.dumps({"model": "m", **document}).encode(), {}, "").request.model == "m:latest"
 
 
-def test_turns_of_one_conversation_share_a_prefix_and_others_do_not():
+SYSTEM = {"role": "system", "content": "Be brief. " * 20}
+
+
+def test_turns_of_one_conversation_share_their_chain_and_others_do_not():
     """That is how a conversation finds the node that holds its cache."""
-    system = {"role": "system", "content": "Be brief."}
-    more = [{"role": "assistant", "content": "Hi"}, {"role": "user", "content": "And?"}]
-    for begins in (HELLO, [system, *HELLO]):
-        assert read(messages=begins).request.prefix == read(messages=[*begins, *more]).request.prefix
-    assert read(messages=[system, *HELLO]).request.prefix != read(messages=[system, more[1]]).request.prefix
-    assert read(messages=[]).request.prefix is None
+    more = [{"role": "assistant", "content": "Hi" * 99}, {"role": "user", "content": "And? " * 99}]
+    for begins in ([SYSTEM, *HELLO], [{"role": "user", "content": "Why? " * 99}]):
+        first, second = read(messages=begins).request.prefix, read(messages=[*begins, *more]).request.prefix
+        assert first
+        assert second[: len(first)] == first
+    ask = [{"role": "user", "content": "x" * 999}], [{"role": "user", "content": "y" * 999}]
+    one, two = (read(messages=[SYSTEM, *asked]).request.prefix for asked in ask)
+    assert (one[0], one[-1] == two[-1]) == (two[0], False)
+    assert read(messages=[]).request.prefix == ()
+
+
+@pytest.mark.parametrize("path", ["/api/embed", "/api/embeddings", "/v1/embeddings"])
+def test_embeddings_have_no_chain(path):
+    """No engine keeps a cache of them, and a batch is of tens of megabytes."""
+    assert read(ENDPOINTS[path], input=["x" * 999], prompt="x" * 999).request.prefix == ()
 
 
 def test_the_estimate_counts_text_and_images_not_their_bytes():
@@ -122,8 +153,21 @@ def test_the_estimate_counts_text_and_images_not_their_bytes():
     text = read(messages=[{"role": "user", "content": "x" * 400}]).request.prompt_tokens
     part = {"type": "image_url", "image_url": {"url": "data:" + "x" * 10**6}}
     image = read(messages=[{"role": "user", "content": [part]}])
-    assert text == 100
-    assert 0 < image.request.prompt_tokens < 5000
+    native = read(NATIVE, messages=[{"role": "user", "content": "", "images": ["x" * 10**6]}])
+    source = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "x" * 10**6}}
+    anthropic = read(ENDPOINTS["/v1/messages"], messages=[{"role": "user", "content": [source]}])
+    assert 100 <= text < 110
+    for each in (image, native, anthropic):
+        assert 700 < each.request.prompt_tokens < 900
+
+
+def test_the_estimate_counts_what_else_a_model_reads():
+    """Tools are most of an agent's first prompt; and a letter of Chinese is more than a quarter of a token."""
+    tools = [{"type": "function", "function": {"name": f"tool{number}", "parameters": {}}} for number in range(50)]
+    assert read(tools=tools).request.prompt_tokens > 500
+    assert 700 < read(messages=[{"role": "user", "content": "\u732b" * 1000}]).request.prompt_tokens < 800
+    assert read(ENDPOINTS["/v1/responses"], instructions="x" * 400, input="y" * 400).request.prompt_tokens == 200
+    assert read(ENDPOINTS["/api/generate"], system="x" * 400, prompt="y" * 400).request.prompt_tokens == 200
 
 
 ASKED = {

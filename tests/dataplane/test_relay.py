@@ -102,10 +102,9 @@ async def test_a_cold_models_load_is_added_to_the_limit_of_the_first_content_alo
 async def test_an_exchange_that_misses_its_own_limit_is_ended_from_outside(stream, script, limit_s):
     """The last net under every wait for a node, wherever it is."""
     plane, clock = one(script), asyncio.get_running_loop().time
-    plane.keeper.on_tick = plane.serving.reap
-    keeping, began = asyncio.create_task(plane.keeper.run()), clock()
-    await plane.serve(chat(stream=stream))
-    keeping.cancel()
+    began = clock()
+    async with plane.kept():
+        await plane.serve(chat(stream=stream))
     assert limit_s + REAP_AFTER_S < clock() - began <= limit_s + REAP_AFTER_S + 2.0
     assert (plane.finished[0].error_type, plane.cell.in_flight()) == ("stall_timeout", {})
 
@@ -153,10 +152,8 @@ async def test_progress_is_no_content_and_does_not_shorten_the_wait_for_it():
 async def test_a_prefill_that_tells_of_itself_once_is_not_taken_for_stuck():
     """What was passed on has its client's limit while it is written, and then the first content's again."""
     plane = one([EVENTS, b": 1\n\n", 60.0, delta("Hi"), STOP, END], first_byte_timeout_s=90.0)
-    plane.keeper.on_tick = plane.serving.reap
-    keeping = asyncio.create_task(plane.keeper.run())
-    finished, _ = await plane.ask(chat(COMPLETIONS, stream=True))
-    keeping.cancel()
+    async with plane.kept():
+        finished, _ = await plane.ask(chat(COMPLETIONS, stream=True))
     assert (finished.status, lasted(finished)) == (Status.COMPLETED, pytest.approx(60.0, abs=1e-4))
 
 
@@ -279,7 +276,7 @@ async def test_a_whole_answer_that_says_it_is_not_done_is_handed_on_and_incomple
     """Ollama gives a model up that repeats itself; the client has what it would have had without herd."""
     cut = line(message={"content": "x x x"}, done=False)
     finished, caller = await one([JSON, cut]).ask(chat(stream=False))
-    assert (finished.status, finished.error_type, finished.http_status) == (Status.INCOMPLETE, "stream_aborted", 200)
+    assert (finished.status, finished.error_type, finished.http_status) == (Status.INCOMPLETE, "repetition", 200)
     assert (caller.answer, caller.whole) == (cut, True)
 
 
@@ -336,10 +333,9 @@ async def test_a_client_that_does_not_take_the_rest_of_a_large_answer_is_ended_f
     """A slot must not be held for a reader that has gone to sleep."""
     plane, caller = one([JSON, 9.0, b"[" * (WHOLE_LIMIT + 1), 9.0, b"x", b"y"]), chat(stream=False)
     caller.takes, clock = takes, asyncio.get_running_loop().time
-    plane.keeper.on_tick = plane.serving.reap
-    keeping, began = asyncio.create_task(plane.keeper.run()), clock()
-    await plane.serve(caller)
-    keeping.cancel()
+    began = clock()
+    async with plane.kept():
+        await plane.serve(caller)
     stalled = takes * 9.0 + 20.0 + REAP_AFTER_S
     assert stalled < clock() - began <= stalled + 2.0
     assert (plane.finished[0].error_type, plane.changes("zombie_reaped")[0].model) == ("stall_timeout", M)

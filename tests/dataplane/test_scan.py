@@ -220,3 +220,62 @@ def test_a_line_over_the_cap_is_passed_on_and_not_kept():
     assert seen.forward == b"\n" + OLLAMA
     assert (seen.ended, seen.malformed) == (True, None)
     assert not scanner.summary().broken_line
+
+
+@pytest.mark.parametrize("strip", [False, True])
+def test_a_line_over_the_cap_reaches_the_client_whole(strip):
+    """What is not read is passed on all the same."""
+    stream = [CHAT, b"data: " + b"x" * LINE_LIMIT, b"y" * 9, b"z\n\n", CHAT + STOP, DONE]
+    found = scan(Shape.OPENAI, *stream, strip=strip)
+    assert found.sent == b"".join(stream)
+    assert (found.last.ended, found.last.malformed, found.summary.content_frames) == (True, None, 2)
+
+
+def test_what_looks_like_a_frame_within_a_line_over_the_cap_is_none():
+    """The chunk's first line is the end of that line."""
+    scanner, endless = Scanner(Shape.OPENAI), b"data: " + b"x" * LINE_LIMIT
+    assert [scanner.feed(chunk).content for chunk in (CHAT, endless, CHAT, CHAT)] == [1, 0, 0, 1]
+    for chunk, broken in ((endless, True), (b"x\n", True), (b"\n", False)):
+        scanner.feed(chunk)
+        assert scanner.summary().broken_line is broken
+
+
+def test_a_usage_frame_without_its_line_end_is_taken_out_too():
+    """An engine may close the connection right behind it."""
+    assert scan(Shape.OPENAI, CHAT, STOP, USAGE.rstrip(), strip=True).sent == CHAT + STOP
+
+
+@pytest.mark.parametrize(
+    ("shape", "stream", "broken"),
+    [
+        (Shape.OLLAMA, OLLAMA, False),
+        (Shape.OLLAMA, OLLAMA[:-9], True),
+        (Shape.OPENAI, CHAT, False),
+        (Shape.OPENAI, CHAT[:-9], True),
+        (Shape.OPENAI, CHAT[:-1], True),
+        (Shape.OPENAI, CHAT + b": ping\n", True),
+        (Shape.OPENAI, b"", False),
+    ],
+)
+def test_an_answer_that_breaks_off_within_a_line_or_an_event_is_broken_there(shape, stream, broken):
+    """The router's own error event would otherwise become part of the node's last one."""
+    scanner = Scanner(shape)
+    scanner.feed(stream)
+    assert scanner.summary().broken_line is broken
+    scanner.close()
+    assert scanner.summary().broken_line is broken
+
+
+def test_what_is_held_back_from_the_client_breaks_no_line():
+    """Where a usage frame may have to be taken out, half a line waits; the client has whole ones."""
+    scanner = Scanner(Shape.OPENAI, strip_usage=True)
+    assert scanner.feed(CHAT + USAGE[:-9]).forward == CHAT
+    assert not scanner.summary().broken_line
+
+
+def test_a_long_line_in_many_chunks_is_one_frame():
+    """A picture or a file in one answer comes so."""
+    text = b"x" * (LINE_LIMIT - 200)
+    stream = b'data: {"choices":[{"delta":{"content":"' + text + b'"}}]}\n\n'
+    found = scan(Shape.OPENAI, *(stream[at : at + 65536] for at in range(0, len(stream), 65536)), strip=True)
+    assert (found.sent, found.summary.content_frames) == (stream, 1)

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from herd.core import errors
-from herd.core.admission import Place
 from herd.core.clock import moment
 from herd.core.events import AttemptFailed, ContextProtected, Status, StreamBroken
 from herd.core.request import Dialect, Request
@@ -94,7 +93,7 @@ async def test_an_answer_says_which_node_gave_it_and_how():
     assert {name: caller.headers.get(name) for name in wanted} == wanted
     assert caller.headers["x-request-id"] == finished.request_id
     assert finished.ids.trace_id in caller.headers["traceresponse"]
-    assert float(caller.headers["x-herd-score"]) == round(finished.chosen.total, 2)
+    assert float(caller.headers["x-herd-score"]) == round(finished.chosen.score, 2)
     assert caller.headers["x-accel-buffering"] == "no"
 
 
@@ -464,10 +463,10 @@ async def test_a_queue_timeout_after_an_attempt_is_a_failure_and_no_refusal():
     """A node had it: that the last error was a full house does not make it a request that nobody took."""
     beats = [node("a", slots=1), node("b", slots=1)]
     plane = Plane(beats=beats, a=[[1.0, *lost()]], b=[[100.0, *HELLO]])
-    plane.cell.ask(99, *occupying(plane, "a"))
+    held = plane.cell.ask(99, *occupying(plane, "a"), moment())
     async with plane.asking():
         await until(lambda: plane.upstream.tried == ["b"])
-        plane.keeper.give_back(Place("a", M), 1.0)
+        plane.keeper.give_back(held)
         finished, caller = await ask_beside(plane)
     assert (finished.status, finished.http_status, finished.error_type) == (Status.FAILED, 503, "queue_timeout")
     assert (caller.status, len(finished.attempts), finished.queued_at) == (503, 1, None)
@@ -568,9 +567,10 @@ async def test_a_model_that_must_be_loaded_first_has_more_time_for_its_first_con
 async def test_a_second_request_of_a_conversation_goes_where_its_beginning_is_cached():
     """What a request taught is used for the next one."""
     plane = Plane(a=[lost(), HELLO], b=[HELLO])
-    await plane.ask()
-    finished, _ = await plane.ask()
-    assert (finished.chosen.node_id, finished.reason, plane.upstream.tried) == ("b", Reason.AFFINITY, ["a", "b", "b"])
+    long = [{"role": "user", "content": "Why is the sky blue, and not violet? " * 20}]
+    await plane.ask(chat(messages=long))
+    finished, _ = await plane.ask(chat(messages=long))
+    assert (finished.chosen.node_id, plane.upstream.tried) == ("b", ["a", "b", "b"])
 
 
 # What is changed in a body

@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from herd.sim import SimConfig, SimModel
+from herd.wire import LLAMACPP_ENDPOINTS
 from tests.e2e.conftest import started
 
 TALK = [{"role": "user", "content": "Hello"}]
@@ -80,6 +81,24 @@ def test_the_fleets_list_has_ollamas_fields_whoever_joined_first(lonely, machine
     running = httpx.get(lonely.url + "/api/ps").json()["models"]
     told = [(len(model["digest"]), sorted(model["nodes"])) for model in (*listed, *running)]
     assert told == [(64, ["cpp", "olla"])] * 2
+
+
+def test_each_list_has_what_can_be_answered_in_its_dialect(lonely):
+    """Open WebUI offers what `/api/tags` lists, and every chat with a model that only llama.cpp has would fail."""
+    lonely.join(OLLAMA)
+    entry = {"id": "only-cpp:1b", "object": "model", "created": 1, "owned_by": "llamacpp", "meta": {"n_params": 8}}
+    model = {"name": "only-cpp:1b", "size_bytes": 9, "entry": entry}
+    engine = {"kind": "llamacpp", "url": "http://127.0.0.1:9", "reachable": True, "models": [model], "loaded": [model]}
+    engine["endpoints"] = list(LLAMACPP_ENDPOINTS)
+    memory = {"total_bytes": 9, "used_bytes": 1, "available_bytes": 8}
+    beat = {"node_id": "cpp", "sent_at": 1.0, "cpu": {"cores": 1}, "memory": memory, "engine": engine}
+    httpx.post(lonely.url + "/heartbeat", json=beat).raise_for_status()
+    for path in ("/api/tags", "/api/ps"):
+        assert [model["name"] for model in lonely.router.get(path)["models"]] == ["small:1b"]
+    listed = {model["id"]: model for model in lonely.router.get("/v1/models/")["data"]}
+    assert set(listed) == {"small:1b", "only-cpp:1b"}
+    assert listed["only-cpp:1b"]["meta"] == {"n_params": 8}
+    assert lonely.router.get("/v1/models/only-cpp:1b")["meta"] == {"n_params": 8}
 
 
 def test_a_model_is_derived_where_the_model_is_that_it_is_derived_from(lonely):

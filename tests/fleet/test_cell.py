@@ -57,10 +57,9 @@ def sizes(cell):
     return dict(cell._sizes)
 
 
-def open_breaker(cell, seconds, held=0):
-    """Whether a request would be kept away, with so many in flight there."""
-    traffic = cell.entries["a"].traffic("llama:8b", {"llama:8b": held}, 0, at(seconds))
-    return traffic.breaker_open
+def open_breaker(cell, seconds):
+    """Whether a request would be kept away."""
+    return cell.entries["a"].traffic("llama:8b", at(seconds)).breaker_open
 
 
 def test_a_first_heartbeat_joins_a_node_and_a_second_changes_nothing():
@@ -242,9 +241,11 @@ def test_an_open_breaker_lets_one_probe_through_and_closes_when_it_succeeds():
     cell.heard(beat(), at(0.0))
     for _ in range(5):
         cell.attempted(failed(), at(0.0))
-    assert [open_breaker(cell, 4.9), open_breaker(cell, 5.1), open_breaker(cell, 5.1, held=1)] == [True, False, True]
+    assert [open_breaker(cell, 4.9), open_breaker(cell, 5.1)] == [True, False]
+    assert cell.ask(1, *bid_for(cell), at(5.1)) is not None
+    assert open_breaker(cell, 5.1)
     assert kinds(cell.attempted(failed(None), at(5.2)))[0] == ("breaker_changed", "llama:8b")
-    assert not open_breaker(cell, 5.3, held=1)
+    assert not open_breaker(cell, 5.3)
 
 
 def test_a_failed_probe_opens_the_breaker_for_twice_as_long():
@@ -298,7 +299,7 @@ def test_who_asks_where_a_slot_is_free_has_it_and_who_comes_then_waits():
     """Four slots are four requests, on whatever path they came."""
     cell = Cell()
     cell.heard(beat(), at(0.0))
-    granted = [cell.ask(ticket, *bid_for(cell)) for ticket in range(5)]
+    granted = [cell.ask(ticket, *bid_for(cell), at(1.0)) for ticket in range(5)]
     assert [grant and grant.place for grant in granted] == [Place("a", "llama:8b")] * 4 + [None]
     assert (cell.in_flight(), cell.depths()) == ({"a": {"llama:8b": 4}}, {"llama:8b": 1})
 
@@ -308,10 +309,10 @@ def test_a_slot_that_is_given_back_goes_to_the_next_with_the_decision_that_found
     cell = Cell()
     cell.heard(beat(), at(0.0))
     for ticket in range(4):
-        cell.ask(ticket, *bid_for(cell))
+        cell.ask(ticket, *bid_for(cell), at(1.0))
     bid, choice = bid_for(cell)
-    assert cell.ask(9, bid, choice) is None
-    (granted,) = cell.give_back(Place("a", "llama:8b"), 3.0).granted
+    assert cell.ask(9, bid, choice, at(1.0)) is None
+    (granted,) = cell.give_back(0, Place("a", "llama:8b"), at(4.0)).granted
     assert (granted.ticket, granted.candidate.node_id, granted.choice) == (9, "a", choice)
 
 
@@ -320,7 +321,7 @@ def test_a_node_that_joins_takes_in_those_who_wait_and_the_grant_says_so():
     cell = Cell()
     cell.heard(beat(), at(0.0))
     for ticket in range(5):
-        cell.ask(ticket, *bid_for(cell))
+        cell.ask(ticket, *bid_for(cell), at(1.0))
     (granted,) = cell.heard(beat("b", loaded=("llama:8b",)), at(2.0)).granted
     assert (granted.ticket, granted.place) == (4, Place("b", "llama:8b"))
     assert [node.node_id for node in granted.choice.fleet.nodes] == ["a", "b"]
@@ -331,7 +332,7 @@ def test_when_the_last_node_goes_those_who_wait_are_stranded_once():
     cell = Cell()
     cell.heard(beat(), at(0.0))
     for ticket in range(5):
-        cell.ask(ticket, *bid_for(cell))
+        cell.ask(ticket, *bid_for(cell), at(1.0))
     assert cell.heard(beat(leaving=True), at(1.0)).stranded == (4,)
     assert (looks(cell, 1, 2).stranded, cell.depths()) == ((), {})
 
@@ -341,5 +342,5 @@ def test_a_node_that_a_request_failed_on_is_no_place_for_it_again():
     cell = Cell()
     cell.heard(beat("a"), at(0.0))
     cell.heard(beat("b"), at(0.0))
-    granted = cell.ask(1, *bid_for(cell, excluded=frozenset({"a"})))
+    granted = cell.ask(1, *bid_for(cell, excluded=frozenset({"a"})), at(1.0))
     assert granted.place == Place("b", "llama:8b")

@@ -32,7 +32,7 @@ def keeper(limit=10, timeout_s=30.0, slots=1, told=None):
 
 async def slot(made, client="x"):
     request = Request("/api/chat", Dialect.OLLAMA, "llama:8b", client=client)
-    return (await made.slot(Bid(request, Policy()), made.cell.decide(request, Policy(), moment()))).place
+    return await made.slot(Bid(request, Policy()), made.cell.decide(request, Policy(), moment()))
 
 
 def wait(made, client="x"):
@@ -48,19 +48,21 @@ async def parked(made, depth):
 async def test_a_waiter_has_the_slot_as_soon_as_it_is_given_back():
     """No polling in between."""
     made = keeper()
-    assert await slot(made) == A
+    held = await slot(made)
     waiter = wait(made)
     await parked(made, 1)
-    made.give_back(A, 0.1)
-    assert await waiter == A
+    made.give_back(held)
+    assert (held.place, (await waiter).place) == (A, A)
     assert made._awaited == {}, "nothing is kept of who was served"
 
 
 async def test_a_full_lane_is_refused_with_a_retry_after_from_the_measured_service_time():
     """A client that knows when to come back does not hammer."""
-    made = keeper(limit=1)
-    await slot(made)
-    made.give_back(A, 8.0)
+    made, now = keeper(limit=1), moment()
+    request = Request("/api/chat", Dialect.OLLAMA, "llama:8b")
+    bid, choice = Bid(request, Policy()), made.cell.decide(request, Policy(), now)
+    made.cell.ask(-1, bid, choice, now)
+    made.cell.give_back(-1, A, now.after(8.0))
     await slot(made)
     waiter = wait(made)
     await parked(made, 1)
@@ -83,28 +85,28 @@ async def test_who_waited_too_long_is_refused_and_leaves_the_lane():
 async def test_a_client_that_leaves_while_queued_frees_its_place():
     """Otherwise a slot leaks with every impatient client."""
     made = keeper()
-    await slot(made)
+    held = await slot(made)
     leaver, stayer = wait(made, "l"), wait(made, "s")
     await parked(made, 2)
     leaver.cancel()
     await asyncio.wait([leaver])
-    made.give_back(A, 0.1)
-    assert await stayer == A
-    made.give_back(A, 0.1)
+    made.give_back(held)
+    made.give_back(await stayer)
     assert made.cell.in_flight() == {}
+    assert not made.cell.entries["a"].workload.work.jobs
 
 
 async def test_a_client_that_leaves_in_the_moment_it_is_granted_gives_the_slot_on():
     """The narrowest of races, and the one that leaks."""
     made = keeper()
-    await slot(made)
+    held = await slot(made)
     first, second = wait(made, "1"), wait(made, "2")
     await parked(made, 2)
-    made.give_back(A, 0.1)
+    made.give_back(held)
     first.cancel()
-    assert await second == A
-    made.give_back(A, 0.1)
+    made.give_back(await second)
     assert made.cell.in_flight() == {}
+    assert not made.cell.entries["a"].workload.work.jobs
 
 
 async def test_a_node_that_joins_serves_those_who_wait_already():
@@ -114,7 +116,7 @@ async def test_a_node_that_joins_serves_those_who_wait_already():
     waiter = wait(made)
     await parked(made, 1)
     made.heard(beat("b", loaded=("llama:8b",)))
-    assert await waiter == Place("b", "llama:8b")
+    assert (await waiter).place == Place("b", "llama:8b")
 
 
 async def test_when_the_last_node_goes_those_who_wait_are_told():

@@ -6,6 +6,7 @@ import json
 import re
 import time
 import urllib.parse
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -26,7 +27,7 @@ NOON = builders.NOON
 async def ask(reader):
     """GET a path below /dashboard/api."""
     app = FastAPI()
-    app.state.reader = reader
+    app.state.surface = SimpleNamespace(reader=reader)
     app.include_router(dashboard_api.router)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://herd/dashboard/api/") as client:
 

@@ -6,7 +6,7 @@ import pytest
 
 from herd.core.clock import moment
 from herd.core.events import NodeKnown
-from herd.core.fleet import Traffic
+from herd.core.learning import Observation
 from herd.core.request import Dialect, Request
 from herd.fleet.cell import Cell
 from herd.fleet.keeper import Keeper
@@ -18,9 +18,9 @@ from tests.dataplane.plane import M, node
 class Memory:
     """The reader of a store that holds these; it cannot be read while `unreadable`."""
 
-    def __init__(self, known=(), availability=(), ttft=()):
+    def __init__(self, known=(), availability=(), answers=()):
         self.unreadable, self.reads = False, []
-        self.values = {"known": list(known), "availability": dict(availability), "ttft": dict(ttft)}
+        self.values = {"known": list(known), "availability": dict(availability), "answers": dict(answers)}
 
     async def ask(self, question):
         return question()
@@ -32,9 +32,9 @@ class Memory:
         assert now == pytest.approx(moment().at, abs=60)
         return self.read("availability")
 
-    def recent_ttft(self, now):
+    def recent_answers(self, now):
         assert now == pytest.approx(moment().at, abs=60)
-        return self.read("ttft")
+        return self.read("answers")
 
     def read(self, name):
         self.reads.append((name, asyncio.get_running_loop().time()))
@@ -61,9 +61,14 @@ def facts(made, node_id):
     return found.uptime, found.busy_usually
 
 
-def ttft(made, node_id):
+SLOW, FAST = (Observation(prompt_tokens=100, prompt_s=seconds) for seconds in (10.0, 0.1))
+
+
+def prompt_s(made, node_id):
+    """What a prompt of a hundred tokens is expected to take there."""
     fleet = made.cell.snapshot(Request("/api/chat", Dialect.OLLAMA, M), moment())
-    return fleet.traffic_of(node_id, M).ttft_s
+    pace = fleet.traffic_of(node_id, M).pace
+    return pace.prefill(100) if pace and pace.measured else None
 
 
 # The start
@@ -108,35 +113,35 @@ async def running(made, memory, seconds, *then):
 
 async def test_it_learns_at_once_and_every_five_minutes():
     """Uptime and usual busyness move slowly."""
-    made, memory = keeper(), Memory(availability={"a": (0.5, 0.25)}, ttft={("a", M): 1.5})
+    made, memory = keeper(), Memory(availability={"a": (0.5, 0.25)}, answers={("a", M): [SLOW] * 8})
     made.heard(node("a"))
     await running(made, memory, 2.5 * EVERY_S)
-    assert (memory.times("availability"), memory.times("ttft")) == ([0, EVERY_S, 2 * EVERY_S],) * 2
-    assert (facts(made, "a"), ttft(made, "a")) == ((0.5, 0.25), 1.5)
+    assert (memory.times("availability"), memory.times("answers")) == ([0, EVERY_S, 2 * EVERY_S],) * 2
+    assert (facts(made, "a"), prompt_s(made, "a")) == ((0.5, 0.25), pytest.approx(10.0, rel=0.2))
 
 
 async def test_what_was_measured_since_the_start_is_not_overwritten_by_the_past():
-    """The store's mean is for a router that has seen nothing yet."""
-    made, memory = keeper(), Memory(ttft={("a", M): 1.5})
+    """The store's rows are for a router that has seen nothing yet."""
+    made, memory = keeper(), Memory(answers={("a", M): [SLOW] * 8})
     made.heard(node("a"))
-    made.cell.entries["a"].service(M).ttft_s = 0.2
+    made.cell.entries["a"].remember(M, FAST)
     await running(made, memory, 1.0)
-    assert ttft(made, "a") == 0.2
+    assert prompt_s(made, "a") < 1.0
 
 
 async def test_nodes_that_the_fleet_does_not_have_are_nobodys_past():
     """A machine that was sold is in the store for thirty days."""
-    made, memory = keeper(), Memory(availability={"sold": (0.1, 0.1)}, ttft={("sold", M): 9.0})
+    made, memory = keeper(), Memory(availability={"sold": (0.1, 0.1)}, answers={("sold", M): [SLOW]})
     made.heard(node("a"))
     await running(made, memory, 1.0)
-    assert (list(made.cell.entries), facts(made, "a"), ttft(made, "a")) == (["a"], (1.0, 0.0), Traffic().ttft_s)
+    assert (list(made.cell.entries), facts(made, "a"), prompt_s(made, "a")) == (["a"], (1.0, 0.0), None)
 
 
 async def test_without_a_node_there_is_nothing_to_learn_and_soon_after_the_first_there_is():
     """The first minutes of a new fleet are its most important ones."""
     made, memory = keeper(), Memory(availability={"a": (0.5, 0.25)})
     await running(made, memory, 61.0, (59.5, lambda: made.heard(node("a"))))
-    assert [name for name, _ in memory.reads] == ["availability", "ttft"]
+    assert [name for name, _ in memory.reads] == ["availability", "answers"]
     assert facts(made, "a") == (0.5, 0.25)
     assert FIRST_S <= 1.0
 

@@ -139,6 +139,7 @@ class LlamaCpp(Server):
         self.asked: list[str] = []
         entry = {
             "id": "tiny",
+            "owned_by": "llamacpp",
             "aliases": ["tiny", "wee"],
             "object": "model",
             "meta": {"n_ctx_train": 8192, "size": 700},

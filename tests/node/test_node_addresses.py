@@ -147,5 +147,5 @@ def test_wrong_options_end_with_usage(wrong, capsys):
     """A heartbeat that the contract refuses must not be sent for an hour before someone looks."""
     with pytest.raises(SystemExit) as end:
         settings_from(wrong)
-    assert end.value.code == 2
+    assert end.value.code == 64
     assert "error:" in capsys.readouterr().err

@@ -125,6 +125,7 @@ async def test_an_answer_that_is_no_json_is_an_engine_that_is_away(ollama, probe
 
 async def test_an_engine_that_answers_an_error_is_away_and_says_which(llamacpp):
     """A wrong port must be told apart from a stopped engine."""
+    llamacpp.answers["/v1/models"] = (404, {})
     probe = OllamaProbe(llamacpp.url)
     engine = await probe.snapshot()
     await probe.close()
@@ -178,4 +179,32 @@ async def test_a_snapshot_is_valid_on_the_wire_with_thousands_of_models(ollama, 
     """A library beyond the contract's limit must not silence its node."""
     ollama.models = [listed(f"m{number}:latest", "same", 1) for number in range(5000)]
     engine = await probe.snapshot()
-    assert len(wire.Engine.model_validate_json(engine.model_dump_json()).models) == 4096
+    assert len(wire.Engine.model_validate_json(engine.model_dump_json()).models) == wire.MOST_MODELS
+
+
+async def test_a_router_is_no_engine_and_the_agent_says_so(router):
+    """README's OLLAMA_HOST is the router's address: as its own node it sent itself its own requests, 1,025 times."""
+    probe = OllamaProbe(router.url)
+    engine = await probe.snapshot()
+    await probe.close()
+    assert not engine.reachable
+    assert "is a herd router, no engine" in engine.error
+
+
+async def test_llama_cpps_server_is_recognised_where_ollama_was_expected(llamacpp):
+    """`--engine-url` alone does not say what kind of engine is there."""
+    probe = OllamaProbe(llamacpp.url)
+    engine = await probe.snapshot()
+    await probe.close()
+    assert not engine.reachable
+    assert engine.error.endswith("start herd-node with `--engine llamacpp`")
+
+
+async def test_what_an_engine_says_at_length_is_left_out_and_its_models_are_told(ollama, probe):
+    """A heartbeat has a size; a model that is not told cannot be asked for."""
+    long = {"details": {"family": "x" * 3000}}
+    ollama.models = [{**listed(f"m{number}:latest", "same", 1), **long} for number in range(600)]
+    ollama.models[0]["details"] = {"family": "x" * 5000}
+    engine = await probe.snapshot()
+    assert len(engine.model_dump_json()) < wire.MOST_BYTES
+    assert (len(engine.models), engine.models[0].entry, bool(engine.models[1].entry)) == (512, {}, True)

@@ -177,7 +177,7 @@ async def test_the_environment_serves_instead_of_options(start_agent, router, ol
 async def test_a_wrong_option_is_explained_and_starts_nothing(start_agent):
     """A typing error must not look like a network problem."""
     agent = await start_agent("--router-url", "ftp://box")
-    assert await agent.process.wait() == 2
+    assert await agent.process.wait() == 64
     assert "the scheme must be http or https" in agent.stderr
 
 

@@ -155,7 +155,7 @@ async def test_beyond_loopback_only_who_has_the_token_is_answered(served, router
 async def test_beyond_loopback_without_a_token_the_agent_does_not_start_and_says_what_to_do(served, router):
     """An open door must be somebody's decision, and the sentence is read by whoever makes it."""
     agent, _ = await served("0.0.0.0")
-    assert await agent.process.wait() == 2
+    assert await agent.process.wait() == 64
     assert "set HERD_METRICS_TOKEN" in agent.stderr
     assert "or bind 127.0.0.1" in agent.stderr
     assert router.heartbeats == []

@@ -8,6 +8,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import herd
+from herd import wire
 from tests.pack.contents import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -99,3 +101,22 @@ def test_the_image_is_compiled_when_it_is_built():
     text = (ROOT / "Dockerfile").read_text()
     assert "-m compileall" in text
     assert text.index("__pycache__") < text.index("-m compileall")
+
+
+def test_no_instruction_installs_by_a_name_that_is_somebody_elses():
+    """A public index has another product under ours, with a higher version: until ours is there, use a checkout."""
+    places = [
+        path for folder in ("herd", "node", "docs", "packaging", "scripts") for path in (ROOT / folder).rglob("*")
+    ]
+    texts = [*places, *ROOT.glob("*.md"), *ROOT.glob("Dockerfile"), *ROOT.glob("*.yml"), ROOT / "Makefile"]
+    named = re.compile(r"\b(pip|pipx|uv|uvx)\b[^\n`]*\sollama-herd\b")
+    kinds = {".md", ".py", ".js", ".html", ".sh", ".service", ".plist", ".yml", ""}
+    read = [path for path in texts if path.is_file() and path.suffix in kinds]
+    assert [path.name for path in read if named.search(path.read_text(encoding="utf-8", errors="replace"))] == []
+
+
+def test_agent_and_router_tell_their_version_from_one_place():
+    """What is installed under the name may be another product: its version says nothing of this one."""
+    assert herd.__version__ == wire.RELEASE
+    sources = [path for folder in ("herd", "node") for path in (ROOT / folder).rglob("*.py")]
+    assert [path.name for path in sources if "metadata" in path.read_text() and "importlib" in path.read_text()] == []

@@ -7,13 +7,14 @@ that something can happen in the middle of an answer.
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.harness import Router, free_port, until
-from tests.real.engines import ENGINES, TINY, Agent, LlamaServer, Ollama
+from tests.real.engines import ENGINES, TINY, Agent, LlamaServer, Ollama, Server
 
 AUDIT = "test_the_four_records_agree_about_all_that_the_real_engines_served"
 GENERATOR = Path(__file__).parents[2] / "scripts" / "make_tiny_gguf.py"
@@ -45,7 +46,14 @@ class Fleet:
 
     def join(self, *options: str) -> None:
         """Start an agent with these options beside each engine, and wait until all are online."""
-        for node_id, server in {"olla": self.ollama, **self.llamas}.items():
+        self._join({"olla": self.ollama, **self.llamas}, *options)
+
+    def join_llamas(self) -> None:
+        """The same where there is no Ollama."""
+        self._join(self.llamas)
+
+    def _join(self, servers: Mapping[str, Server], *options: str) -> None:
+        for node_id, server in servers.items():
             self.agents[node_id] = Agent(self.home / f"agent-{node_id}", node_id)
             self.agents[node_id].start(self.url, server, *options)
         until(lambda: self.router.online() == len(self.agents), "all nodes are online")

@@ -34,6 +34,16 @@ class Module:
             self._process = None
 
 
+def recorder_of(router: Router) -> psutil.Process:
+    """The process that writes a router's records; there is one, unless it was just killed."""
+    assert router.process is not None
+    children = psutil.Process(router.process.pid).children()
+    (found,) = [
+        each for each in children if each.status() != psutil.STATUS_ZOMBIE and "herd.recorder" in each.cmdline()
+    ]
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Footprint:
     """What a router holds at a moment: file descriptors, tasks, threads, bytes of memory, requests in flight.

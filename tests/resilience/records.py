@@ -21,12 +21,14 @@ from herd.store.schema import LATEST
 from tests.e2e.conftest import Fleet
 from tests.harness import Nodes, Router, free_port, until
 from tests.resilience.dialects import PATHS, ask, is_whole
+from tests.resilience.processes import recorder_of
 from tests.resilience.proxy import Proxy
 from tests.telemetry.otlp import OtlpReceiver
 
 MODEL = SimModel("llama3.2:3b", size_gb=0.1)
 COUNT = 24
 NUMBERS = itertools.count()
+OVERFLOW = 5 * 3000  # events of models that came and went
 # What a process of the superuser needs so that rights on files hold for it as for any other.
 AS_ANYBODY = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 
@@ -103,6 +105,10 @@ class Records:
         finding = self.finding(check_id)
         return finding["data"] if finding else {}
 
+    def told(self) -> float:
+        """How many lines the log has, those included that it had no room for."""
+        return self.router.metric("herd_log_lines_total") + self.router.metric("herd_log_dropped_total")
+
     def overflow(self) -> None:
         """Have more happen than the store's queue holds: a node that lists thousands of models, and then none."""
         models = [wire.Model(name=f"m{number}:1b", size_bytes=1) for number in range(3000)]
@@ -143,12 +149,12 @@ class Records:
 
     @contextmanager
     def full_disk(self, room: int = 0) -> Iterator[None]:
-        """The kernel lets no file of the router's grow beyond so many bytes."""
-        assert self.router.process is not None
-        soft, hard = resource.prlimit(self.router.process.pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(self.router.process.pid, resource.RLIMIT_FSIZE, (room, hard))
+        """The kernel lets no file of the recorder's grow beyond so many bytes."""
+        recorder = recorder_of(self.router).pid
+        soft, hard = resource.prlimit(recorder, resource.RLIMIT_FSIZE)
+        resource.prlimit(recorder, resource.RLIMIT_FSIZE, (room, hard))
         yield
-        resource.prlimit(self.router.process.pid, resource.RLIMIT_FSIZE, (soft, hard))
+        resource.prlimit(recorder, resource.RLIMIT_FSIZE, (soft, hard))
 
     @contextmanager
     def full_log_disk(self) -> Iterator[None]:

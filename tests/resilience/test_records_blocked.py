@@ -13,7 +13,7 @@ import pytest
 
 from herd.store.writer import Writer
 from tests.harness import until
-from tests.resilience.records import Records, superuser_can_be_anybody
+from tests.resilience.records import OVERFLOW, Records, superuser_can_be_anybody
 from tests.store import builders
 
 STORE, TELEMETRY = "trace_store_failing", "telemetry_dropping"
@@ -155,6 +155,7 @@ def _play_read_only(records):
     finding = until(lambda: records.finding(STORE), "health says so")
     assert (finding["severity"], "readonly" in finding["data"]["error"]) == ("critical", True), finding
     records.overflow()
+    until(lambda: records.told() >= OVERFLOW, "the log has come so far")
     lost = records.serve()
     dropped = until(lambda: records.router.metric("herd_trace_rows_total", outcome="dropped"), "the loss is counted")
     assert dropped == len(lost)

@@ -6,12 +6,14 @@ from typing import Any
 
 from herd.core.events import Attempt, Finished, NodeSampled, Status, TraceIds, Usage
 from herd.core.fleet import Fleet, Loaded, Model, Node, Traffic
+from herd.core.prediction import Job, Pace, Work
 from herd.core.request import Dialect, Request
 from herd.core.routing import DEFAULT_POLICY, decide
 from herd.wire import OLLAMA_ENDPOINTS
 
 GIB = 1024**3
 NOON = 1_767_787_200.0  # a Wednesday, 12:00 UTC
+PACE = Pace(2.5, 1.25, 0.04, 0.000123456789, 0.0123, 0.5, 0.2)
 _numbers = count(1)
 
 
@@ -34,8 +36,9 @@ def node(node_id: str = "ada", models: tuple[str, ...] = ("llama3.2:3b",), **cha
 def fleet(*nodes: Node, models: tuple[str, ...] = ("llama3.2:3b",), at: float = NOON) -> Fleet:
     """Those nodes (else two), with a little traffic."""
     there = nodes or (node("ada"), node("bob", loaded={}))
-    traffic = {each.node_id: {name: Traffic(1, 2, 0, ttft_s=0.123456789) for name in models} for each in there}
-    return Fleet(at, there, traffic)
+    traffic = {each.node_id: {name: Traffic(pace=PACE) for name in models} for each in there}
+    work = {each.node_id: Work(at - 0.25, (Job(None, models[0], 0.123456789, 2.0),)) for each in there[:1]}
+    return Fleet(at, there, traffic, work, answer_tokens=dict.fromkeys(models, 180.0))
 
 
 def request(model: str = "llama3.2:3b", **changes: Any) -> Request:

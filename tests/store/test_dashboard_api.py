@@ -4,6 +4,7 @@ import json
 import sqlite3
 import time
 from contextlib import closing
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -20,7 +21,7 @@ NOON = builders.NOON
 async def get(reader):
     """GET a path below /dashboard/api: status and document."""
     app = FastAPI()
-    app.state.reader = reader
+    app.state.surface = SimpleNamespace(reader=reader)
     app.include_router(dashboard_api.router)
     transport = httpx.ASGITransport(app, raise_app_exceptions=True)
     async with httpx.AsyncClient(transport=transport, base_url="http://herd/dashboard/api") as client:
@@ -157,7 +158,9 @@ async def test_one_trace_shows_the_decision_with_all_signals_and_rejections(get,
     ]  # fmt: skip
     assert decision["rejected"] == [{"node_id": "cyd", "model": "llama3.2:3b", "reason": "draining", "why": "draining"}]
     assert (decision["reason"], decision["replays"]) == ("model_loaded", True)
-    assert decision["why"] == "The attempt before failed, and ada was the next of the plan."
+    assert decision["why"].startswith("The attempt before failed, and ada was the next of the plan. Predicted: ada")
+    assert decision["unit"] == "seconds"
+    assert set(decision["plan"][0]["predicted"]) == {"queue_s", "load_s", "prefill_s", "decode_s"}
 
 
 async def test_a_decision_that_cannot_be_replayed_is_not_said_to_replay(get, keep, database):

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from herd.core.fleet import Fleet, Loaded, Model, Node, Traffic
+from herd.core.prediction import Job, Pace, Work
 from herd.core.request import Dialect, Request
 from herd.core.routing import DEFAULT_POLICY, Policy, decide
 from herd.store.decision import StoredDecision, agrees, decode, encode, replay
@@ -20,6 +21,7 @@ TEXT = st.text(st.characters(exclude_categories=()), max_size=8).filter(
     lambda text: text == json.loads(json.dumps(text))
 )
 SECONDS = st.floats(0, 1e9)
+SHARE = st.floats(0, 2)
 MAYBE_SECONDS = st.none() | SECONDS
 BYTES = st.integers(0, 2**60)
 COUNT = st.integers(0, 40)
@@ -80,17 +82,23 @@ def situations(draw):
             prompt_tokens=COUNT,
             max_tokens=MAYBE_TOKENS,
             num_ctx=MAYBE_TOKENS,
-            prefix=st.none() | TEXT,
             client=TEXT,
         )
     )
     there = tuple(draw(st.lists(nodes(names), max_size=4)))
-    seen = st.builds(Traffic, COUNT, COUNT, COUNT, st.none() | COUNT, MAYBE_SECONDS, MAYBE_SECONDS, MAYBE_SECONDS,
-                     st.booleans())  # fmt: skip
+    pace = st.builds(Pace, SECONDS, SECONDS, SECONDS, SHARE, SHARE, SHARE, SHARE, st.booleans())
+    seen = st.builds(Traffic, st.none() | COUNT, st.none() | pace, MAYBE_SECONDS, st.booleans(), MAYBE_TOKENS)
+    job = st.builds(Job, TEXT, st.sampled_from(names), SECONDS, SECONDS, st.just(0.0) | SECONDS,
+                    st.lists(st.sampled_from(names), max_size=2).map(tuple), st.booleans(), st.booleans(),
+                    st.booleans())  # fmt: skip
+    work = st.builds(Work, SECONDS, st.lists(job, max_size=5).map(tuple), SHARE, SHARE)
     traffic = {node.node_id: draw(st.dictionaries(st.sampled_from(names), seen)) for node in there}
-    prefix_node = draw(st.none() | st.sampled_from([node.node_id for node in there] or [""]))
-    fleet = Fleet(draw(SECONDS), there, traffic, prefix_node)
-    policy = draw(st.builds(Policy, st.booleans()))
+    ids = st.sampled_from([node.node_id for node in there] or [""])
+    fleet = Fleet(
+        draw(SECONDS), there, traffic, draw(st.dictionaries(ids, work)), draw(st.dictionaries(ids, COUNT)),
+        draw(st.dictionaries(st.sampled_from(names), SHARE)), draw(st.dictionaries(st.sampled_from(names), SHARE)),
+    )  # fmt: skip
+    policy = draw(st.builds(Policy, st.booleans(), SHARE, COUNT))
     failed = frozenset(draw(st.sets(st.sampled_from([node.node_id for node in there] or [""]))))
     decision = decide(request, fleet, policy, failed)
     return replace(builders.refused(), request=request, fleet=fleet, policy=policy, decision=decision)
@@ -163,7 +171,7 @@ def test_a_request_that_ended_before_anything_was_decided_stores_no_decision():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", '{"version": 2}', '{"version": 1}', '{"version": 1, "request": {}, "fleet": 3}', "null", "17"],
+    ["", "[]", "{}", '{"version": 3}', '{"version": 1}', '{"version": 1, "request": {}, "fleet": 3}', "null", "17"],
 )
 def test_a_text_that_is_not_a_stored_decision_is_refused_with_a_reason(text):
     """A row may be from a newer herd, or edited by hand: that is to be said, not guessed at."""
@@ -175,4 +183,32 @@ def test_a_request_without_a_policy_is_replayed_with_the_default_one():
     """The policy is stored whole, so that a later default does not change old decisions."""
     stored = decode(encode(replace(builders.finished(), policy=None)))
     assert stored.policy == DEFAULT_POLICY
-    assert json.loads(encode(builders.finished()))["policy"] == {"loaded_fallback": True}
+    assert json.loads(encode(builders.finished()))["policy"] == {}
+
+
+POINTS = json.dumps({
+    "version": 1,
+    "request": {"endpoint": "/api/chat", "dialect": "ollama", "model": "m:1b", "prompt_tokens": 20},
+    "fleet": {
+        "at": 1000.0, "prefix_node": "ada", "endpoint_sets": [["/api/chat"]],
+        "nodes": [{"node_id": "ada", "url": "http://ada", "endpoints": 0, "slots": 4, "memory_total": 1,
+                   "memory_available": 1, "models": {"m:1b": {"name": "m:1b", "size_bytes": 5}}}],
+        "traffic": {"ada": {"m:1b": {"in_flight": 1, "ttft_s": 0.25}}},
+    },
+    "policy": {"loaded_fallback": True},
+    "decision": {
+        "plan": [{"node_id": "ada", "model": "m:1b", "signals": {"thermal": 50.0, "wait_time": -5.0}, "total": 45.0,
+                  "loaded": True, "predicted_ttft_s": 0.25, "warm": True}],
+        "rejected": [], "reason": "only_candidate", "fallback_reason": None,
+    },
+})  # fmt: skip
+
+
+def test_a_decision_in_points_is_shown_for_what_it_is_and_not_decided_again():
+    """Rows are kept for a month: those from before signals were seconds must still be explained."""
+    stored = decode(POINTS)
+    assert (stored.version, stored.unit) == (1, "points")
+    assert stored.decision.plan[0].signals == {"thermal": 50.0, "wait_time": -5.0}
+    assert stored.decision.plan[0].predicted is None
+    assert agrees(stored)
+    assert decode(encode(builders.finished())).unit == "seconds"

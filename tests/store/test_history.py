@@ -77,17 +77,30 @@ def test_a_node_cannot_be_more_than_busy(reader, keep):
     assert reader.availability(NOW)["ada"][1] == 1.0
 
 
-def test_recent_service_is_the_mean_of_the_latest_streams(reader, keep):
-    """A restarted router predicts from its first request on."""
+def prompts_s(reader):
+    """How long the prompts took, by node."""
+    return {node: [seen.prompt_s for seen in answers] for (node, _), answers in reader.recent_answers(NOW).items()}
+
+
+def test_recent_answers_are_the_latest_streams_the_oldest_first(reader, keep):
+    """A restarted router predicts from its first request on, and what came last counts most."""
     keep(*(builders.finished(at=NOW - 1000 - number, ttft_s=9.0) for number in range(5)))
-    keep(*(builders.finished(at=NOW - 100 - number, ttft_s=0.25 + number % 2) for number in range(20)))
+    keep(*(builders.finished(at=NOW - 100 - number, ttft_s=0.25 + number) for number in range(20)))
     keep(builders.finished(at=NOW - 100, node_id="bob", ttft_s=2.0))
-    assert reader.recent_ttft(NOW) == {
-        ("ada", "llama3.2:3b"): pytest.approx(0.75), ("bob", "llama3.2:3b"): pytest.approx(2.0),
+    assert prompts_s(reader) == {
+        "ada": pytest.approx([19.25 - number for number in range(20)]), "bob": pytest.approx([2.0]),
     }  # fmt: skip
 
 
-def test_recent_service_leaves_out_loads_waits_and_failures(reader, keep):
+def test_a_recent_answer_has_its_tokens_less_those_from_the_cache(reader, keep):
+    """A prompt that was in the cache took no time, and says nothing of how long one takes."""
+    usage = replace(builders.finished().usage, prompt_tokens=100, cached_tokens=60, completion_tokens=20)
+    keep(builders.finished(at=NOW - 10, usage=usage))
+    ((answer,),) = reader.recent_answers(NOW).values()
+    assert (answer.prompt_tokens, answer.answer_tokens) == (40, 20)
+
+
+def test_recent_answers_leave_out_loads_waits_and_failures(reader, keep):
     """They are predicted on their own; counted here they would be counted twice."""
     usual = builders.finished()
     keep(
@@ -96,7 +109,7 @@ def test_recent_service_leaves_out_loads_waits_and_failures(reader, keep):
         builders.finished(at=NOW - 2 * WEEK, ttft_s=8.0),
         builders.finished(at=NOW - 10, ttft_s=8.0, asked=builders.request(stream=False)),
     )
-    assert reader.recent_ttft(NOW) == {("ada", "llama3.2:3b"): pytest.approx(0.5)}
+    assert prompts_s(reader) == {"ada": pytest.approx([0.5])}
 
 
 def test_demand_is_what_was_asked_for_and_recent_requests_count_most(reader, keep):
@@ -181,7 +194,7 @@ def test_a_store_in_which_nothing_was_kept_answers_as_an_empty_one(reader):
     assert reader.trace("r") is None
     assert reader.apps(7) == reader.apps_daily(7) == reader.usage(7) == []
     assert (reader.counts(), list(reader.ended())) == (Counts(), [])
-    assert reader.availability(NOW) == reader.recent_ttft(NOW) == reader.demand(NOW) == {}
+    assert reader.availability(NOW) == reader.recent_answers(NOW) == reader.demand(NOW) == {}
     assert not reader.path.exists(), "reading must not make a database"
 
 

@@ -132,19 +132,23 @@ def test_a_trace_is_found_by_its_trace_id(connection):
     assert paged(connection, TraceFilter(q=row["trace_id"][:31]), 10, 50, 50)[0] == []
 
 
-def test_a_database_from_before_the_searches_indexes_is_searched_all_the_same(tmp_path):
+def test_a_database_from_before_the_later_indexes_and_columns_is_searched_all_the_same(tmp_path):
     """While the router makes them, and where a command reads a file that no newer router has opened."""
     path = tmp_path / "latency.db"
     made(path, ROWS)
     with closing(sqlite3.connect(path)) as older:
         older.execute("DROP INDEX traces_by_trace")
         older.execute("DROP INDEX traces_with_error")
-        older.execute(f"PRAGMA user_version = {schema.LATEST - 1}")
+        for later in ("cached_tokens", "reasoning_tokens"):
+            older.execute(f"ALTER TABLE request_traces DROP COLUMN {later}")
+        older.execute("PRAGMA user_version = 4")
         older.commit()
     reader = Reader(path)
     try:
         assert len(reader.traces(TraceFilter(q="refused"), limit=1000).traces) > 3
-        assert [row["model"] for row in reader.traces(TraceFilter(q="rare")).traces] == ["rare:1b"]
+        (row,) = reader.traces(TraceFilter(q="rare")).traces
+        assert (row["model"], row["cached_tokens"]) == ("rare:1b", None)
+        assert reader.trace(row["request_id"]).row["cached_tokens"] is None
     finally:
         reader.close()
     schema.open_for_writing(path).close()

@@ -87,7 +87,7 @@ def test_a_row_speaks_json(reader, keep):
     (row,) = reader.traces().traces
     assert row["tags"] == ["prod"]
     assert row["excluded_nodes"] == ["lost1"]
-    assert row["scores_breakdown"]["total"] == row["score"]
+    assert row["scores_breakdown"]["total"] == -row["score"]
     assert (row["stream"], row["fallback_used"]) == (True, False)
     assert not {"id", "decision"} & row.keys()
 
@@ -159,10 +159,10 @@ def test_a_decision_of_a_later_version_leaves_the_rest_readable(reader, keep, da
     """An older herd may be asked about a newer one's rows."""
     keep(builders.finished("r"))
     with closing(sqlite3.connect(database)) as other, other:
-        other.execute("UPDATE request_traces SET decision = json_set(decision, '$.version', 2)")
+        other.execute("UPDATE request_traces SET decision = json_set(decision, '$.version', 3)")
     trace = reader.trace("r")
     assert trace.row["status"] == Status.COMPLETED
-    assert "version 2" in trace.unreadable
+    assert "version 3" in trace.unreadable
 
 
 def test_there_is_no_trace_of_a_request_that_never_was(reader, keep):

@@ -17,6 +17,7 @@ from herd.core.events import (
     Status,
     StreamBroken,
     TraceIds,
+    Usage,
 )
 from herd.store.writer import Writer
 from tests.harness import until
@@ -51,6 +52,14 @@ def test_a_finished_request_is_one_row_with_its_fields(keep, database):
     assert (row["time_to_first_token_ms"], row["prompt_tokens"], row["completion_tokens"]) == (500.0, 7, 11)
     assert json.loads(row["tags"]) == ["prod", "code-review"]
     assert len(json.loads(row["scores_breakdown"])) == 8
+
+
+def test_cached_and_reasoning_tokens_have_their_columns(keep, database):
+    """Whether a conversation found its cache is asked of the rows."""
+    told = Usage(20, 40, cached_tokens=16, reasoning_tokens=30, source="reported")
+    keep(builders.finished("r-1", usage=told), builders.finished("r-2"))
+    rows = stored(database, "SELECT cached_tokens, reasoning_tokens FROM request_traces ORDER BY request_id")
+    assert [tuple(row.values()) for row in rows] == [(16, 30), (None, None)]
 
 
 def test_every_status_leaves_a_row(keep, database):

@@ -6,6 +6,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from herd import wire
 from herd.core.events import (
     Attempt,
     AttemptFailed,
@@ -17,8 +18,9 @@ from herd.core.events import (
     Status,
     Usage,
 )
+from herd.telemetry.counts import LogStats, SpanStats
 from herd.telemetry.metrics import OPENMETRICS, MetricsSink
-from herd.telemetry.scrape import GpuView, HealthView, LogStats, NodeView, ScrapeView, SpanStats
+from herd.telemetry.scrape import HealthView, NodeSeen, ScrapeView
 from tests.store import builders
 
 MODEL = "llama3.2:3b"
@@ -77,21 +79,43 @@ class Store:
     up: bool = True
 
 
-def node_view(node_id: str = "ada", **changes: object) -> NodeView:
-    """A node with everything that a node can show."""
-    usual = NodeView(
-        node_id=node_id, up=True, draining=True, last_seen=builders.NOON, engine="ollama", in_flight=3, cpu=0.25,
-        memory_total=32_000, memory_used=12_000, memory_available=20_000, pressure="warn", agent_version="1.2.3",
-        engine_version="0.11.4", disk_free=500_000, gpus=(GpuView(0, 24_000, 8_000, 0.5),),
-        models_loaded={MODEL: 3_000}, breaker="open", left=True, ready=True,
+def heartbeat(node_id: str = "ada", **changes: object) -> wire.Heartbeat:
+    """What an agent sends of a machine with everything that a machine can show."""
+    loaded = [wire.LoadedModel(name=MODEL, vram_bytes=3_000)]
+    usual = wire.Heartbeat(
+        node_id=node_id, agent_version="1.2.3", sent_at=builders.NOON, leaving=True,
+        cpu=wire.Cpu(cores=8, utilization=0.25),
+        memory=wire.Memory(total_bytes=32_000, used_bytes=12_000, available_bytes=20_000, pressure="warn"),
+        disk=wire.Disk(total_bytes=900_000, free_bytes=500_000), gpus=[accelerator()],
+        engine=engine(loaded),
     )  # fmt: skip
+    return usual.model_copy(update=changes)
+
+
+def engine(loaded: list[wire.LoadedModel]) -> wire.Engine:
+    """An engine with these models in memory."""
+    return wire.Engine(
+        kind="ollama", url="http://ada:11434", reachable=True, version="0.11.4", endpoints=[], loaded=loaded
+    )
+
+
+def accelerator(index: int = 0, utilization: float | None = 0.5) -> wire.Gpu:
+    """An accelerator, a third of its memory in use."""
+    return wire.Gpu(index=index, memory_total_bytes=24_000, memory_used_bytes=8_000, utilization=utilization)
+
+
+def node_seen(beat: wire.Heartbeat | None = None, **changes: object) -> NodeSeen:
+    """A node with everything that a node can show, or with this heartbeat."""
+    usual = NodeSeen(
+        beat or heartbeat(), up=True, ready=True, draining=True, last_seen=builders.NOON, in_flight=3, breaker="open"
+    )
     return replace(usual, **changes)  # type: ignore[arg-type]
 
 
 def full_view() -> ScrapeView:
     """A view in which nothing is missing."""
     return ScrapeView(
-        nodes=(node_view(),), queue_depth={MODEL: 4}, oldest_request_at=builders.NOON, store=Store(),
+        nodes=(node_seen(),), queue_depth={MODEL: 4}, oldest_request_at=builders.NOON, store=Store(),
         log=LogStats({"INFO": 7, "ERROR": 1}, dropped=3), spans=SpanStats(11, 2), sink_failures=1,
         health=HealthView(70, {("node_offline", "critical"): 1, ("memory_pressure", "warning"): 1}), tasks=9,
     )  # fmt: skip

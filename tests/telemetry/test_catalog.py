@@ -19,6 +19,7 @@ from herd.telemetry import semconv
 from herd.telemetry.catalog import ATTRIBUTES, BY_NAME, LOG_FIELDS, METRICS, Metric
 from herd.telemetry.metrics import MetricsSink
 from herd.telemetry.reference import metrics_markdown
+from herd.telemetry.scrape import NodeSeen
 from tests.telemetry.exposition import MODEL, OTHER, full_view, open_families, script, text_families
 
 CONVENTIONS = (gen_ai_attributes, client_attributes, error_attributes, http_attributes, server_attributes,
@@ -89,6 +90,21 @@ def test_names_are_unique_prefixed_and_in_base_units():
         assert metric.name.startswith("herd_")
         assert (metric.kind == "counter") == metric.name.endswith("_total")
         assert not metric.name.endswith(("_ms", "_mb", "_gb", "_percent", "_pct"))
+
+
+def test_every_metric_says_where_its_samples_come_from():
+    """One that says nothing stays empty, and one that says two things is two metrics."""
+    for metric in METRICS:
+        assert (metric.counts is None) != (metric.reads is None), metric.name
+        assert metric.counts or metric.kind != "histogram", metric.name
+        assert metric.reads or metric.kind in {"counter", "histogram"}, metric.name
+
+
+def test_what_is_read_of_nodes_has_the_node_as_its_first_label():
+    """The declaration leaves it out, and the sink puts it in front of all others."""
+    of_nodes = [metric for metric in METRICS if metric.reads and metric.reads.source is NodeSeen]
+    assert len(of_nodes) > 10
+    assert {metric.labels[0].name for metric in of_nodes} == {"node"}
 
 
 def test_closed_lists_are_the_core_s():

@@ -158,7 +158,7 @@ def test_each_span_has_the_attributes_of_its_kind(collected):
     }.items()  # fmt: skip
     assert attempt["gen_ai.usage.output_tokens"] > 0
     chosen = next(fields for name, fields in route.events if fields["herd.node"] == route.attributes["herd.node"])
-    assert chosen["herd.total"] == route.attributes["herd.score"]
+    assert chosen["herd.total"] == -route.attributes["herd.score"]
     assert chosen.keys() >= {f"herd.signal.{name}" for name in SIGNALS}
 
 

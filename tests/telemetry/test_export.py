@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from herd.telemetry.spans import SpanSink, span_count
+from herd.telemetry.span_fields import span_count
+from herd.telemetry.spans import SpanSink
 from tests.harness import free_port
 from tests.store import builders
 from tests.telemetry.otlp import OtlpReceiver

@@ -5,13 +5,14 @@ from itertools import product
 
 import pytest
 
+from herd import wire
 from herd.core.events import Finished, Status, Usage
-from herd.telemetry import catalog
-from herd.telemetry.metrics import MetricsSink
-from herd.telemetry.scrape import GpuView, ScrapeView
+from herd.telemetry.catalog.labels import ERROR_TYPE
+from herd.telemetry.metrics import OPENMETRICS, MetricsSink
+from herd.telemetry.scrape import ScrapeView
 from herd.telemetry.semconv import OPERATIONS
 from tests.store import builders
-from tests.telemetry.exposition import full_view, node_view, script
+from tests.telemetry.exposition import accelerator, engine, full_view, heartbeat, node_seen, script
 
 NODES = [f"node-{number}" for number in range(10)]
 MODELS = [f"model-{number}:latest" for number in range(20)]
@@ -20,11 +21,10 @@ LIMIT = 5000
 
 def view_of(loaded: int, accelerators: int) -> ScrapeView:
     """Every gauge of every node, with so many models in memory and so many accelerators."""
-    gpus = tuple(GpuView(number, 24_000, 8_000, 0.5) for number in range(accelerators))
-    models = dict.fromkeys(MODELS[:loaded], 1)
-    return replace(
-        full_view(), queue_depth={}, nodes=tuple(node_view(node, models_loaded=models, gpus=gpus) for node in NODES)
-    )
+    gpus = [accelerator(number) for number in range(accelerators)]
+    models = engine([wire.LoadedModel(name=model, vram_bytes=1) for model in MODELS[:loaded]])
+    nodes = tuple(node_seen(heartbeat(node, gpus=gpus, engine=models)) for node in NODES)
+    return replace(full_view(), queue_depth={}, nodes=nodes)
 
 
 VIEW = view_of(loaded=6, accelerators=4)  # what docs/observability.md promises the limit for
@@ -45,8 +45,8 @@ def fleet_of(nodes: list[str], models: list[str]) -> MetricsSink:
 
 def mixed() -> list[Finished]:
     """Requests for every model on every node at every path, that end in every way, streamed or not."""
-    usage, found = Usage(20, 40, 8, 16, "reported", "stop", load_s=4.0), []
-    errors = catalog.ERROR_TYPE.values or ()
+    usage, found = Usage(20, 40, 8, 16, "reported", "stop", 4.0, 0.2, 1.0), []
+    errors = ERROR_TYPE.values or ()
     for number, (node, model, endpoint) in enumerate(product(NODES, MODELS, OPERATIONS)):
         status = list(Status)[number % len(Status)]
         event = builders.finished(model=model, node_id=node, status=status, usage=usage)
@@ -72,6 +72,18 @@ def test_ten_nodes_with_twenty_models_stay_under_five_thousand_samples_however_t
     before, after = used
     assert len(before) > 4000, "the fleet is as large as it is said to be"
     assert len(after) < LIMIT
+
+
+def test_a_scrape_of_a_large_exposition_lets_the_event_loop_in_again_and_again():
+    """A thread that computes without a pause holds every stream up for the interpreter's 5 ms, time after time."""
+    pauses = []
+    sink = MetricsSink("1.2.3", pause=pauses.append)
+    sink.set_known(dict.fromkeys(NODES, MODELS))
+    for accept in ("", OPENMETRICS):
+        pauses.clear()
+        lines = sink.render(accept, VIEW)[0].count(b"\n")
+        assert len(pauses) >= lines // 50
+        assert all(0 < seconds <= 0.001 for seconds in pauses), "and is not kept long by that itself"
 
 
 def test_a_further_model_in_memory_is_one_sample_of_its_node_and_a_further_accelerator_three():

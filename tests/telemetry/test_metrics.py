@@ -147,6 +147,69 @@ def test_a_model_beyond_the_cap_is_unknown_and_counted_as_overflow():
     assert value(sink, "herd_label_overflow_total", label="model") == counted, "to look is not to use"
 
 
+def test_a_request_for_a_model_beyond_the_cap_is_one_overflow_however_many_metrics_it_is_in():
+    """The counter says how many requests were lumped together; a metric more must not change that."""
+    sink = sink_with("a:1", "b:1", "c:1", max_models=2)
+    for number in range(1, 4):
+        sink.take(builders.finished(model="c:1"))
+        assert value(sink, "herd_label_overflow_total", label="model") == number
+
+
+@pytest.mark.parametrize(
+    ("usage", "prefills", "decodes"),
+    [
+        (Usage(1, 1, source="reported", prompt_eval_s=0.25, eval_s=3.0), 1, 1),
+        (Usage(1, 1, source="reported", prompt_eval_s=0.0), 1, 0),
+        (Usage(1, 1, source="counted"), 0, 0),
+        (Usage(1, 1, source="reported", prompt_eval_s=float("nan"), eval_s=-1.0), 0, 0),
+        (Usage(1, 1, source="reported", prompt_eval_s=float("inf"), eval_s=1e6), 0, 0),
+    ],
+)
+def test_prefill_and_decode_are_what_an_engine_reports_of_them(usage, prefills, decodes):
+    """Where an engine says nothing, a zero would make its machine the fastest of the fleet."""
+    sink = sink_with(MODEL)
+    sink.take(builders.finished(usage=usage))
+    assert value(sink, "herd_prefill_seconds_count", node="ada") == prefills
+    assert value(sink, "herd_decode_seconds_count", node="ada") == decodes
+    assert value(sink, "herd_decode_seconds_sum", node="ada") == 3.0 * decodes
+
+
+def test_a_node_s_first_token_is_counted_from_its_own_attempt_s_start():
+    """A wait in the queue or at the node that failed before is not this node's slowness."""
+    first, second = tried_again().attempts
+    second = replace(second, first_content_at=second.started_at + 0.5)
+    sink = MetricsSink("1.2.3")
+    sink.set_known({first.node_id: [MODEL], second.node_id: [MODEL]})
+    sink.take(replace(tried_again(), attempts=(first, second)))
+    name = "herd_upstream_time_to_first_token_seconds"
+    assert value(sink, f"{name}_count", node=first.node_id) == 0
+    assert value(sink, f"{name}_sum", node=second.node_id) == pytest.approx(0.5)
+
+
+def test_a_node_s_time_per_token_is_the_request_s_that_it_answered():
+    """The same figure by model and by node: one of the two says what has become slow."""
+    sink, event = sink_with(MODEL), builders.finished()
+    sink.take(event)
+    names = ("herd_time_per_output_token_seconds_sum", "herd_upstream_time_per_output_token_seconds_sum")
+    sums = [value(sink, names[0], model=MODEL), value(sink, names[1], node="ada")]
+    assert sums == pytest.approx([event.time_per_output_token_s] * 2)
+
+
+def test_a_whole_answer_says_nothing_of_a_node_s_tokens():
+    """All of its tokens come at once, whatever the node did."""
+    sink = sink_with(MODEL)
+    sink.take(builders.finished(asked=builders.request(stream=False)))
+    for what in ("time_to_first_token", "time_per_output_token"):
+        assert value(sink, f"herd_upstream_{what}_seconds_count", node="ada") == 0
+
+
+def test_a_request_that_waited_for_nothing_is_in_the_bucket_zero():
+    """Within the first bucket a percentile is a guess: no wait would be shown as one of milliseconds."""
+    sink = sink_with(MODEL)
+    sink.take(builders.finished())
+    assert value(sink, "herd_queue_wait_seconds_bucket", model=MODEL, le="0.0") == 1
+
+
 def test_tags_are_no_labels_unless_the_operator_lets_them_in():
     """Callers choose tags, and each one would be a series for ever."""
     sink = sink_with(MODEL)

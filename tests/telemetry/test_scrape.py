@@ -1,9 +1,19 @@
 """Gauges: what a scrape reads from a view of the moment."""
 
 from herd import wire
-from herd.telemetry.scrape import GpuView, ScrapeView, node_view
+from herd.telemetry.scrape import NodeSeen, ScrapeView
 from tests.telemetry import exposition
-from tests.telemetry.exposition import MODEL, OTHER, full_view, sink_with, text_families, value
+from tests.telemetry.exposition import (
+    MODEL,
+    OTHER,
+    accelerator,
+    engine,
+    full_view,
+    node_seen,
+    sink_with,
+    text_families,
+    value,
+)
 
 
 def heartbeat(**engine):
@@ -33,21 +43,21 @@ def test_a_node_s_gauges_are_those_of_the_view():
 def test_a_lost_node_is_down_not_absent():
     """An alert on `herd_node_up == 0` needs the series to stay."""
     sink = sink_with(MODEL)
-    view = ScrapeView(nodes=(exposition.node_view(up=False),))
+    view = ScrapeView(nodes=(node_seen(up=False),))
     assert value(sink, "herd_node_up", view, node="ada") == 0
 
 
 def test_a_node_that_is_there_but_takes_nothing_is_up_and_not_ready():
     """A fleet of such nodes refuses every request, and `herd_node_up` alone would call it well."""
     sink = sink_with(MODEL)
-    view = ScrapeView(nodes=(exposition.node_view(ready=False),))
+    view = ScrapeView(nodes=(node_seen(ready=False),))
     assert (value(sink, "herd_node_up", view, node="ada"), value(sink, "herd_node_ready", view, node="ada")) == (1, 0)
 
 
 def test_what_a_node_cannot_measure_has_no_sample():
     """A zero would read as an idle GPU or a full disk."""
     sink = sink_with(MODEL)
-    bare = exposition.node_view(disk_free=None, gpus=(GpuView(0, 1, 1, None),))
+    bare = node_seen(exposition.heartbeat(disk=None, gpus=[accelerator(utilization=None)]))
     families = text_families(sink, ScrapeView(nodes=(bare,)))
     assert families["herd_node_disk_free_bytes"].samples == []
     assert families["herd_node_gpu_utilization_ratio"].samples == []
@@ -71,13 +81,14 @@ def test_queues_of_unknown_models_are_added_up_under_one_label():
 def test_memory_of_models_beyond_the_cap_is_added_up_too():
     """As above, for a node that holds more models than have series."""
     sink = sink_with("a:1", MODEL, OTHER, max_models=1)
-    view = ScrapeView(nodes=(exposition.node_view(models_loaded={MODEL: 3, OTHER: 4}),))
+    loaded = [wire.LoadedModel(name=MODEL, vram_bytes=3), wire.LoadedModel(name=OTHER, vram_bytes=4)]
+    view = ScrapeView(nodes=(node_seen(exposition.heartbeat(engine=engine(loaded))),))
     assert value(sink, "herd_model_vram_bytes", view, node="ada", model="_unknown") == 7
 
 
 def test_a_node_that_the_sink_was_not_told_of_shows_no_gauges():
     """Nodes get series by registering, not by being in a view."""
-    view = ScrapeView(nodes=(exposition.node_view("stranger"),))
+    view = ScrapeView(nodes=(node_seen(exposition.heartbeat("stranger")),))
     assert b"stranger" not in sink_with(MODEL).render("", view)[0]
 
 
@@ -86,23 +97,27 @@ def test_a_view_without_a_store_says_that_the_store_is_down():
     assert value(sink_with(MODEL), "herd_trace_store_up", ScrapeView()) == 0
 
 
-def test_a_heartbeat_becomes_a_view():
+def test_a_heartbeat_is_read_as_it_came():
     """The seam between what agents send and what is scraped."""
-    loaded = [wire.LoadedModel(name="llama3.2", vram_bytes=5)]
-    beat = heartbeat(loaded=loaded, version="0.11")
-    view = node_view(beat, up=True, ready=True, draining=False, last_seen=7.0, in_flight=2)
-    assert (view.node_id, view.agent_version, view.engine_version) == ("ada", "0.9", "0.11")
-    assert (view.cpu, view.memory_used, view.pressure, view.in_flight, view.last_seen) == (0.5, 60, "critical", 2, 7.0)
-    assert view.models_loaded == {"llama3.2:latest": 5}
-    assert view.disk_free is None
+    beat = heartbeat(loaded=[wire.LoadedModel(name="llama3.2", vram_bytes=5)], version="0.11")
+    view = ScrapeView(nodes=(NodeSeen(beat, up=True, ready=True, draining=False, last_seen=7.0, in_flight=2),))
+    sink = sink_with("llama3.2:latest")
+    labels = {"node": "ada", "version": "0.9", "engine": "ollama", "engine_version": "0.11"}
+    assert value(sink, "herd_node_info", view, **labels) == 1
+    gauges = ("cpu_ratio", "memory_pressure", "last_seen_timestamp_seconds", "left", "draining")
+    assert [value(sink, f"herd_node_{gauge}", view, node="ada") for gauge in gauges] == [0.5, 2, 7, 0, 0]
+    assert value(sink, "herd_model_vram_bytes", view, node="ada", model="llama3.2:latest") == 5
+    assert value(sink, "herd_models_loaded", view, node="ada") == 1
+    assert value(sink, "herd_breaker_state", view, node="ada") == 0
+    assert value(sink, "herd_node_disk_free_bytes", view, node="ada") is None
 
 
 def test_accelerators_that_share_an_index_are_still_told_apart():
     """Two samples with the same labels would make Prometheus refuse the whole scrape."""
-    view = node_view(heartbeat(), up=True, ready=True, draining=False, last_seen=7.0, in_flight=0)
-    assert [gpu.index for gpu in view.gpus] == [0, 1]
-    scraped = ScrapeView(nodes=(view,))
-    assert value(sink_with(MODEL), "herd_node_gpu_memory_bytes", scraped, node="ada", gpu="1", kind="total") == 20
+    view = ScrapeView(nodes=(node_seen(heartbeat()),))
+    for index, total in (("0", 10), ("1", 20)):
+        labels = {"node": "ada", "gpu": index, "kind": "total"}
+        assert value(sink_with(MODEL), "herd_node_gpu_memory_bytes", view, **labels) == total
 
 
 def test_counts_of_other_threads_are_shown_as_counters():

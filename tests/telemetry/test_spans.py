@@ -15,7 +15,9 @@ from herd.core.request import Parameters
 from herd.core.routing import Candidate, Decision, Reason
 from herd.core.signals import SIGNALS
 from herd.telemetry.catalog import ATTRIBUTES
-from herd.telemetry.spans import SpanSink, instrument_control_plane, span_count
+from herd.telemetry.control_plane import instrument_control_plane
+from herd.telemetry.span_fields import span_count
+from herd.telemetry.spans import SpanSink
 from tests.store import builders
 from tests.telemetry.exposition import MODEL, OTHER, at_nodes, gave_up, retried, script, tried_again
 from tests.telemetry.otlp import OtlpReceiver, ReceivedSpan

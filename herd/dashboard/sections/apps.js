@@ -5,6 +5,7 @@ import { chart } from "../charts.js";
 import { el } from "../dom.js";
 import { brief, count, duration, percent } from "../format.js";
 import { copyable, empty, part } from "../parts.js";
+import { router } from "../place.js";
 import { link } from "../route.js";
 import { isScoped, namesOf, nothingPasses, scoped, scopeOf } from "../scope.js";
 import { byDay } from "../series.js";
@@ -127,10 +128,10 @@ function untagged() {
       "Give your applications a tag, in the body or in a header; what they ask for is then counted here by application, team or environment.",
     ),
     copyable(
-      `curl -s ${location.origin}/v1/chat/completions -d '{"model":"llama3.2:3b","messages":[{"role":"user","content":"Hello"}],"metadata":{"tags":["prod","review"]}}'`,
+      `curl -s ${router}/v1/chat/completions -d '{"model":"llama3.2:3b","messages":[{"role":"user","content":"Hello"}],"metadata":{"tags":["prod","review"]}}'`,
     ),
     copyable(
-      `curl -s -H "X-Herd-Tags: prod, review" ${location.origin}/api/generate -d '{"model":"llama3.2:3b","prompt":"Hello"}'`,
+      `curl -s -H "X-Herd-Tags: prod, review" ${router}/api/generate -d '{"model":"llama3.2:3b","prompt":"Hello"}'`,
     ),
   ];
 }

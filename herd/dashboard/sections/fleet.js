@@ -5,6 +5,7 @@ import * as changes from "../changes.js";
 import { el } from "../dom.js";
 import { brief, count, gigabytes, many, percent } from "../format.js";
 import { empty, figure, heading, part } from "../parts.js";
+import { router } from "../place.js";
 import { link } from "../route.js";
 import { verdict, wantsALook } from "../verdict.js";
 import { nodeCard } from "./node_card.js";
@@ -161,7 +162,7 @@ function noNode(status) {
     empty(
       "From another machine",
       "Where it does not find the router, say where it is.",
-      `herd-node --router-url ${location.origin}`,
+      `herd-node --router-url ${router}`,
     ),
   ];
 }
@@ -170,7 +171,7 @@ export function noTraffic(title = "No request yet") {
   return empty(
     title,
     "Point a client at this address, or send a request by hand; put one of your models in place of the name.",
-    `curl -s ${location.origin}/api/chat -d '{"model":"llama3.2:3b","messages":[{"role":"user","content":"Hello"}]}'`,
+    `curl -s ${router}/api/chat -d '{"model":"llama3.2:3b","messages":[{"role":"user","content":"Hello"}]}'`,
   );
 }
 

@@ -4,6 +4,7 @@ import { get, lately } from "../api.js";
 import { el } from "../dom.js";
 import { count, duration, points } from "../format.js";
 import { chip, copyButton, facts, heading, model, node, note, part, tags } from "../parts.js";
+import { at } from "../place.js";
 import { link } from "../route.js";
 import { table } from "../tables.js";
 import { exactly } from "../when.js";
@@ -60,7 +61,13 @@ function figures(trace) {
       ["Queue", duration(trace.queue_ms)],
       ["Load", duration(trace.load_ms)],
       ["Herd's own", duration(trace.overhead_ms)],
-      ["Tokens", `${count(trace.prompt_tokens)} → ${count(trace.completion_tokens)}`],
+      [
+        "Tokens",
+        [
+          `${count(trace.prompt_tokens)} → ${count(trace.completion_tokens)}`,
+          known(trace.cached_tokens) && el("small", { class: "muted" }, `${count(trace.cached_tokens)} from the cache`),
+        ],
+      ],
       ["Score", points(trace.score)],
     ],
     "facts row",
@@ -72,7 +79,7 @@ function decision(trace) {
   return part(
     "Decision",
     el("p", {}, trace.decision.why),
-    plan.length > 0 && candidates(trace, plan),
+    plan.length > 0 && candidates(trace, plan, trace.decision.unit),
     rejected.length > 0 && [
       el("h3", {}, "Left out"),
       table({
@@ -85,7 +92,9 @@ function decision(trace) {
         ],
       }),
     ],
-    replays
+    replays === null
+      ? el("p", { class: "muted" }, "From before signals were seconds: these are points, the highest first.")
+      : replays
       ? el("p", { class: "muted" }, "Decided again now, from what was stored, it comes out the same.")
       : note(
           "Decided again now, from what was stored, it comes out differently: the rules have changed since. `herd explain` shows both.",
@@ -94,15 +103,17 @@ function decision(trace) {
   );
 }
 
-function candidates(trace, plan) {
+function candidates(trace, plan, unit) {
   const outcome = (entry) => {
     const attempts = trace.attempts.filter((each) => each.node_id === entry.node_id && each.model === entry.model);
     if (!attempts.length) return null;
     return attempts.some((each) => !each.error_type) ? chip("answered", "good") : chip("failed", "bad");
   };
+  const numbers = plan.flatMap((entry) => Object.values(entry.signals));
+  const range = { low: Math.min(0, ...numbers), high: Math.max(0, ...numbers) };
   const several = new Set(plan.map((entry) => entry.model)).size > 1;
   return table({
-    caption: "Candidates, best first, with the points of each signal",
+    caption: `Candidates, best first, with the ${unit} of each signal`,
     rows: plan,
     rowClass: (entry) => (entry.node_id === trace.node_id && entry.model === trace.model ? "chosen" : ""),
     columns: [
@@ -122,28 +133,29 @@ function candidates(trace, plan) {
         head: signal.text,
         number: true,
         class: "signal",
-        title: `${signal.asks} ${signal.low} to ${signal.high} points.`,
-        cell: (entry) => diverging(entry.signals[name], signal),
+        title: signal.asks,
+        cell: (entry) => diverging(entry.signals[name], range, unit),
       })),
-      { head: "Total", number: true, class: "total", cell: (entry) => el("b", {}, points(entry.total)) },
+      { head: "Total", number: true, class: "total", cell: (entry) => el("b", {}, points(entry.total, 2)) },
     ],
   });
 }
 
-/** The points, and below them a bar that grows from zero: to the right what speaks for the node, to the left against. */
-function diverging(value, { low, high }) {
-  const range = high - low;
-  const at = (points) => (100 * (points - low)) / range;
+/** The number, and below it a bar that grows from zero: less than zero is a saving, and in points more is better. */
+function diverging(value, { low, high }, unit) {
+  const range = high - low || 1;
+  const at = (number) => (100 * (number - low)) / range;
   const [from, to] = [Math.min(0, value), Math.max(0, value)].map(at);
+  const against = unit === "seconds" ? value > 0 : value < 0;
   return el(
     "span",
     { class: "diverging" },
-    points(value),
+    points(value, 2),
     el(
       "span",
       { class: "track", "aria-hidden": "true" },
       low < 0 && high > 0 && el("span", { class: "zero", style: { left: `${at(0)}%` } }),
-      el("span", { class: `fill ${value < 0 ? "against" : ""}`, style: { left: `${from}%`, width: `${to - from}%` } }),
+      el("span", { class: `fill ${against ? "against" : ""}`, style: { left: `${from}%`, width: `${to - from}%` } }),
     ),
   );
 }
@@ -161,6 +173,7 @@ function details(trace) {
     ["Retries", count(trace.retry_count)],
     ["Nodes that failed it", trace.excluded_nodes?.join(", ")],
     ["Tokens are", trace.tokens_source],
+    ["Tokens of thought", known(trace.reasoning_tokens) && count(trace.reasoning_tokens)],
     ["Tags", trace.tags?.length ? tags(trace.tags) : null],
     ["Client", trace.client_ip],
     ["Key", trace.api_key_id],
@@ -191,7 +204,7 @@ function ids(trace, settings) {
       {},
       el(
         "a",
-        { href: `/dashboard/api/traces/${encodeURIComponent(trace.request_id)}`, target: "_blank", rel: "noopener" },
+        { href: at(`/dashboard/api/traces/${encodeURIComponent(trace.request_id)}`), target: "_blank", rel: "noopener" },
         "As JSON",
       ),
       elsewhere(trace, settings),

@@ -1,0 +1,130 @@
+"""Closed doors: whom a request may ask by Host, which pages may use the fleet or change it, how large a body may be.
+
+Pure ASGI around everything, so that it holds for every path. Loopback needs no credential.
+"""
+
+from collections.abc import Iterator
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from herd.core.errors import BadRequest, BodyTooLarge, Forbidden, HerdError
+from herd.dataplane.dialects import dialect_of, error_body
+from herd.security.names import Names, is_host
+from herd.security.refusals import Refusal, Report
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+Headers = dict[bytes, bytes]
+CONTROL_BODY_LIMIT = 8 * 2**20  # settings and the like; the data plane counts for itself
+
+
+class ClosedDoors:
+    """The middleware. On the paths `asking` a POST changes nothing; `uncounted` ones count their bodies."""
+
+    def __init__(
+        self, app: ASGIApp, names: Names, asking: frozenset[str], uncounted: frozenset[str], report: Report
+    ) -> None:
+        self._app = app
+        self._names = names
+        self._asking = asking
+        self._uncounted = uncounted
+        self._report = report
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 400, 403 or 413, or pass on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers: Headers = dict(scope["headers"])
+        host, origin = headers.get(b"host", b"").decode("latin-1"), _text(headers.get(b"origin"))
+        if origin and self._names.may_ask(origin, host):
+            send = _telling(origin, send)
+        for door, error in self._closed(scope, headers, host, origin):
+            await self._refuse(scope, headers, send, door, error)
+            return
+        if origin and scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
+            await _preflight(headers.get(b"access-control-request-headers", b"content-type"), send)
+        elif scope["path"] in self._uncounted or scope["path"].startswith("/api/blobs/"):
+            await self._app(scope, receive, send)
+        else:
+            await self._counted(scope, receive, send, headers)
+
+    def _closed(self, scope: Scope, headers: Headers, host: str, origin: str | None) -> Iterator[tuple[str, HerdError]]:
+        """The doors that are closed to a request, each with its reason."""
+        if b"host" not in headers and scope["http_version"] == "1.1":
+            yield "host", BadRequest("HTTP/1.1 asks for a Host header")
+        if not is_host(host) or [name for name, _ in scope["headers"]].count(b"host") > 1:
+            yield "host", BadRequest("the Host header is to be one name or address, with or without a port")
+        if not self._names.may_be_called(host):
+            text = f"Host {host[:100]!r} is not answered here; the setting allowed_hosts adds names"
+            yield "host", Forbidden(text)
+        method = scope["method"]
+        if method == "OPTIONS" and origin is not None:
+            method = _text(headers.get(b"access-control-request-method")) or method
+        if method not in SAFE_METHODS and (why := self._not_welcome(scope["path"], headers, host, origin)):
+            yield "origin", Forbidden(why)
+
+    def _not_welcome(self, path: str, headers: Headers, host: str, origin: str | None) -> str:
+        """Why a page may not do this; empty where it may, or where it is no page."""
+        page = f"a page of {origin[:100]!r}" if origin else "a page of another origin"
+        if path.rstrip("/") in self._asking:
+            welcome = self._names.may_ask(origin, host)
+            return "" if welcome else f"{page} may not use this fleet; the setting allowed_origins adds pages"
+        # What a preflight says of the fetch is about itself.
+        said = None if b"access-control-request-method" in headers else _text(headers.get(b"sec-fetch-site"))
+        if self._names.may_change(origin, host, said or ""):
+            return ""
+        return f"{page} may not change anything here, only the router's own; allowed_hosts adds names that it has"
+
+    async def _counted(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > CONTROL_BODY_LIMIT:
+            error = BodyTooLarge(f"the body is over the limit of {CONTROL_BODY_LIMIT} bytes")
+            await self._refuse(scope, headers, send, "body", error)
+            return
+        seen = 0
+
+        async def counting() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            return message if seen <= CONTROL_BODY_LIMIT else {"type": "http.disconnect"}
+
+        await self._app(scope, counting, send)
+
+    async def _refuse(self, scope: Scope, headers: Headers, send: Send, door: str, error: HerdError) -> None:
+        client = scope["client"][0] if scope.get("client") else ""
+        named = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
+        request_id = self._report(Refusal(door, error, client, scope["method"], scope["path"], named))
+        body = error_body(dialect_of(scope["path"]), error)
+        told = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        if request_id is not None:
+            told.append((b"x-request-id", request_id.encode()))
+        await send({"type": "http.response.start", "status": error.status, "headers": told})
+        await send({"type": "http.response.body", "body": body})
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
+
+
+def _telling(origin: str, send: Send) -> Send:
+    """Tell a welcome page's browser that it may read the answer, as Ollama does for pages on the same machine."""
+    told = [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"origin"),
+            (b"access-control-expose-headers", b"*")]  # fmt: skip
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), *told]}
+        await send(message)
+
+    return sending
+
+
+async def _preflight(wanted: bytes, send: Send) -> None:
+    headers = [
+        (b"access-control-allow-methods", b"GET, POST, DELETE, HEAD"),
+        (b"access-control-allow-headers", wanted),
+        (b"access-control-max-age", b"600"),
+    ]
+    await send({"type": "http.response.start", "status": 204, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})

@@ -1,0 +1,75 @@
+"""The metrics of the router itself: its queue, its health, its event loop, and what its records lost.
+
+What other threads and the composition root know is read at a scrape; what the router times is counted as it happens.
+"""
+
+from typing import Final
+
+from herd.health.checks import CHECKS
+from herd.telemetry.catalog.buckets import COMMITS, LAGS
+from herd.telemetry.catalog.labels import (
+    CHECK,
+    LEVEL,
+    LEVELS,
+    MAX_MODELS,
+    MAX_NODES,
+    MODEL,
+    OUTCOME,
+    OVERFLOWN,
+    SEVERITY,
+    UNKNOWN,
+    VERSION,
+)
+from herd.telemetry.catalog.shapes import Metric, Of
+from herd.telemetry.measured import Committed, LoopDelayed, Overflown
+from herd.telemetry.scrape import ScrapeView
+
+STALL_S: Final = 0.1  # an event loop that comes this late has stalled
+
+METRICS: Final = (
+    Metric("herd_queue_depth", "gauge", "Requests that wait for a slot.", (MODEL,),
+           reads=Of(ScrapeView, lambda view: [((model,), waiting) for model, waiting in view.queue_depth.items()])),
+    Metric("herd_oldest_request_timestamp_seconds", "gauge",
+           "When the oldest unfinished request was received; no sample while there is none.",
+           reads=Of(ScrapeView, lambda view: [((), view.oldest_request_at)])),
+    Metric("herd_event_loop_lag_seconds", "histogram", "How late a 10 ms timer of the event loop came.", (), LAGS,
+           counts=Of(LoopDelayed, lambda delay: [((), delay.seconds)])),
+    Metric("herd_event_loop_stalls_total", "counter", f"Times that it came over {STALL_S:g} s late.",
+           counts=Of(LoopDelayed, lambda delay: [((), 1)] if delay.seconds > STALL_S else [])),
+    Metric("herd_event_loop_tasks", "gauge", "Tasks of the event loop; at rest the same as ever, or something leaks.",
+           reads=Of(ScrapeView, lambda view: [((), view.tasks)]), spare=True),
+    Metric("herd_trace_rows_total", "counter", "Rows handed to the trace store.", (OUTCOME,),
+           reads=Of(ScrapeView, lambda view: [
+               (("written",), view.store.written if view.store else 0),
+               (("dropped",), view.store.dropped if view.store else 0),
+               (("failed",), view.store.failed if view.store else 0)])),
+    Metric("herd_trace_store_commit_seconds", "histogram", "Length of one commit.", (), COMMITS,
+           counts=Of(Committed, lambda commit: [((), commit.seconds)])),
+    Metric("herd_trace_store_bytes", "gauge", "Size of the database's files.",
+           reads=Of(ScrapeView, lambda view: [((), view.store.bytes)] if view.store else [])),
+    Metric("herd_trace_store_up", "gauge", "1 while rows can be written.",
+           reads=Of(ScrapeView, lambda view: [((), bool(view.store and view.store.up))])),
+    Metric("herd_spans_exported_total", "counter", "Spans that the collector took.",
+           reads=Of(ScrapeView, lambda view: [((), view.spans.exported)])),
+    Metric("herd_spans_dropped_total", "counter", "Spans that were lost: queue full, or not taken by the collector.",
+           reads=Of(ScrapeView, lambda view: [((), view.spans.dropped)])),
+    Metric("herd_log_lines_total", "counter", "Lines written to the log file.", (LEVEL,),
+           reads=Of(ScrapeView, lambda view: [((level,), view.log.lines.get(level, 0)) for level in LEVELS])),
+    Metric("herd_log_dropped_total", "counter", "Log lines that were lost: queue full, or the file not writable.",
+           reads=Of(ScrapeView, lambda view: [((), view.log.dropped)])),
+    Metric("herd_sink_failures_total", "counter", "Events that a telemetry sink raised on: defects of herd's own.",
+           reads=Of(ScrapeView, lambda view: [((), view.sink_failures)])),
+    Metric("herd_label_overflow_total", "counter",
+           f"Uses of a label value beyond the cap ({MAX_MODELS} models, {MAX_NODES} nodes), counted as `{UNKNOWN}`.",
+           (OVERFLOWN,), counts=Of(Overflown, lambda use: [((use.label,), 1)])),
+    Metric("herd_health_findings", "gauge", "Findings of the health checks, silenced ones left out.",
+           (CHECK, SEVERITY), reads=Of(ScrapeView, lambda view: [] if view.health is None else [
+               ((check.check_id, severity), view.health.findings.get((check.check_id, severity), 0))
+               for check in CHECKS for severity in check.severities])),
+    Metric("herd_health_score", "gauge", "100 less 20 for each critical finding and 10 for each warning.",
+           reads=Of(ScrapeView, lambda view: [((), view.health.score)] if view.health else [])),
+    Metric("herd_build_info", "info", "Version of the router.", (VERSION,),
+           reads=Of(ScrapeView, lambda view: [((view.version,), 1)])),
+    Metric("herd_start_time_seconds", "gauge", "When the counters began.",
+           reads=Of(ScrapeView, lambda view: [((), view.started_at)])),
+)  # fmt: skip

@@ -1,0 +1,88 @@
+"""Every span attribute that the router exports, as a table."""
+
+from typing import Final
+
+from herd.core.signals import SIGNALS
+from herd.telemetry import semconv
+from herd.telemetry.catalog.shapes import Entry
+
+SERVER: Final = "SERVER"
+ROUTE: Final = "herd.route"
+CANDIDATE: Final = "candidate event"
+CLIENT: Final = "CLIENT"
+ATTRIBUTES: Final = (
+    Entry(semconv.HTTP_REQUEST_METHOD, SERVER, "method"),
+    Entry(semconv.HTTP_ROUTE, SERVER, "path, with what differs in every request replaced"),
+    Entry(semconv.URL_PATH, SERVER, "path"),
+    Entry(semconv.URL_SCHEME, SERVER, "scheme"),
+    Entry(
+        semconv.HTTP_RESPONSE_STATUS_CODE,
+        SERVER,
+        "status code of the answer; 499 where the client left",
+    ),
+    Entry(semconv.CLIENT_ADDRESS, SERVER, "address of the client"),
+    Entry(semconv.ERROR_TYPE, SERVER, "`error_type`, only where the request failed on herd's side"),
+    Entry(semconv.GEN_AI_REQUEST_MODEL, SERVER, "model asked for"),
+    Entry(semconv.GEN_AI_REQUEST_STREAM, SERVER, "whether a stream was asked for"),
+    Entry("herd.request_id", SERVER, "the request's id in row, log and response header"),
+    Entry("herd.status", SERVER, "how the request ended; management requests have none"),
+    Entry("herd.error_type", SERVER, "`error_type` as in the row, refusals too"),
+    Entry("herd.retries", SERVER, "attempts beyond the first"),
+    Entry("herd.tags", SERVER, "the caller's tags"),
+    Entry("herd.node", SERVER, "node that a management request went to"),
+    Entry("herd.node", ROUTE, "node that was chosen"),
+    Entry("herd.score", ROUTE, "its score: the negative sum of its seconds"),
+    Entry("herd.reason", ROUTE, "why the node that answered or was last tried was taken; `retry` if others failed"),
+    Entry("herd.candidates", ROUTE, "entries of the plan"),
+    Entry("herd.rejected", ROUTE, "entries left out"),
+    Entry("herd.model.requested", ROUTE, "model asked for"),
+    Entry("herd.model.served", ROUTE, "model that answered or was last tried"),
+    Entry("herd.fallback", ROUTE, "whether the two differ"),
+    Entry("herd.fallback_reason", ROUTE, "why"),
+    Entry("herd.context.action", ROUTE, "what was done about num_ctx"),
+    Entry("herd.node", CANDIDATE, "node"),
+    Entry("herd.model", CANDIDATE, "model"),
+    *(Entry(f"herd.signal.{name}", CANDIDATE, f"seconds of {name}") for name in SIGNALS),
+    Entry("herd.total", CANDIDATE, "their sum"),
+    Entry("herd.rejection", CANDIDATE, "why the node was left out"),
+    Entry(semconv.GEN_AI_OPERATION_NAME, CLIENT, "chat, text_completion or embeddings"),
+    Entry(semconv.GEN_AI_PROVIDER_NAME, CLIENT, "the node's engine"),
+    Entry(semconv.GEN_AI_REQUEST_MODEL, CLIENT, "model that the node was asked for"),
+    Entry(semconv.GEN_AI_REQUEST_STREAM, CLIENT, "whether a stream was asked for"),
+    Entry(semconv.GEN_AI_REQUEST_MAX_TOKENS, CLIENT, "the client's limit"),
+    Entry(semconv.GEN_AI_REQUEST_TEMPERATURE, CLIENT, "as the client asked"),
+    Entry(semconv.GEN_AI_REQUEST_TOP_P, CLIENT, "as the client asked"),
+    Entry(semconv.GEN_AI_REQUEST_TOP_K, CLIENT, "as the client asked"),
+    Entry(semconv.GEN_AI_REQUEST_SEED, CLIENT, "as the client asked"),
+    Entry(
+        semconv.GEN_AI_REQUEST_STOP_SEQUENCES,
+        CLIENT,
+        "as the client asked; at most 16, longer ones than 64 characters left out",
+    ),
+    Entry(semconv.GEN_AI_REQUEST_PRESENCE_PENALTY, CLIENT, "as the client asked"),
+    Entry(semconv.GEN_AI_REQUEST_FREQUENCY_PENALTY, CLIENT, "as the client asked"),
+    Entry(semconv.GEN_AI_REQUEST_CHOICE_COUNT, CLIENT, "answers asked for, where it is not one"),
+    Entry(semconv.GEN_AI_REQUEST_ENCODING_FORMATS, CLIENT, "as the client asked, embeddings"),
+    Entry(semconv.GEN_AI_RESPONSE_MODEL, CLIENT, "model that answered"),
+    Entry(semconv.GEN_AI_RESPONSE_FINISH_REASONS, CLIENT, "why the answer ended"),
+    Entry(semconv.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK, CLIENT, "seconds from the attempt's start, streams only"),
+    Entry(semconv.GEN_AI_USAGE_INPUT_TOKENS, CLIENT, "tokens of the prompt"),
+    Entry(semconv.GEN_AI_USAGE_OUTPUT_TOKENS, CLIENT, "tokens of the answer"),
+    Entry(semconv.GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS, CLIENT, "tokens of the prompt that came from a cache"),
+    Entry(semconv.GEN_AI_USAGE_REASONING_OUTPUT_TOKENS, CLIENT, "tokens of the answer that are reasoning"),
+    Entry(semconv.HTTP_REQUEST_METHOD, CLIENT, "method, on a management request's call"),
+    Entry(semconv.URL_FULL, CLIENT, "address that was called, on a management request's call"),
+    Entry(semconv.SERVER_ADDRESS, CLIENT, "host of the node's engine"),
+    Entry(semconv.SERVER_PORT, CLIENT, "port of the node's engine"),
+    Entry(semconv.HTTP_RESPONSE_STATUS_CODE, CLIENT, "status code that the node answered"),
+    Entry(semconv.HTTP_REQUEST_RESEND_COUNT, CLIENT, "which retry this is"),
+    Entry(semconv.ERROR_TYPE, CLIENT, "`error_type` of the attempt"),
+    Entry("herd.node", CLIENT, "node"),
+    Entry("herd.attempt", CLIENT, "number of the attempt, from 1"),
+    Entry("herd.reason", CLIENT, "why the attempt went there, as `herd_routing_decisions_total` counts it"),
+    Entry("herd.reconnected", CLIENT, "true where a pooled connection was dead and a fresh one was used"),
+    Entry("herd.tokens_source", CLIENT, "where the token counts come from: reported, counted or missing"),
+    Entry("herd.ollama.load_s", CLIENT, "seconds that the engine loaded"),
+    Entry("herd.ollama.prompt_eval_s", CLIENT, "seconds that the engine read the prompt"),
+    Entry("herd.ollama.eval_s", CLIENT, "seconds that the engine wrote"),
+)

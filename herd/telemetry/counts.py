@@ -1,0 +1,27 @@
+"""What the log and the spans tell of themselves, as frozen values; whoever only adds these up imports no library."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class LogStats:
+    """Lines written, by level, and lines lost; `disposed` events and lines, in their order, are one or the other."""
+
+    lines: Mapping[str, int] = field(default_factory=dict)
+    dropped: int = 0
+    disposed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SpanStats:
+    """Spans that the collector took, and spans that were lost; `disposed` events, in their order, have none waiting."""
+
+    exported: int = 0
+    dropped: int = 0
+    disposed: int = 0
+
+
+NO_LINES: Final = LogStats()
+NO_SPANS: Final = SpanStats()
