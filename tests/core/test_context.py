@@ -44,6 +44,13 @@ def test_a_request_that_came_here_because_another_context_was_too_small_is_calle
     assert loaded_instead(found, "strip") == 8192
 
 
+@pytest.mark.parametrize(("context", "action"), [(6000, "stripped"), (5999, "moved"), (None, "stripped")])
+def test_only_a_context_that_is_known_and_too_small_has_a_request_moved(context, action):
+    """An engine that does not tell its context says nothing of what a request would have cost there."""
+    other = node("other", loaded={M: context})
+    assert protect(request(num_ctx=6000), WARM, M, "strip", [WARM, other]).action == action
+
+
 def test_what_is_warned_about_stays_in_the_body():
     """Warning and changing are two things."""
     assert loaded_instead(protect(request(num_ctx=16384), WARM, M, "strip"), "strip") is None

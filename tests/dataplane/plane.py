@@ -122,8 +122,8 @@ class Plane:
         self.upstream = ScriptedUpstream(**scripts)
         self.keeper = Keeper(Cell(queue_limit=queue_limit), self.events.append, 30.0)
         self.cell = self.keeper.cell
-        for each in beats or [node(name) for name in scripts]:
-            self.keeper.heard(each)
+        self.beats = beats or [node(name) for name in scripts]
+        self.hear()
         self.serving = DataPlane(
             self.settings, self.keeper, self.upstream, self.events.append, new_ids, RequestIds(),
             new_clock=lambda: Clock(asyncio.get_running_loop().time),
@@ -149,6 +149,24 @@ class Plane:
         task = asyncio.create_task(self.serve(caller))
         yield caller
         await task
+
+    def hear(self):
+        """A heartbeat of every node."""
+        for each in self.beats:
+            self.keeper.heard(each)
+
+    @asynccontextmanager
+    async def kept(self):
+        """While the block runs, the keeper looks once a second for requests that are stuck, and the nodes are there."""
+
+        def tick():
+            self.serving.reap()
+            self.hear()
+
+        self.keeper.on_tick = tick
+        keeping = asyncio.create_task(self.keeper.run())
+        yield
+        keeping.cancel()
 
     def of(self, kind):
         """The events of one class."""

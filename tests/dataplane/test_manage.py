@@ -23,7 +23,7 @@ SHOW, PULL, DELETE, COPY, CREATE, PUSH, BLOBS = (
 OK = Head(headers={"content-type": "application/json", "x-node": "1"}, length=2)
 DONE = [OK, b"{}"]
 PROGRESS = [line(status="pulling"), line(status="success")]
-LISTING = [JSON, json.dumps({"models": [{"name": "new:1b", "size": 5}]}).encode()]
+LISTING = [JSON, b'{"models": [3, {"name":', b' "new:1b", "size": 5}]}']
 
 
 class Managing:
@@ -105,6 +105,15 @@ async def test_progress_is_passed_on_as_it_comes():
     assert "content-length" not in caller.headers
 
 
+async def test_a_client_without_an_address_is_recorded_without_one_and_nothing_is_kept_of_a_request():
+    """A server on a socket file knows no addresses; a router runs for months."""
+    fleet, caller = Managing(a=[DONE]), asked()
+    caller.scope["client"] = None
+    async with fleet.asking(caller):
+        pass
+    assert (fleet.managed[0].client_ip, fleet.serving._under_way) == (None, {})
+
+
 async def test_an_error_of_the_engines_is_handed_on_with_its_status():
     """It is the engine's answer, and no failure of herd's."""
     fleet = Managing(a=[[Head(400, length=3), b"no!"]])
@@ -127,6 +136,7 @@ async def test_blobs_go_through_piece_by_piece_without_a_model():
     (call,) = fleet.upstream.calls
     assert fleet.upstream.bodies == [[b"one", b"two"]]
     assert (call.url, event.endpoint, event.path, event.model) == (f"http://a:11434{path}", BLOBS, path, None)
+    assert event.attempt.model == ""
     assert (caller.status, event.http_status) == (201, 201)
     event, _ = await fleet.ask(path, b"", BLOBS, method="HEAD")
     assert (fleet.upstream.calls[-1].body, fleet.upstream.calls[-1].method) == (None, "HEAD")
@@ -163,6 +173,12 @@ async def test_a_request_that_no_node_can_take_is_refused_in_words_that_say_what
     assert (caller.headers.get("retry-after"), fleet.upstream.calls) == ("10" if status == 503 else None, [])
 
 
+async def test_a_blob_that_no_node_can_take_is_no_missing_model():
+    """There is no model yet: that is what the blob is for."""
+    event, caller = await Managing(beats=[node("a", leaving=True)], a=[DONE]).ask(f"{BLOBS}/sha256:a", b"x", BLOBS)
+    assert (event.http_status, event.error_type, caller.status) == (503, "no_node", 503)
+
+
 @pytest.mark.parametrize("body", [{}, {"model": 3}, {"model": ""}, b"no json", b""])
 async def test_a_request_that_names_no_model_is_wrong(body):
     """It would go to any node and change there what nobody meant."""
@@ -185,7 +201,7 @@ async def test_a_create_goes_where_its_source_is():
 @pytest.mark.parametrize("answer", [DONE, [STREAM, *PROGRESS]], ids=["whole", "progress"])
 async def test_after_a_change_the_fleet_knows_the_nodes_models_before_the_client_does(path, answer):
     """The next command comes sooner than the next heartbeat."""
-    fleet, seen = Managing(a=[answer, LISTING]), []
+    fleet, seen = Managing(a=[answer, [1.0, *LISTING]]), []
     caller = asked(path)
     take = caller.send
 
@@ -202,7 +218,9 @@ async def test_after_a_change_the_fleet_knows_the_nodes_models_before_the_client
 
 
 @pytest.mark.parametrize(
-    ("path", "answer"), [(SHOW, DONE), (PUSH, DONE), (DELETE, [Head(404, length=2), b"{}"])], ids=["show", "push", "no"]
+    ("path", "answer"),
+    [(SHOW, DONE), (PUSH, [STREAM, *PROGRESS]), (DELETE, [Head(400, length=2), b"{}"]), (PULL, [Head(400), b"{}"])],
+    ids=["show", "push", "a refusal", "a refusal in chunks"],
 )
 async def test_what_changes_nothing_asks_for_no_listing(path, answer):
     """A listing is a request that the node could do without."""
@@ -261,7 +279,7 @@ async def test_an_answer_of_a_given_length_that_breaks_off_is_cut():
 
 @pytest.mark.parametrize(
     ("script", "error_type", "after_s"),
-    [([SILENCE], "first_byte_timeout", 50), ([STREAM, SILENCE], "stall_timeout", 50),
+    [([SILENCE], "first_byte_timeout", 50), ([40.0, STREAM, SILENCE], "stall_timeout", 90),
      ([STREAM, 40.0, PROGRESS[0], SILENCE], "stall_timeout", 90)],
 )  # fmt: skip
 async def test_a_node_has_the_whole_limit_for_each_of_its_words(script, error_type, after_s):

@@ -102,10 +102,9 @@ async def test_a_cold_models_load_is_added_to_the_limit_of_the_first_content_alo
 async def test_an_exchange_that_misses_its_own_limit_is_ended_from_outside(stream, script, limit_s):
     """The last net under every wait for a node, wherever it is."""
     plane, clock = one(script), asyncio.get_running_loop().time
-    plane.keeper.on_tick = plane.serving.reap
-    keeping, began = asyncio.create_task(plane.keeper.run()), clock()
-    await plane.serve(chat(stream=stream))
-    keeping.cancel()
+    began = clock()
+    async with plane.kept():
+        await plane.serve(chat(stream=stream))
     assert limit_s + REAP_AFTER_S < clock() - began <= limit_s + REAP_AFTER_S + 2.0
     assert (plane.finished[0].error_type, plane.cell.slots.in_flight()) == ("stall_timeout", {})
 
@@ -150,6 +149,14 @@ async def test_progress_is_no_content_and_does_not_shorten_the_wait_for_it():
     assert (finished.status, finished.first_content_at) == (Status.INCOMPLETE, None)
 
 
+async def test_a_prefill_that_tells_of_itself_once_is_not_taken_for_stuck():
+    """What was passed on has its client's limit while it is written, and then the first content's again."""
+    plane = one([EVENTS, b": 1\n\n", 60.0, delta("Hi"), STOP, END], first_byte_timeout_s=90.0)
+    async with plane.kept():
+        finished, _ = await plane.ask(chat(COMPLETIONS, stream=True))
+    assert (finished.status, lasted(finished)) == (Status.COMPLETED, pytest.approx(60.0, abs=1e-4))
+
+
 @pytest.mark.parametrize(("over", "tried"), [(0, ["a"]), (1, ["a", "b"])])
 async def test_a_mebibyte_without_content_is_held_back_and_more_is_no_answer(over, tried):
     """A node that sends rubbish must not fill the router's memory."""
@@ -164,8 +171,13 @@ async def test_a_mebibyte_without_content_is_held_back_and_more_is_no_answer(ove
 
 
 async def test_a_stream_of_nothing_but_its_end_is_an_answer():
-    """A model may have nothing to say; a load and an unload say nothing else."""
-    finished, caller = await one([DONE]).ask()
+    """A model may have nothing to say; a load and an unload say nothing else. Nothing more is waited for."""
+    gate = asyncio.Event()
+    plane = one([DONE, gate])
+    async with plane.asking() as caller:
+        await until(lambda: len(caller.messages) == 2)
+        gate.set()
+    (finished,) = plane.finished
     assert (finished.status, caller.answer, finished.first_content_at) == (Status.COMPLETED, DONE, None)
 
 
@@ -203,6 +215,7 @@ async def test_a_stream_that_fails_before_anything_went_out_is_made_good_elsewhe
     ("end", "words"),
     [
         ([], "the node's stream ended without its proper end"),
+        ([b"<html>"], "the node's stream ended without its proper end"),
         ([b"<html>\n"], "the node's answer failed: the node sent a line that is no JSON object: b'<html>'"),
         ([line(error="ran out")], "the node's answer failed: ran out"),
     ],
@@ -226,6 +239,15 @@ async def test_a_whole_answer_has_its_length_and_no_header_of_streams():
     assert (caller.answer, caller.headers["content-length"]) == (WHOLE, str(len(WHOLE)))
     assert ("x-accel-buffering" in caller.headers, caller.headers["x-herd-node"]) == (False, "a")
     assert finished.usage.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("kind", [{}, {"content-type": "text/plain"}])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_what_an_answer_calls_itself_decides_nothing_but_that_json_is_one_document(stream, kind):
+    """Engines call their streams many names, or none; a request that asked for one answer gets one."""
+    finished, caller = await one([Head(headers=kind), WHOLE]).ask(chat(stream=stream))
+    assert (finished.status, caller.answer) == (Status.COMPLETED, WHOLE)
+    assert ("content-length" in caller.headers, "x-accel-buffering" in caller.headers) == (not stream, stream)
 
 
 async def test_an_answer_of_one_document_to_a_request_for_a_stream_is_read_as_one():
@@ -309,13 +331,12 @@ async def test_a_large_answer_that_goes_silent_is_incomplete_after_the_limit_of_
 @pytest.mark.parametrize("takes", [1, 2])
 async def test_a_client_that_does_not_take_the_rest_of_a_large_answer_is_ended_from_outside(takes):
     """A slot must not be held for a reader that has gone to sleep."""
-    plane, caller = one([JSON, b"[" * (WHOLE_LIMIT + 1), 9.0, b"x", b"y"]), chat(stream=False)
+    plane, caller = one([JSON, 9.0, b"[" * (WHOLE_LIMIT + 1), 9.0, b"x", b"y"]), chat(stream=False)
     caller.takes, clock = takes, asyncio.get_running_loop().time
-    plane.keeper.on_tick = plane.serving.reap
-    keeping, began = asyncio.create_task(plane.keeper.run()), clock()
-    await plane.serve(caller)
-    keeping.cancel()
-    stalled = 20.0 + (9.0 if takes == 2 else 0.0) + REAP_AFTER_S
+    began = clock()
+    async with plane.kept():
+        await plane.serve(caller)
+    stalled = takes * 9.0 + 20.0 + REAP_AFTER_S
     assert stalled < clock() - began <= stalled + 2.0
     assert (plane.finished[0].error_type, plane.changes("zombie_reaped")[0].model) == ("stall_timeout", M)
 

@@ -72,6 +72,7 @@ async def test_an_answer_passes_untouched_and_is_recorded_with_what_it_used(stre
     finished, caller = await plane.ask(chat(stream=stream, headers={"x-request-id": "mine"}))
     assert caller.answer == b"".join(step for step in script if isinstance(step, bytes))
     assert (finished.status, finished.http_status, finished.error_type) == (Status.COMPLETED, 200, None)
+    assert (caller.status, caller.whole) == (200, True)
     assert (finished.request_id, finished.endpoint, finished.original_format) == ("mine", CHAT, "ollama")
     assert (finished.usage.prompt_tokens, finished.usage.completion_tokens) == (3, 2)
     first, last = (0.5, 1.5) if stream else (2.0, 2.0)
@@ -222,6 +223,9 @@ async def test_when_every_node_fails_the_client_is_told_in_its_dialect_of_the_la
     assert (caller.status, caller.error, caller.headers["x-should-retry"]) == (502, wanted, "false")
     assert (caller.headers["x-herd-node"], caller.headers["x-herd-retries"]) == ("b", "1")
     assert plane.failures == [("a", "connect", True), ("b", "connect", False)]
+    assert [(each.error_message, each.http_status, each.reconnected) for each in finished.attempts] == [
+        ("no", None, False),
+    ] * 2  # fmt: skip
     assert (plane.judged("a"), plane.judged("b"), plane.of(StreamBroken)) == ((True,), (True,), [])
 
 

@@ -234,10 +234,9 @@ async def test_a_request_that_the_server_cancels_is_recorded_and_the_cancel_goes
 async def reaped(plane, caller):
     """The keeper looks once a second; a request that nothing else ends, and when it was ended."""
     clock = asyncio.get_running_loop().time
-    plane.keeper.on_tick = plane.serving.reap
-    keeping, began = asyncio.create_task(plane.keeper.run()), clock()
-    await plane.serve(caller)
-    keeping.cancel()
+    began = clock()
+    async with plane.kept():
+        await plane.serve(caller)
     (finished,) = plane.finished
     assert (plane.cell.slots.in_flight(), plane.upstream.open, len(plane.serving.flights)) == ({}, 0, 0)
     return finished, clock() - began
@@ -269,11 +268,8 @@ async def test_a_wait_in_the_queue_is_the_queues_to_end():
     """It has a limit of its own, which may be longer than any of a node's."""
     beats, limits = [node("a", slots=1), node("b", slots=1)], {"first_byte_timeout_s": 10.0}
     plane = Plane(beats=beats, with_settings=limits, a=[[HEL, 35.0, DONE], HELLO], b=[[SILENCE]])
-    plane.keeper.on_tick = plane.serving.reap
-    keeping = asyncio.create_task(plane.keeper.run())
-    async with plane.asking(), plane.asking():
+    async with plane.kept(), plane.asking(), plane.asking():
         await until(lambda: plane.upstream.open == 2)
-    keeping.cancel()
     first, second = plane.finished
     assert (first.status, second.status, plane.changes("zombie_reaped")) == (Status.COMPLETED, Status.COMPLETED, [])
     assert [each.error_type for each in second.attempts] == ["first_byte_timeout", None]

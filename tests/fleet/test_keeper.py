@@ -54,6 +54,7 @@ async def test_a_waiter_has_the_slot_as_soon_as_it_is_given_back():
     await parked(made, 1)
     made.give_back(held)
     assert (held.place, (await waiter).place) == (A, A)
+    assert made._awaited == {}, "nothing is kept of who was served"
 
 
 async def test_a_full_lane_is_refused_with_a_retry_after_from_the_measured_service_time():

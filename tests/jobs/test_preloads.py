@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import ExitStack
 
 import pytest
 
@@ -151,6 +152,29 @@ async def test_a_node_without_a_free_slot_is_left_to_those_who_wait_for_it():
     with plane.keeper.only_at(Place("a", M)):
         await plane.preloads.look()
     assert (plane.upstream.calls, plane.told()) == ([], [])
+
+
+async def test_a_request_that_takes_the_slot_in_the_same_moment_comes_first():
+    """It will load the model itself."""
+    plane, blocks = Preloading(Demand(llama_8b=10.0), a=[LOADED]), ExitStack()
+    read = plane.demand.demand
+
+    def demand(now):
+        asyncio.get_running_loop().call_soon(blocks.enter_context, plane.keeper.only_at(Place("a", M)))
+        return read(now)
+
+    plane.demand.demand = demand
+    await plane.preloads.look()
+    assert (plane.upstream.calls, plane.keeper.cell.in_flight()) == ([], {"a": {M: 1}})
+    blocks.close()
+
+
+async def test_a_model_that_was_unloaded_since_is_loaded_again():
+    """Only failures are left alone."""
+    plane = Preloading(Demand(llama_8b=10.0), a=[LOADED])
+    for _ in range(2):
+        await plane.preloads.look()
+    assert [kind for kind, *_ in plane.told()] == ["preload", "preload"]
 
 
 @pytest.mark.parametrize(("slots", "named_after_s", "held_s"), [(2, 3.0, 3.0), (2, None, 15.0), (1, 3.0, 0.0)])

@@ -312,6 +312,18 @@ async def test_the_room_is_what_the_nodes_last_heartbeat_says():
     assert "do not fit the disk of a, which has 12.0 GiB free" in caller.error["error"]
 
 
+async def test_a_node_that_is_forgotten_during_its_pull_is_judged_by_what_was_known_of_it():
+    """The pull ends as it may; it must not end in a defect."""
+    gate = asyncio.Event()
+    plane = Pulling(a=[[STREAM, gate, layer(0, 5000), SILENCE]], listed_s=None)
+    async with plane.asking(new()) as caller:
+        await until(lambda: plane.upstream.open == 1)
+        plane.keeper.heard(roomy(leaving=True))
+        plane.keeper.forget("a")
+        gate.set()
+    assert "do not fit the disk of a, which has 100.0 GiB free" in caller.error["error"]
+
+
 async def test_a_pull_goes_where_others_leave_room():
     """The best room is what is left of it."""
     plane = Pulling(roomy("a", 60), roomy("b", 40), a=[[STREAM, layer(0, 300), SILENCE]], b=[[STREAM, SILENCE]])
