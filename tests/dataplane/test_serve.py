@@ -111,6 +111,30 @@ async def test_an_attempt_is_recorded_as_it_was():
     assert (finished.ids.trace_id in sent, attempt.span_id in sent) == (True, True)
 
 
+async def test_the_fleet_knows_when_a_request_has_its_first_content():
+    """Who still prefills and who decodes load a machine differently; predictions for others are made from it."""
+    before, after = asyncio.Event(), asyncio.Event()
+    plane = Plane(beats=[node("a")], a=[[before, HEL, after, DONE]])
+    async with plane.asking() as caller:
+        await until(lambda: plane.upstream.open == 1)
+        (mark,) = plane.cell.entries["a"].workload.marks.values()
+        assert mark.first_at is None
+        before.set()
+        await until(lambda: len(caller.messages) == 2)
+        assert mark.first_at is not None
+        after.set()
+    assert plane.cell.entries["a"].workload.marks == {}
+
+
+@pytest.mark.parametrize(("end", "learned"), [(DONE, True), (errors.StreamAborted("broke"), False)])
+async def test_only_an_answer_that_came_whole_tells_how_fast_its_node_is(end, learned):
+    """A node that breaks off early is not quick."""
+    plane = Plane(beats=[node("a")], a=[[2.0, HEL, 3.0, end]])
+    untaught = plane.cell.entries["a"].service(M).learned
+    await plane.ask()
+    assert (plane.cell.entries["a"].service(M).learned > untaught) == learned
+
+
 async def test_a_request_keeps_the_rules_that_it_began_with():
     """A setting that changes while a request waits must not make its decision unexplainable."""
     gate = asyncio.Event()
