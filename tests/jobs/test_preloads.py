@@ -165,7 +165,7 @@ async def test_a_request_that_takes_the_slot_in_the_same_moment_comes_first():
 
     plane.demand.demand = demand
     await plane.preloads.look()
-    assert (plane.upstream.calls, plane.keeper.cell.in_flight()) == ([], {"a": {M: 1}})
+    assert (plane.upstream.calls, plane.keeper.cell.slots.in_flight()) == ([], {"a": {M: 1}})
     blocks.close()
 
 
