@@ -149,7 +149,7 @@ def _fleet_out(fleet: Fleet, models: tuple[str, ...]) -> str:
     numbers: dict[frozenset[str], int] = {}
     slim, nodes = fleet.about(models), []
     for node, told in zip(fleet.nodes, slim.nodes, strict=True):
-        head, tail = _node_out(_Identical(node), tuple(told.models))
+        head, tail = _node_out(_Identical(node), (*told.models, *told.same_as))
         nodes.append(f"{head}{numbers.setdefault(node.endpoints, len(numbers))}{tail}")
     traffic = {
         node_id: {model: _plain(seen) for model, seen in of_node.items()} for node_id, of_node in slim.traffic.items()
