@@ -154,7 +154,7 @@ class Reporter:
         hardware = self._hardware
         return wire.Heartbeat(
             node_id=self._config.node_id,
-            agent_version=hardware.get("agent_version", self._config.agent_version or __version__),
+            agent_version=hardware.get("agent_version", self._config.agent_version or __version__) or None,
             sent_at=time.time() + hardware.get("clock_ahead_s", 0.0),
             interval_s=hardware.get("interval_s", self._config.interval_s),
             leaving=leaving,
