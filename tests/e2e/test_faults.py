@@ -107,7 +107,7 @@ def test_when_every_node_fails_the_client_hears_it_once_and_a_failed_row_is_writ
 @pytest.mark.parametrize("kind", [FaultKind.MALFORMED_JSON, FaultKind.WRONG_CONTENT_LENGTH])
 def test_a_whole_answer_that_is_broken_is_fetched_from_the_next_node(pair, kind):
     """Nothing went to the client yet, so nothing is lost."""
-    node = best(pair)
+    node = best(pair, "/api/chat", stream=False)
     pair.nodes.script(node.node_id, Fault(kind))
     answer = post(pair, "/api/chat", stream=False)
     assert answer.status_code == 200
@@ -117,7 +117,7 @@ def test_a_whole_answer_that_is_broken_is_fetched_from_the_next_node(pair, kind)
 
 def test_a_pooled_connection_that_the_node_closed_is_no_failure_of_the_node(pair):
     """llama.cpp does it after every stream; one fresh connection to the same node mends it."""
-    node = best(pair)
+    node = best(pair, "/api/chat", stream=False)
     pair.nodes.script(node.node_id, Fault(FaultKind.CLOSE_IDLE))
     answer = post(pair, "/api/chat", stream=False)
     assert (answer.status_code, answer.headers["x-herd-node"]) == (200, node.node_id)
