@@ -113,7 +113,7 @@ class Decision:
 
 
 DEFAULT_POLICY = Policy()
-TIE_S, TIE_SHARE = 0.01, 0.03  # what no prediction can tell apart: engines' own times vary by more
+TIE_S = 0.01  # what no prediction can tell apart: engines' own times vary by more
 PARTS = 10_000  # of a second: what is stored is rounded to them before it is summed, so that a stored total adds up
 
 
@@ -234,9 +234,7 @@ def _ranked(candidates: list[Candidate], policy: Policy) -> list[Candidate]:
     candidates.sort(key=lambda candidate: (candidate.total, candidate.node_id))
     if len(candidates) < 2:
         return candidates
-    best = candidates[0].total
-    limit = best + max(TIE_S, TIE_SHARE * abs(best))
-    ties = bisect_right(candidates, limit, key=lambda candidate: candidate.total)
+    ties = bisect_right(candidates, candidates[0].total + TIE_S, key=lambda candidate: candidate.total)
     if ties > 1:
         candidates[:ties] = sorted(candidates[:ties], key=lambda candidate: _chance(candidate, policy))
     return candidates

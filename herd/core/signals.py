@@ -21,7 +21,7 @@ THROTTLED = 1.5  # a machine that heat slows takes so many times as long
 SPILLED = 8.0  # what lies in main memory beside a full GPU takes so many times as long
 # What a further load takes from others (disk, memory that the next model will need) cannot be measured beforehand; it
 # keeps a burst for a cold model to the one load that is under way where a second would gain a moment.
-TAKEN = 0.25
+TAKEN = 0.1
 KEPT_S = 300.0  # how long an engine keeps a model that nobody asks for, where it does not say
 
 
@@ -179,7 +179,7 @@ def thermal(seen: Outlook) -> float:
 
 
 def memory_fit(seen: Outlook) -> float:
-    """what evicting other models will cost those who ask for them; plus a quarter of a load that is not begun yet."""
+    """what evicting other models will cost those who ask for them; plus a tenth of a load that is not begun yet."""
     if not seen.job.load_s or seen.case.warm:
         return 0.0
     return TAKEN * seen.job.load_s + sum(_missed_s(seen.case, victim) for victim in seen.job.victims)

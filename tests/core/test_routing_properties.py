@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from herd.core.fleet import Fleet, Traffic
 from herd.core.prediction import Job, Pace, Work
-from herd.core.routing import TIE_S, TIE_SHARE, RejectionReason, decide, ready, rejection
+from herd.core.routing import TIE_S, RejectionReason, decide, ready, rejection
 from herd.core.signals import SIGNALS, Case
 from tests.core.builders import GIB, fleet, node, request
 
@@ -147,8 +147,7 @@ def test_a_plan_is_ranked_within_each_model(asked, known):
     plan = decide(asked, known).plan
     for model in asked.models:
         totals = [candidate.total for candidate in plan if candidate.model == model]
-        tied = max(TIE_S, TIE_SHARE * abs(min(totals, default=0.0)))
-        assert all(before <= after + tied + 1e-9 for before, after in pairwise(totals))
+        assert all(before <= after + TIE_S + 1e-9 for before, after in pairwise(totals))
 
 
 @given(requests, fleets())

@@ -76,8 +76,8 @@ def test_a_link_to_a_request_shows_its_life_and_its_decision(visit, busy):
     row = page.get_by_role("row").filter(has_text="answered")
     for value in stored["decision"]["plan"][0]["signals"].values():
         expect(row).to_contain_text(f"{value:.1f}")
-    for name in ("Thermal", "Memory fit", "Queue depth", "Wait time", "Affinity", "Availability", "Context fit"):
-        expect(page.get_by_role("columnheader", name=name)).to_be_visible()
+    for name in ("Load", "Eviction", "Queue", "Own work", "Affinity", "Availability", "Context"):
+        expect(page.get_by_role("columnheader", name=name, exact=True)).to_be_visible()
     assert stored["trace_id"] in page.inner_text("main")
     tab.shot("trace-told-1")
 
