@@ -47,7 +47,7 @@ _UNSAID: Final[Mapping[type, Mapping[str, Any]]] = {
     Traffic: {"slots": None, "pace": None, "unloaded_at": None, "breaker_open": False, "usual_context": None},
     Pace: {"measured": True},
     Work: {"jobs": ()},
-    Policy: {"loaded_fallback": True, "salt": 0},
+    Policy: {"salt": 0},
     Candidate: {"warm": False, "predicted": None, "evicts": ()},
     Rejection: {}, Decision: {},
 }  # fmt: skip

@@ -140,8 +140,8 @@ def test_tokens_from_the_cache_are_told_beside_the_prompts(stored, inside):
 def test_a_second_choice_is_explained_by_the_firsts_missing_slot(stored, inside):
     """The best node did not get it; that must not look like a mistake."""
     seen = fleet(node("ada"), node("bob"))
-    told = inside("explain", "r-1", "--data-dir", stored(finished("r-1", node_id="bob", seen=seen))).stdout
-    assert "ada came first in the plan and had no free slot; bob was the next that had one." in " ".join(told.split())
+    told = inside("explain", "r-1", "--data-dir", stored(finished("r-1", node_id="ada", seen=seen))).stdout
+    assert "bob came first in the plan and had no free slot; ada was the next that had one." in " ".join(told.split())
 
 
 def test_a_decision_of_another_version_does_not_hide_the_rest(stored, inside):

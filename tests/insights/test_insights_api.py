@@ -184,7 +184,7 @@ async def test_traces_are_a_csv_file_of_the_list_with_its_filters_limit_and_next
     assert answer.headers["content-disposition"] == 'attachment; filename="herd-traces.csv"'
     assert (tuple(rows[0]), [row["request_id"] for row in rows]) == (TRACE_COLUMNS, ["r3", "r2", "r1"])
     assert (rows[0]["tags"], rows[0]["stream"], rows[0]["error_type"]) == ("'=1+2 b", "true", "")
-    assert json.loads(rows[0]["scores_breakdown"])["total"] == float(rows[0]["score"])
+    assert json.loads(rows[0]["scores_breakdown"])["total"] == -float(rows[0]["score"])
     after = re.fullmatch(r'<\?(.+)>; rel="next"', answer.headers["link"])[1]
     rest = await ask("traces", **dict(urllib.parse.parse_qsl(after)))
     assert [row["request_id"] for row in csv.DictReader(io.StringIO(rest.text))] == ["r0"]

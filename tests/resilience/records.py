@@ -110,14 +110,14 @@ class Records:
         return self.router.metric("herd_log_lines_total") + self.router.metric("herd_log_dropped_total")
 
     def overflow(self) -> None:
-        """Have more happen than the store's queue holds: a node that lists thousands of models, and then none."""
-        models = [wire.Model(name=f"m{number}:1b", size_bytes=1) for number in range(3000)]
+        """Have more happen than the store's queue holds: a node that lists hundreds of models, and then none, again and again."""
+        models = [wire.Model(name=f"m{number}:1b", size_bytes=1) for number in range(500)]
         beat = wire.Heartbeat(
             node_id="restless", sent_at=0, agent_version="1", cpu=wire.Cpu(cores=1, utilization=0.0),
             memory=wire.Memory(total_bytes=2**30, used_bytes=0, available_bytes=2**30),
             engine=wire.Engine(kind="ollama", url="http://127.0.0.1:9", reachable=True, endpoints=[]),
         )  # fmt: skip
-        for listed in (models, [], models, [], models, []):
+        for listed in [models, []] * 18:
             engine = beat.engine.model_copy(update={"models": listed})
             content = beat.model_copy(update={"engine": engine}).model_dump_json()
             assert httpx.post(f"{self.router.url}/heartbeat", content=content, timeout=20).status_code == 200
