@@ -133,8 +133,9 @@ class Matrix:
                 name, memory_gb=512, slots=64, max_loaded=99, models=models,
                 preload=tuple(model.name for model in models), advertised_url=self._wired(name, faulty),
             )  # fmt: skip
-        models = tuple(SimModel(cell.model, size_gb=0.1) for cell in CELLS if cell.nodes == 2)
-        yield SimConfig(WELL, memory_gb=4096, slots=64, max_loaded=999, models=models)
+        # Heavy on paper and quick to load in fact: the loaded, failing node is predicted to be first.
+        models = tuple(SimModel(cell.model, size_gb=40) for cell in CELLS if cell.nodes == 2)
+        yield SimConfig(WELL, memory_gb=65536, slots=64, max_loaded=999, models=models, load_bytes_per_s=0)
 
     def _wired(self, name: str, faulty: Faulty) -> str | None:
         if faulty.wire is None:
