@@ -110,7 +110,7 @@ class Records:
         return self.router.metric("herd_log_lines_total") + self.router.metric("herd_log_dropped_total")
 
     def overflow(self) -> None:
-        """Have more happen than the store's queue holds: a node that lists hundreds of models, and then none, again and again."""
+        """Have more happen than the store's queue holds: a node lists hundreds of models, then none, and again."""
         models = [wire.Model(name=f"m{number}:1b", size_bytes=1) for number in range(500)]
         beat = wire.Heartbeat(
             node_id="restless", sent_at=0, agent_version="1", cpu=wire.Cpu(cores=1, utilization=0.0),
