@@ -29,7 +29,7 @@ from herd.telemetry.scrape import ScrapeView
 OPENMETRICS = "application/openmetrics-text"
 # A thread that computes keeps the interpreter from the event loop for 5 ms at a time, each time that the loop wakes. So
 # a scrape pauses after so many samples, a fraction of a millisecond, for long enough that the loop is let in.
-STRETCH: Final = 50
+STRETCH: Final = 40
 PAUSE_S: Final = 0.0001
 
 
