@@ -183,7 +183,7 @@ def test_a_request_without_a_policy_is_replayed_with_the_default_one():
     """The policy is stored whole, so that a later default does not change old decisions."""
     stored = decode(encode(replace(builders.finished(), policy=None)))
     assert stored.policy == DEFAULT_POLICY
-    assert json.loads(encode(builders.finished()))["policy"] == {}
+    assert json.loads(encode(builders.finished()))["policy"] == {"loaded_fallback": True}
 
 
 POINTS = json.dumps({
