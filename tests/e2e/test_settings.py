@@ -143,8 +143,10 @@ def test_a_wrong_name_or_type_is_a_422_that_names_it_and_changes_nothing(pair, c
 def test_a_page_of_another_origin_cannot_change_a_setting(pair):
     """A foreign page's form needs no permission to be sent."""
     url, headers = f"{pair.url}/dashboard/api/settings", {"Origin": "https://evil.example"}
+    before = setting(pair, "retries")["value"]
+    assert before != 0
     assert httpx.post(url, content='{"retries": 0}', headers=headers).status_code == 403
-    assert setting(pair, "retries")["value"] == 2
+    assert setting(pair, "retries")["value"] == before
 
 
 def test_a_change_outlives_the_router(tmp_path):
