@@ -23,8 +23,8 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Final
 
+from benchmarks.contenders import free_port
 from benchmarks.read_api import percentile
-from benchmarks.throughput import free_port
 
 MODEL: Final = "llama3.2:3b"
 BODY: Final = json.dumps({"model": MODEL, "prompt": "Hello", "stream": False, "options": {"num_predict": 4}})

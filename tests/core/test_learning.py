@@ -39,7 +39,7 @@ def test_speeds_and_their_fall_with_company_are_learned_from_some_tens_of_answer
 
 
 def test_a_handful_of_answers_is_better_than_the_guess():
-    """The first minutes after a start are requests of somebody, too."""
+    """The requests of the first minutes after a start are somebody's, too."""
     guess, pace = prior(5 * GIB).pace, taught(5).pace
     for tokens in (500, 2000):
         true = TRUE["start"] + TRUE["prompt"] * tokens

@@ -1,4 +1,4 @@
-"""A node on loopback whose every byte a test gives, and who keeps count of its connections."""
+"""A node on loopback whose every byte a test gives, and which keeps count of its connections."""
 
 import asyncio
 import socket

@@ -8,7 +8,7 @@ from herd.core.prefix import tokens_in
 from herd.dataplane.dialects import ENDPOINTS
 from herd.dataplane.parse import parse
 
-MESSAGES, NATIVE, RESPONSES = ENDPOINTS["/v1/messages"], ENDPOINTS["/api/chat"], ENDPOINTS["/v1/responses"]
+MESSAGES, NATIVE = ENDPOINTS["/v1/messages"], ENDPOINTS["/api/chat"]
 LONG = "Look at this. " * 100
 
 

@@ -15,7 +15,6 @@ from tests.harness import eventually, until
 
 HELLO = [{"role": "user", "content": "Hello"}]
 MODEL, OTHER = SimModel("slow:1b", size_gb=1.0), SimModel("other:1b", size_gb=1.0)
-PACE = {"load_bytes_per_s": 0, "prefill_tokens_per_s": 0}
 
 
 def fleet_of(tmp_path, *machines, **environment):

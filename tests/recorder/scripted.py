@@ -1,4 +1,4 @@
-"""A recorder that does not what it should: `python -m tests.recorder.scripted HOW FOLDER IN OUT`.
+"""A recorder that does not do what it should: `python -m tests.recorder.scripted HOW FOLDER IN OUT`.
 
 It writes what it gets into a file of FOLDER, named by its process id, and then, by HOW: `dies` after ten events,
 having told of five; `deaf` reads nothing at all; `shut` lives on with its pipe closed; `late` tells only when it is

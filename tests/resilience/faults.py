@@ -10,7 +10,6 @@ from typing import Literal
 from herd.sim import Fault, FaultKind
 from tests.resilience.proxy import Rule
 
-Asked = Literal["stream", "whole"]
 View = Literal["error", "broken", "whole"]
 
 

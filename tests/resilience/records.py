@@ -153,8 +153,10 @@ class Records:
         recorder = recorder_of(self.router).pid
         soft, hard = resource.prlimit(recorder, resource.RLIMIT_FSIZE)
         resource.prlimit(recorder, resource.RLIMIT_FSIZE, (room, hard))
-        yield
-        resource.prlimit(recorder, resource.RLIMIT_FSIZE, (soft, hard))
+        try:
+            yield
+        finally:
+            resource.prlimit(recorder, resource.RLIMIT_FSIZE, (soft, hard))
 
     @contextmanager
     def full_log_disk(self) -> Iterator[None]:

@@ -100,12 +100,14 @@ def serving(**limits):
         opened.append(Talk(listener.getsockname()[1]))
         return opened[-1]
 
-    yield talk
-    for each in opened:
-        each.socket.close()
-    server.should_exit = True
-    thread.join(20)
-    listener.close()
+    try:
+        yield talk
+    finally:
+        for each in opened:
+            each.socket.close()
+        server.should_exit = True
+        thread.join(20)
+        listener.close()
 
 
 @pytest.fixture(scope="module")

@@ -23,9 +23,11 @@ def lenient(tmp_path):
     """A router that was started by a shell that lets everybody read and write what it makes."""
     started = Router(tmp_path / "home", free_port())
     before = os.umask(0)
-    started.home.mkdir(mode=0o700)
-    started.start()
-    os.umask(before)
+    try:
+        started.home.mkdir(mode=0o700)
+        started.start()
+    finally:
+        os.umask(before)
     yield started
     started.stop()
 

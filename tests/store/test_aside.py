@@ -18,7 +18,6 @@ from herd.store.traces import TraceFilter
 from tests.store import builders
 
 PATIENCE_S = 20
-ENDLESS = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT MAX(x) FROM n"
 
 
 @pytest.fixture
