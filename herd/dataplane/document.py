@@ -129,6 +129,15 @@ def _cost(outside: bytes) -> int:
     return outside.count(b",") + CONTAINER * (outside.count(b"{") + outside.count(b"["))
 
 
+def object_in(text: bytes | str) -> Document | None:
+    """The object that a node's line, a whole answer or an operator's body is; None where it is no JSON object."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def _is_plain(document: Document, body: bytes) -> bool:
     """Whether every key can mean but one thing: nearly always, and then there is nothing to fold."""
     keys = "".join(document)

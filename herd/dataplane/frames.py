@@ -1,12 +1,12 @@
 """What one document of an answer says: content, usage, a proper end, or an error. One pure reader for each shape."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from herd.core.events import Usage
 from herd.dataplane.dialects import Shape
+from herd.dataplane.document import object_in
 
 NANOSECONDS = 1e9
 CALLED = ("tool_calls", "function_call")
@@ -194,11 +194,7 @@ def usage_of(found: Mapping[str, int | float], finish_reason: str | None, frames
 def told_in(body: bytes) -> str:
     """The words of an engine's error answer: its `error` where it is JSON, else its beginning."""
     text = body.decode("utf-8", "replace").strip()
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        document = None
-    error = document.get("error") if isinstance(document, dict) else None
+    error = (object_in(text) or {}).get("error")
     return _error_text(error) if error else text[:1000] or "no explanation"
 
 

@@ -15,7 +15,7 @@ HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"proxy-authenticate", b"p
 NOT_FORWARDED = HOP_BY_HOP | {b"host", b"content-length", b"content-type", b"accept-encoding", b"authorization",
                               b"x-api-key", b"cookie", b"origin", b"referer", b"expect", b"traceparent", b"tracestate",
                               b"x-herd-tags", b"x-request-id", b"x-conversation-id", b"content-encoding", b"api-key",
-                              b"x-goog-api-key", b"cf-access-token", b"proxy-authorization"}  # fmt: skip
+                              b"x-goog-api-key", b"cf-access-token"}  # fmt: skip
 NOT_RETURNED = HOP_BY_HOP | {b"content-length", b"date", b"server", b"set-cookie", b"access-control-allow-origin"}
 PLAIN_CONNECTION = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close"})
 JSON = (b"content-type", b"application/json")  # herd reads bodies as JSON whatever they are called; so must the node

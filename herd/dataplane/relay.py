@@ -19,7 +19,7 @@ from herd.dataplane.flights import Flight
 from herd.dataplane.frames import told_in
 from herd.dataplane.headers import response_headers
 from herd.dataplane.phases import Attempted, Reading
-from herd.dataplane.scan import Scanner, Seen
+from herd.dataplane.scan import Scanner, Seen, Summary
 from herd.dataplane.whole import WHOLE_LIMIT, Whole, read_whole
 
 HELD_LIMIT = 2**20  # bytes of a stream that are held back while no content comes
@@ -66,6 +66,7 @@ class Relay:
         self._stream = stream
         self._scanner = Scanner(self._shape, strip_usage)
         self._whole: Whole | None = None
+        self._told: Summary | None = None
         self._last_content_at: float | None = None
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
@@ -100,7 +101,7 @@ class Relay:
         if self._whole is not None:
             usage, frames, spoken = self._whole.usage, 0, self._whole.spoken
         elif self._stream:
-            told = self._scanner.summary()
+            told = self._told or self._scanner.summary()
             usage, frames, spoken = told.usage, told.content_frames, told.spoken
         else:
             usage, frames, spoken = Usage(), 0, True
@@ -109,7 +110,7 @@ class Relay:
     async def _refusal(self, answer: Answer) -> errors.AttemptError:
         """The error that a node's status of 400 or more stands for."""
         self._move_on(answer)
-        body = b"".join((await self._read(answer, ERROR_BODY_LIMIT))[0])
+        body, _ = await self._read(answer, ERROR_BODY_LIMIT)
         error = status_error(answer.status, told_in(body))
         if isinstance(error, errors.Upstream4xx | errors.NodeCannot):
             error.answer = errors.NodeAnswer(answer.status, response_headers(answer.headers), body)
@@ -138,7 +139,7 @@ class Relay:
                     self._flight.due_at = answer.due_at
             await self._end_stream(answer, held)
         finally:
-            told = scanner.summary()
+            told = self._told = scanner.summary()
             client.broken_line = told.broken_line
             if told.cut_by_engine:
                 client.last_words = b""  # the same end as without herd
@@ -172,9 +173,8 @@ class Relay:
     async def _relay_whole(self, answer: Answer) -> None:
         # An engine begins such an answer when it is done, so what follows its headers should follow at once.
         self._move_on(answer)
-        parts, complete = await self._read(answer, WHOLE_LIMIT)
-        whole = self._whole = read_whole(self._shape, parts) if complete else Whole()
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        body, complete = await self._read(answer, WHOLE_LIMIT)
+        whole = self._whole = read_whole(self._shape, body) if complete else Whole()
         if not whole.only_loaded:
             self._content(answer)
         if whole.malformed:
@@ -202,17 +202,17 @@ class Relay:
             self._move_on(answer)
         await self._client.finish()
 
-    async def _read(self, answer: Answer, limit: int) -> tuple[list[bytes], bool]:
-        """The body up to a limit, in the parts in which it came, and whether that is all of it."""
+    async def _read(self, answer: Answer, limit: int) -> tuple[bytes, bool]:
+        """The body until it is over a limit, and whether that is all of it."""
         parts: list[bytes] = []
         size = 0
         while chunk := await answer.read():
             parts.append(chunk)
             size += len(chunk)
             if size > limit:
-                return parts, False
+                return b"".join(parts), False
             self._move_on(answer)
-        return parts, True
+        return b"".join(parts), True
 
     def _hold(self, held: bytes) -> bytes:
         if len(held) > HELD_LIMIT:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from herd.core.events import Usage
 from herd.dataplane.dialects import Shape
+from herd.dataplane.document import object_in
 from herd.dataplane.forms import Form, learn
 from herd.dataplane.frames import GAVE_UP, READERS, Frame, ended_by, usage_of
 
@@ -193,7 +194,7 @@ class Scanner:
         if line.startswith(b"data:") and not self._keep_data(line[5:].strip(), data, start, end):
             return False
         self._passable = self._passable or line.startswith(b":")
-        self._mid_event = not blank
+        self._mid_event = not blank or data.startswith(BYTE_ORDER_MARK, start)  # which ends no event
         return True
 
     def _keep_data(self, payload: bytes, data: bytes, start: int, end: int) -> bool:
@@ -207,11 +208,8 @@ class Scanner:
     def _parse(self, payload: bytes, data: bytes, start: int, end: int) -> Frame | None:
         if not payload.strip():
             return None
-        try:
-            document = json.loads(payload)
-        except (ValueError, RecursionError):
-            document = None
-        if not isinstance(document, dict):
+        document = object_in(payload)
+        if document is None:
             self._malformed = f"the node sent a line that is no JSON object: {payload[:80]!r}"
             return None
         frame = READERS[self._shape](document)

@@ -1,12 +1,11 @@
 """Reads an answer that does not stream, once it is all there. Pure: bytes in, a value out."""
 
-import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from herd.core.events import Usage
 from herd.dataplane.dialects import Shape
+from herd.dataplane.document import object_in
 from herd.dataplane.frames import READERS, ended_by, usage_of
 
 WHOLE_LIMIT = 8 * 1024 * 1024
@@ -31,16 +30,12 @@ class Whole:
     malformed: str | None = None
 
 
-def read_whole(shape: Shape, parts: Sequence[bytes]) -> Whole:
-    """Read a body in the parts in which it came; they are joined only where all of it has to be read."""
-    if shape is Shape.EMBEDDING and sum(map(len, parts)) > 2 * EMBEDDING_TAIL:
-        return _read_embedding(parts)
-    body = parts[0] if len(parts) == 1 else b"".join(parts)
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
+def read_whole(shape: Shape, body: bytes) -> Whole:
+    """Read a body; of a long embedding's, only its beginning and its end."""
+    if shape is Shape.EMBEDDING and len(body) > 2 * EMBEDDING_TAIL:
+        return _read_embedding(body)
+    document = object_in(body)
+    if document is None:
         return Whole(malformed=f"the node's answer is no JSON object: {body[:80]!r}")
     frame = READERS[shape](document)
     return Whole(
@@ -52,9 +47,9 @@ def read_whole(shape: Shape, parts: Sequence[bytes]) -> Whole:
     )
 
 
-def _read_embedding(parts: Sequence[bytes]) -> Whole:
-    head, tail = _head(parts), _tail(parts)
-    if not head.lstrip().startswith(b"{") or not tail.rstrip().endswith(b"}"):
+def _read_embedding(body: bytes) -> Whole:
+    tail = body[-EMBEDDING_TAIL:]
+    if not body.lstrip().startswith(b"{") or not tail.rstrip().endswith(b"}"):
         return Whole(malformed="the node's answer is no JSON object")
     found: dict[str, int | float] = {}
     for name, number in LATE_USAGE.findall(tail):
@@ -63,16 +58,3 @@ def _read_embedding(parts: Sequence[bytes]) -> Whole:
         else:
             found["prompt_tokens"] = int(number)
     return Whole(usage=usage_of(found, None, 0))
-
-
-def _head(parts: Sequence[bytes]) -> bytes:
-    return next((part[:EMBEDDING_TAIL] for part in parts if part.strip()), b"")
-
-
-def _tail(parts: Sequence[bytes]) -> bytes:
-    found = b""
-    for part in reversed(parts):
-        found = part[-EMBEDDING_TAIL:] + found
-        if len(found) >= EMBEDDING_TAIL:
-            break
-    return found[-EMBEDDING_TAIL:]

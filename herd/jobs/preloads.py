@@ -18,6 +18,7 @@ from herd.core.preload import ENDPOINT, Load, asked_about, to_keep, to_load
 from herd.dataplane.dialects import dump
 from herd.dataplane.exchange import ERROR_BODY_LIMIT, Call, Upstream, status_error
 from herd.dataplane.frames import told_in
+from herd.dataplane.headers import JSON
 from herd.fleet.keeper import Keeper
 from herd.store.queries import Reader, StoreUnreadable
 
@@ -106,7 +107,7 @@ class Preloads:
 
     async def _post(self, load: Load, endpoint: str, more: dict[str, Any]) -> None:
         body = dump({"model": load.model, "keep_alive": KEEP_ALIVE, **more})
-        call = Call("POST", load.node.url + endpoint, ((b"content-type", b"application/json"),), body)
+        call = Call("POST", load.node.url + endpoint, (JSON,), body)
         async with self._upstream.exchange(call, _now() + LOAD_WITHIN_S) as answer:
             said, _ = await answer.read_limited(ERROR_BODY_LIMIT)
             if answer.status >= 400:

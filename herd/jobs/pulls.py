@@ -5,7 +5,6 @@ is `core.placement`'s to say.
 """
 
 import asyncio
-import json
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,7 +19,9 @@ from herd.core.fleet import Node
 from herd.core.library import is_library_name
 from herd.core.placement import PULL, best_room, no_room, obstacle
 from herd.dataplane.dialects import dump
+from herd.dataplane.document import object_in
 from herd.dataplane.exchange import Answer, Call, Upstream
+from herd.dataplane.headers import JSON
 from herd.dataplane.phases import Asked, Decided
 from herd.dataplane.replies import refusal
 from herd.fleet.cell import Cell
@@ -182,7 +183,7 @@ class Pulls:
 
     async def _download(self, pull: Pull) -> None:
         body = dump({"model": pull.model, "stream": True})
-        call = Call("POST", pull.node.url + PULL, ((b"content-type", b"application/json"),), body)
+        call = Call("POST", pull.node.url + PULL, (JSON,), body)
         async with self._upstream.exchange(call, _due()) as answer:
             async for document in _documents(answer):
                 self._follow(pull, document)
@@ -272,10 +273,7 @@ def _missing(asked: Asked, reason: str) -> errors.ModelMissing:
 
 
 def _read(line: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(line)
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
+    document = object_in(line)
+    if document is None:
         raise PullFailed(f"the node answered what is no progress of a pull: {line[:80]!r}")
     return document

@@ -1,6 +1,5 @@
 """Health's surface: score, findings with what to do, every check, the history, and what an operator says of them."""
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal
@@ -9,6 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from herd.core.finding import Episode
+from herd.dataplane.document import object_in
 from herd.health.amounts import share
 from herd.health.checks import BY_ID, CHECKS, Check
 from herd.health.report import HealthReport
@@ -161,11 +161,8 @@ def _said(request: Request, finding_id: str, say: Callable[[HealthWatch], Episod
 
 def _field(body: bytes, name: str, otherwise: object) -> Any:
     """A field of the body, whose Content-Type does not matter; None where the body is no object."""
-    try:
-        found = json.loads(body or b"{}")
-    except (ValueError, RecursionError):
-        return None
-    return found.get(name, otherwise) if isinstance(found, dict) else None
+    found = object_in(body or b"{}")
+    return None if found is None else found.get(name, otherwise)
 
 
 def _wrong(field: str, wanted: str) -> Response:

@@ -1,13 +1,13 @@
 """The settings' surface: all of them with where each value came from, and changes while the router runs."""
 
-import json
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from herd.config import TABLE, Setting, Settings, Value
+from herd.config import BY_NAME, TABLE, Setting, Settings, Value
 from herd.config_file import NotKept
+from herd.dataplane.document import object_in
 from herd.routes.parameters import only_known
 from herd.routes.surface import surface_of
 from herd.routes.tables import AsciiJSON
@@ -30,7 +30,7 @@ async def settings(request: Request) -> Document:
 async def change(request: Request) -> Response:
     """Change settings by name, all or none: `{"retries": 1}`. Kept over a restart. A wrong name or type is a 422."""
     board = surface_of(request).switchboard
-    wanted = _object(await request.body())
+    wanted = object_in(await request.body())  # its Content-Type does not matter
     if wanted is None:
         text = 'the body is one JSON object of settings by name, as {"retries": 1}'
         return JSONResponse({"error": text, "fields": []}, 422)
@@ -42,15 +42,6 @@ async def change(request: Request) -> Response:
     except NotKept as error:
         return JSONResponse({"error": f"nothing was changed: {error}"}, 503)
     return JSONResponse({"changed": {change.name: _told(change, board.settings) for change in changes}})
-
-
-def _object(body: bytes) -> dict[str, object] | None:
-    """The body as settings by name; its Content-Type does not matter."""
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _row(setting: Setting, settings: Settings) -> Document:
@@ -71,7 +62,7 @@ def _row(setting: Setting, settings: Settings) -> Document:
 
 
 def _told(change: Change, settings: Settings) -> Document:
-    setting = next(setting for setting in TABLE if setting.name == change.name)
+    setting = BY_NAME[change.name]
     before: Value = setting.shown(change.before)
     source = settings.sources[change.name]
     told = {"before": before, "value": setting.shown(change.value), "source": source, "kept": change.kept}

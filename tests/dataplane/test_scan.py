@@ -207,7 +207,7 @@ def test_an_answer_ends_for_the_same_reason_in_every_dialect(shape, stream, whol
     """`WHERE finish_reason = 'length'` must find every answer that was cut off; the client's bytes keep their word."""
     found = scan(shape, stream)
     assert (found.summary.usage.finish_reason, found.sent) == (reason, stream)
-    assert read_whole(shape, [json.dumps(whole).encode()]).usage.finish_reason == reason
+    assert read_whole(shape, json.dumps(whole).encode()).usage.finish_reason == reason
 
 
 def test_a_line_over_the_cap_is_passed_on_and_not_kept():

@@ -57,6 +57,7 @@ EVENT = b'event: content_block_delta\ndata: {"delta":{"text":"Hi"}}\n\n'
         (Shape.OPENAI, [WORD, COUNTED, WORD, b"\n", WORD]),
         (Shape.OPENAI, [WORD, COUNTED + WORD, b"\n", WORD]),
         (Shape.OPENAI, [WORD, b": ping\n", WORD]),
+        (Shape.OPENAI, [WORD, b"\xef\xbb\xbf\n"]),
         (Shape.OPENAI, [WORD, b": ping\n" + WORD]),
         (Shape.OPENAI, [OLD, COUNTED + b"\n", OLD]),
         (Shape.OPENAI, [OLD, COUNTED + b"\n" + OLD]),

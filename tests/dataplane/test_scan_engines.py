@@ -41,7 +41,7 @@ def test_the_prompt_of_a_message_is_what_was_read_and_what_was_in_the_cache():
     assert usage_of(Shape.MESSAGES, CACHED, WORD, WORD, LLAMACPP_END) == (19, 2, "reported")
     used = {"cache_read_input_tokens": 18, "input_tokens": 1, "output_tokens": 2}
     document = {"type": "message", "content": [], "stop_reason": "end_turn", "usage": used}
-    assert read_whole(Shape.MESSAGES, [json.dumps(document).encode()]).usage.prompt_tokens == 19
+    assert read_whole(Shape.MESSAGES, json.dumps(document).encode()).usage.prompt_tokens == 19
 
 
 def test_the_estimate_at_a_messages_start_gives_way_to_the_count_at_its_end():
@@ -63,12 +63,12 @@ def test_a_whole_message_without_a_stop_reason_was_given_up():
     """Ollama ends an answer that repeats itself so, under status 200."""
     content = [{"type": "text", "text": " it" * 31}]
     used = {"input_tokens": 0, "output_tokens": 0}
-    whole = read_whole(Shape.MESSAGES, [json.dumps({"type": "message", "content": content, "usage": used}).encode()])
+    whole = read_whole(Shape.MESSAGES, json.dumps({"type": "message", "content": content, "usage": used}).encode())
     assert (whole.ended, whole.error) == (False, None)
 
 
 def whole(shape, **document):
-    return read_whole(shape, [json.dumps(document).encode()]).usage
+    return read_whole(shape, json.dumps(document).encode()).usage
 
 
 def test_the_tokens_that_came_from_the_cache_are_told_by_every_engine_that_says_so():

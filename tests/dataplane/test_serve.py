@@ -11,7 +11,6 @@ from herd.core.clock import moment
 from herd.core.events import AttemptFailed, ContextProtected, Status, StreamBroken
 from herd.core.request import Dialect, Request
 from herd.core.routing import Policy, Reason
-from herd.fleet.keeper import NO_NODE_RETRY_S
 from herd.fleet.slots import Bid
 from tests.dataplane.plane import (
     CHAT,
@@ -529,7 +528,7 @@ async def test_when_the_last_node_goes_a_waiting_request_is_refused():
             plane.keeper.heard(node("a", slots=1, leaving=True))
         (finished,) = plane.finished
         assert (finished.status, finished.error_type, caller.status) == (Status.REJECTED, "no_node", 503)
-        assert caller.headers["retry-after"] == str(NO_NODE_RETRY_S)
+        assert caller.headers["retry-after"] == str(errors.NO_NODE_RETRY_S)
 
 
 async def ask_beside(plane):

@@ -23,7 +23,7 @@ NAMED, COUNTED = {"prompt_tokens": 3, "completion_tokens": 4}, {"input_tokens": 
 )  # fmt: skip
 def test_a_whole_answer_of_each_shape_gives_its_usage(shape, document, tokens):
     """Tokens are counted for answers that do not stream, too."""
-    found = read_whole(shape, [json.dumps(document).encode()])
+    found = read_whole(shape, json.dumps(document).encode())
     assert (found.usage.prompt_tokens, found.usage.completion_tokens) == tokens
     assert (found.error, found.malformed, found.ended) == (None, None, True)
 
@@ -32,9 +32,8 @@ def test_a_large_embedding_is_read_at_its_end_only():
     """Parsing megabytes of numbers would hold up every stream."""
     vectors = ",".join("0.123456" for _ in range(20_000))
     body = f'{{"model":"e","embeddings":[[{vectors}]],"load_duration":1000000000,"prompt_eval_count":9}}'.encode()
-    for size in (len(body), 65536, 1000, 7):
-        found = read_whole(Shape.EMBEDDING, [body[at : at + size] for at in range(0, len(body), size)])
-        assert (found.usage.prompt_tokens, found.usage.load_s, found.malformed) == (9, 1.0, None)
+    found = read_whole(Shape.EMBEDDING, body)
+    assert (found.usage.prompt_tokens, found.usage.load_s, found.malformed) == (9, 1.0, None)
 
 
 def test_a_whole_answer_that_says_it_is_not_done_is_not_done():
@@ -43,17 +42,17 @@ def test_a_whole_answer_that_says_it_is_not_done_is_not_done():
         (Shape.OLLAMA, b'{"message":{"content":"x x x"},"done":false}'),
         (Shape.OPENAI, b'{"choices":[{"message":{"content":"x x x"},"finish_reason":null}]}'),
     ):
-        assert not read_whole(shape, [body]).ended
+        assert not read_whole(shape, body).ended
 
 
 def test_a_whole_answer_that_is_no_json_object_is_malformed():
     """It is retried elsewhere rather than handed on."""
-    assert read_whole(Shape.OPENAI, [b"<html>"]).malformed
-    assert read_whole(Shape.OPENAI, []).malformed
+    assert read_whole(Shape.OPENAI, b"<html>").malformed
+    assert read_whole(Shape.OPENAI, b"").malformed
 
 
 def test_a_large_embedding_that_breaks_off_is_malformed():
     """Its usage would be missing, and the client would stumble."""
     vectors = b",".join(b"0.123456" for _ in range(20_000))
-    assert read_whole(Shape.EMBEDDING, [b'{"embeddings":[[', vectors]).malformed
-    assert read_whole(Shape.EMBEDDING, [b"[[", vectors, b"]]}"]).malformed
+    assert read_whole(Shape.EMBEDDING, b'{"embeddings":[[' + vectors).malformed
+    assert read_whole(Shape.EMBEDDING, b"[[" + vectors + b"]]}").malformed
