@@ -58,7 +58,7 @@ from herd.telemetry.canary import EventLoopCanary
 from herd.telemetry.emit import Emitter
 from herd.telemetry.feed import Feed
 from herd.telemetry.metrics import MetricsSink
-from herd.telemetry.scrape import ScrapeView, node_view
+from herd.telemetry.scrape import NodeSeen, ScrapeView
 
 FLUSH_S = 3.0
 STORE_OPEN_S = 2.0
@@ -174,7 +174,7 @@ class Router:
         cell, now = self.keeper.cell, moment()
         in_flight = cell.slots.in_flight()
         nodes = tuple(
-            node_view(entry.heartbeat, entry.node.status != "offline", ready(entry.node), entry.node.draining,
+            NodeSeen(entry.heartbeat, entry.node.status != "offline", ready(entry.node), entry.node.draining,
                       entry.last_seen, sum(in_flight.get(name, {}).values()), entry.breaker(now).value)
             for name, entry in cell.entries.items()
         )  # fmt: skip

@@ -21,6 +21,7 @@
     │   ├── StallTimeout          504  stall_timeout      retryable
     │   ├── Stuck                 504  stall_timeout      ended from outside; its client is told nothing
     │   ├── Upstream4xx           the node's own, handed on
+    │   ├── NodeCannot            501  upstream_4xx       retryable
     │   ├── NodeLacksModel        404  model_missing      retryable
     │   ├── Upstream5xx           502  upstream_5xx       retryable
     │   ├── UpstreamBusy          503  upstream_busy      retryable
@@ -34,7 +35,7 @@ Retryable holds only until the first content byte went to the client. Foreign ex
 `dataplane.exchange`, nowhere else.
 """
 
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 
 class HerdError(Exception):
@@ -121,6 +122,9 @@ class QueueTimeout(Refused):
     """The request waited as long as it may, and no slot came free."""
 
     status, error_type = 503, "queue_timeout"
+
+
+NO_NODE_RETRY_S: Final = 10  # two heartbeats: by then a node that comes back has said so
 
 
 class NoNode(Refused):

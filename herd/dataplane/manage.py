@@ -13,15 +13,16 @@ from urllib.parse import parse_qs
 from herd.config import Settings
 from herd.core import errors
 from herd.core.clock import Clock, moment
+from herd.core.errors import NO_NODE_RETRY_S
 from herd.core.events import Attempt, Event, Managed, TraceIds
 from herd.core.fleet import Fleet, Node
 from herd.core.placement import can_manage, place
 from herd.dataplane.client import Client, ClientGone, RawHeaders, Receive, Scope, Send
 from herd.dataplane.dialects import dialect_of, error_body
+from herd.dataplane.document import read
 from herd.dataplane.exchange import Answer, Call, Upstream
 from herd.dataplane.flights import LAST_WORDS_S, STOPPED, STOPPING, STOPPING_RETRY_S
 from herd.dataplane.headers import request_headers, response_headers
-from herd.dataplane.parse import read_document
 from herd.dataplane.phases import CLIENT_CLOSED
 from herd.dataplane.replies import error_headers, no_nodes
 from herd.dataplane.request_ids import RequestIds
@@ -117,7 +118,7 @@ class Errand:
             with self._client.endable():
                 return await self._relay(self._choose(), self._client.chunks() if sends else None)
         body = await self._client.body(self._management.settings.count("body_limit_mb") * 2**20)
-        document = read_document(body)
+        document = read(body).document
         named = next((value for key in MODEL_FIELDS if (value := document.get(key))), None)
         if not isinstance(named, str):
             raise errors.BadRequest("model is required")
@@ -144,7 +145,7 @@ class Errand:
         if node is None and self.model and not cell.knows(self.model):
             raise errors.ModelMissing(f"model '{as_asked}' not found")
         if node is None:
-            raise errors.NoNode(f"no node can take {self._endpoint} now; `herd status` shows why", retry_after_s=10)
+            raise errors.NoNode(f"no node can take {self._endpoint} now; `herd status` shows why", NO_NODE_RETRY_S)
         self.node_id = node.node_id
         return node
 
@@ -216,5 +217,5 @@ def _named(fleet: Fleet, node_id: str, endpoint: str) -> Node:
     if node is None:
         raise errors.BadRequest(f"there is no node {node_id!r} in the fleet; `herd status` lists them")
     if not can_manage(node, endpoint):
-        raise errors.NoNode(f"node {node_id} is not there, or its engine does not speak {endpoint}", retry_after_s=10)
+        raise errors.NoNode(f"node {node_id} is not there, or its engine does not speak {endpoint}", NO_NODE_RETRY_S)
     return node

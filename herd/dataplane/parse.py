@@ -79,11 +79,6 @@ def parse(
     return Parsed(request, document, model, dropped, parameters, whole, steadied)
 
 
-def read_document(body: bytes) -> Document:
-    """The JSON object of a body that asks for no answer; its keys in lower case. Raises BadRequest."""
-    return read(body).document
-
-
 def _prompt(document: Document, endpoint: Endpoint) -> Prompt:
     if endpoint.shape is Shape.EMBEDDING:  # no engine keeps a cache of these
         return Prompt(texts_of(document.get(endpoint.text_field)), ())

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 from herd.core import errors
+from herd.core.errors import NO_NODE_RETRY_S
 from herd.core.routing import Rejection, RejectionReason
 from herd.core.why import LEFT_OUT
 from herd.dataplane.client import RawHeaders
@@ -14,7 +15,6 @@ from herd.dataplane.trace_ids import traceresponse
 
 NOT_FOR_HEADERS = re.compile(r"[^\x21-\x7e]")
 BUSY_RETRY_S = 5
-NO_NODE_RETRY_S = 10  # two heartbeats: by then a node that comes back has said so
 
 
 def own_headers(phase: Phase) -> RawHeaders:

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from herd import wire
 from herd.core.admission import Place
 from herd.core.clock import moment
-from herd.core.errors import NoNode, QueueFull, QueueTimeout
+from herd.core.errors import NO_NODE_RETRY_S, NoNode, QueueFull, QueueTimeout
 from herd.core.events import Attempt, Event, FleetChanged
 from herd.core.observed import Told
 from herd.fleet.cell import Cell, Changes, TwinHeard
@@ -23,7 +23,6 @@ from herd.fleet.slots import Bid, Choice, Granted
 TICK_S = 1.0
 SAMPLE_EVERY_S = 60.0
 TWIN_EVERY_S = 60.0  # two machines under one name send heartbeats every few seconds; once a minute is enough to know
-NO_NODE_RETRY_S = 10  # two heartbeats: by then a node that comes back has said so
 # Changes after which a restarted router must know the node otherwise than before; what is struck off, the store knows.
 KEPT_AFTER = frozenset({"node_joined", "node_left", "node_lost", "node_back", "drain_changed"})
 
@@ -53,8 +52,8 @@ class Keeper:
 
         Raises QueueFull or QueueTimeout, both with a Retry-After, and NoNode if the last place went while it waited.
         """
-        places, lane = choice.places(bid.excluded), bid.request.model
-        if not self.cell.slots.any_free(places) and self.cell.slots.full(lane):
+        lane = bid.request.model
+        if self.cell.slots.full(lane) and not self.cell.slots.any_free(places := choice.places(bid.excluded)):
             depth = self.cell.slots.depths()[lane]
             raise QueueFull(f"{depth} requests wait for {lane} already", self.cell.slots.retry_after_s(lane, places))
         ticket = next(self._tickets)

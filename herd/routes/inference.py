@@ -1,6 +1,7 @@
 """The data plane's doors: what goes to a node passes here, before the framework that serves everything else."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,28 +24,16 @@ UNCOUNTED = frozenset({*ENDPOINTS, *MANAGED})  # they count their bodies themsel
 Paths = Mapping[tuple[str, str], ASGIApp]
 
 
-class Inference:
-    """One inference path as an ASGI application."""
+class Passing:
+    """One path as an ASGI application that hands each request on, with what is known of its endpoint."""
 
-    def __init__(self, plane: DataPlane, endpoint: Endpoint) -> None:
-        self._plane = plane
+    def __init__(self, serve: Callable[[Any, Scope, Receive, Send], Awaitable[None]], endpoint: Endpoint | str) -> None:
+        self._serve = serve
         self._endpoint = endpoint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        await self._plane.serve(self._endpoint, scope, receive, send)
-
-
-class Managed:
-    """One management path as an ASGI application."""
-
-    def __init__(self, management: Management, endpoint: str) -> None:
-        self._management = management
-        self._endpoint = endpoint
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        await self._management.serve(self._endpoint, scope, receive, send)
+        await self._serve(self._endpoint, scope, receive, send)
 
 
 class Front:
@@ -68,10 +57,10 @@ def paths(plane: DataPlane, management: Management) -> Paths:
     """Whose bytes go to a node, by method and path; all blobs under one."""
     found: dict[tuple[str, str], ASGIApp] = {}
     for path, endpoint in ENDPOINTS.items():
-        found["POST", path] = Inference(plane, endpoint)
+        found["POST", path] = Passing(plane.serve, endpoint)
     for path, methods in MANAGED.items():
-        found |= {(method, path): Managed(management, path) for method in methods}
-    return found | {(method, BLOBS): Managed(management, "/api/blobs") for method in ("HEAD", "POST")}
+        found |= {(method, path): Passing(management.serve, path) for method in methods}
+    return found | {(method, BLOBS): Passing(management.serve, "/api/blobs") for method in ("HEAD", "POST")}
 
 
 def routes(paths: Paths) -> list[BaseRoute]:

@@ -46,7 +46,7 @@ class Counting:
     @property
     def lines(self) -> int:
         """Lines that all series take in an exposition."""
-        return sum(len(list(each.series)) * each.metric.lines for each in self._families)
+        return sum(len(each.series) * each.metric.lines for each in self._families)
 
     def prepare(self, names: Mapping[str, str]) -> bool:
         """Make the series of these open labels at zero; False where not all of them found room.
@@ -58,10 +58,10 @@ class Counting:
         for each in self._families:
             if frozenset(label.name for label in each.metric.labels if label.values is None) != wanted:
                 continue
-            cost, there = each.metric.lines, set(each.series)
+            cost = each.metric.lines
             room = EAGER_LINES if cost == 1 else EAGER_LINES * 4 // 5
             for values in _combinations(each.metric, names):
-                if values in there:
+                if values in each.series:
                     continue
                 if lines + cost > room:
                     complete = False

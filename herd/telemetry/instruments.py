@@ -6,7 +6,7 @@ object for each bucket. The client library's own families render them. It does n
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from math import inf, isfinite
 from typing import Any, Final, Protocol, cast
 
@@ -30,7 +30,7 @@ class Family(Protocol):
     metric: Metric
 
     @property
-    def series(self) -> Iterable[Values]:
+    def series(self) -> Collection[Values]:
         """The label values of all series, in the catalog's order."""
 
     def add(self, values: tuple[str, ...]) -> None:
@@ -54,7 +54,7 @@ class Counter:
         self._amounts: dict[Values, float] = {} if metric.labels else {(): 0.0}
 
     @property
-    def series(self) -> Iterable[Values]:
+    def series(self) -> Collection[Values]:
         """The label values of all series."""
         return self._amounts.keys()
 
@@ -118,7 +118,7 @@ class Histogram:
             self.add(())
 
     @property
-    def series(self) -> Iterable[Values]:
+    def series(self) -> Collection[Values]:
         """The label values of all series."""
         return self._series.keys()
 

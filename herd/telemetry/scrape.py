@@ -74,11 +74,3 @@ class ScrapeView:
     tasks: int = 0
     version: str = ""
     started_at: float = 0.0
-
-
-def node_view(
-    beat: wire.Heartbeat, up: bool, ready: bool, draining: bool, last_seen: float, in_flight: int,
-    breaker: str = BreakerState.CLOSED.value,
-) -> NodeSeen:  # fmt: skip
-    """A node as a scrape sees it; the same as `NodeSeen` itself."""
-    return NodeSeen(beat, up, ready, draining, last_seen, in_flight, breaker)
