@@ -122,7 +122,7 @@ class Fleet:
 
     `traffic` is by node and model, `work` what each node has to do, those who wait for it included. Of the request that
     is decided about: `cached` tokens of its prompt by node, and `answer_tokens` to expect by model. `demand` is how
-    many requests a second lately asked for each model.
+    many requests a second lately asked for each model that is in memory or at work somewhere.
     """
 
     at: float

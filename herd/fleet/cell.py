@@ -13,6 +13,7 @@ from herd import wire
 from herd.core.admission import Place
 from herd.core.breaker import BreakerState
 from herd.core.clock import Moment
+from herd.core.demand import Demand
 from herd.core.events import Attempt, FleetChanged, NodeKnown, NodeSampled
 from herd.core.fleet import Fleet
 from herd.core.learning import Machine, Observation
@@ -23,7 +24,6 @@ from herd.core.routing import Policy, decide
 from herd.fleet.entry import USUAL_PATIENCE, Entry, Patience
 from herd.fleet.heartbeats import changes_between, model_from
 from herd.fleet.slots import Bid, Choice, Granted, Slots
-from herd.fleet.workload import Demand
 
 SWAP_PATIENCE_S = 30.0
 NOBODY: tuple[int, ...] = ()
@@ -93,6 +93,10 @@ class Cell:
     def snapshot(self, request: Request, now: Moment, ticket: int | None = None) -> Fleet:
         """The fleet as frozen values, with what is known of the request's models, and without the ticket's own job."""
         at = self._unix(now)
+        # What may have to make room, and then be missed: no decision asks how much other models are wanted.
+        wanted = {
+            model for entry in self._entries.values() for model in (*entry.node.loaded, *entry.workload.work.held)
+        }
         return Fleet(
             at=at,
             nodes=tuple(entry.node for entry in self._entries.values()),
@@ -110,7 +114,7 @@ class Cell:
             },
             cached=self._prefixes.cached(request.model, request.prefix),
             answer_tokens=self._demand.lengths(request),
-            demand=self._demand.rates(at),
+            demand=self._demand.rates(at, wanted),
         )
 
     def decide(self, request: Request, policy: Policy, now: Moment, ticket: int | None = None) -> Choice:

@@ -1,19 +1,14 @@
-"""What one node has to do, and how fast it was seen to do it; and what the whole fleet is asked for.
+"""What one node has to do, and how fast it was seen to do it.
 
 It keeps the jobs of `core.prediction` in step with what happens, and marks when requests begin and answer.
 Times are unix seconds of a clock that never jumps.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from math import exp
 
-from herd.core.learning import Length, Machine, expected_tokens
+from herd.core.learning import Machine
 from herd.core.observed import Mark
 from herd.core.prediction import IDLE, Job, Pace, Work
-from herd.core.request import Request
-
-DEMAND_S = 600.0  # a request of so long ago counts a third
 
 
 @dataclass(slots=True)
@@ -65,36 +60,3 @@ class Workload:
 
     def _move(self, now: float) -> None:
         self.busy += max(0.0, now - self.work.as_of) * self.work.at_work
-
-
-class Demand:
-    """How often each model is asked for, and how long its answers are."""
-
-    def __init__(self) -> None:
-        self._rates: dict[str, tuple[float, float]] = {}
-        self._lengths: dict[tuple[str, str], Length] = {}
-
-    def asked(self, model: str, now: float) -> None:
-        """A request asks for a model."""
-        rate, at = self._rates.get(model, (0.0, now))
-        self._rates[model] = (rate * exp(-(now - at) / DEMAND_S) + 1 / DEMAND_S, now)
-
-    def rates(self, now: float) -> dict[str, float]:
-        """Requests a second for each model, of late."""
-        return {model: rate * exp(-(now - at) / DEMAND_S) for model, (rate, at) in self._rates.items()}
-
-    def answered(self, model: str, tags: tuple[str, ...], tokens: int) -> None:
-        """An answer had so many tokens."""
-        for tag in dict.fromkeys(("", *tags[:1])):
-            self._lengths[model, tag] = self._lengths.get((model, tag), NO_LENGTH).after(tokens)
-
-    def lengths(self, request: Request) -> Mapping[str, float]:
-        """Tokens to expect of an answer to a request, by model."""
-        return {model: self._expected(request, model) for model in request.models}
-
-    def _expected(self, request: Request, model: str) -> float:
-        of_tag = self._lengths.get((model, request.tags[0])) if request.tags else None
-        return expected_tokens(self._lengths.get((model, ""), NO_LENGTH), of_tag, request.max_tokens)
-
-
-NO_LENGTH = Length()

@@ -4,12 +4,12 @@ It sees what a router sees: heartbeats that come late, first tokens and ends of 
 report. The options take away one kind of ignorance each, so that the regret can be split.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import exp
 
+from herd.core.demand import Demand
 from herd.core.fleet import Fleet, Loaded, Model, Node, Traffic
-from herd.core.learning import Length, Machine, Observation, Speeds, expected_tokens
+from herd.core.learning import Machine, Observation, Speeds
 from herd.core.prediction import Pace, Work
 from herd.core.request import Dialect, Request
 from herd.core.routing import Candidate, Policy, decide, job, open_to
@@ -21,7 +21,6 @@ GB = 10**9
 ENDPOINT = "/api/chat"
 HEARTBEAT_S = 5.0
 KEEP_ALIVE_S = 300.0
-DEMAND_S = 600.0  # a request of so long ago counts a third
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +66,7 @@ class Herd:
         self.options = options
         self.nodes = [self._know(engine) for engine in engines]
         self.places = {there.node.node_id: place for place, there in enumerate(self.nodes)}
-        self.lengths: dict[tuple[str, str], Length] = {}
-        self.demand: dict[str, tuple[float, float]] = {}
+        self.demand = Demand()
         self.asked: dict[int, _Asked] = {}
         self.decisions = 0
         self._heard_at = -HEARTBEAT_S
@@ -76,8 +74,7 @@ class Herd:
     def arrived(self, job: Job, now: float) -> list[Give]:
         """Decide, and give the request to its node or let it wait for a slot there."""
         arrival = job.arrival
-        rate, at = self.demand.get(arrival.model, (0.0, now))
-        self.demand[arrival.model] = (rate * exp(-(now - at) / DEMAND_S) + 1 / DEMAND_S, now)
+        self.demand.asked(arrival.model, now)
         self._listen(now)
         request = Request(
             ENDPOINT, Dialect.OLLAMA, arrival.model, stream=arrival.stream, prompt_tokens=arrival.prompt_tokens,
@@ -99,7 +96,7 @@ class Herd:
             self._believe(there, event.model, asked.candidate, now)
             return []
         there.work = there.work.ended(event.job.number, now)
-        self._learn(there, event.job)
+        self._learn(there, asked)
         del self.asked[event.job.number]
         waiting = (each for each in self.asked.values() if each.waits and each.place == place)
         following = next((each for each in waiting if each.job.model == event.model), None)
@@ -118,13 +115,14 @@ class Herd:
         if self.options.lengths_known:  # then what was said of an answer counts, and `ahead` does not know it
             for there in self.nodes:
                 there.work = there.work.at(now)
+        wanted = {model for there in self.nodes for model in (*there.node.loaded, *there.work.held)}
         return Fleet(
             now,
             tuple(there.node for there in self.nodes),
             {there.node.node_id: there.traffic for there in self.nodes},
             {there.node.node_id: there.work for there in self.nodes if there.work.jobs},
-            answer_tokens={asked.request.model: self._expected(asked)},
-            demand={model: rate * exp(-(now - at) / DEMAND_S) for model, (rate, at) in self.demand.items()},
+            answer_tokens=self._expected(asked),
+            demand=self.demand.rates(now, wanted),
         )
 
     def _place(self, asked: _Asked, now: float) -> list[Give]:
@@ -139,12 +137,10 @@ class Herd:
         there.work = there.work.begun(meant._replace(known=self.options.lengths_known), now)
         return [] if asked.waits else [Give(asked.job, place)]
 
-    def _expected(self, asked: _Asked) -> float:
+    def _expected(self, asked: _Asked) -> Mapping[str, float]:
         if self.options.lengths_known:
-            return float(asked.job.arrival.answer_tokens)
-        model, tag = asked.request.model, asked.job.arrival.tag
-        of_model, of_tag = self.lengths.get((model, ""), Length()), self.lengths.get((model, tag)) if tag else None
-        return expected_tokens(of_model, of_tag, asked.request.max_tokens)
+            return {asked.request.model: float(asked.job.arrival.answer_tokens)}
+        return self.demand.lengths(asked.request)
 
     def _know(self, engine: Engine) -> _There:
         machine = engine.machine
@@ -207,10 +203,10 @@ class Herd:
         free = node.memory_total - sum(each.size_bytes for each in loaded.values())
         there.node = replace(node, loaded=loaded, memory_available=max(0, free))
 
-    def _learn(self, there: _There, done: Job) -> None:
+    def _learn(self, there: _There, asked: _Asked) -> None:
+        done = asked.job
         model, arrival = done.model, done.arrival
-        for tag in dict.fromkeys(("", arrival.tag)):
-            self.lengths[model, tag] = self.lengths.get((model, tag), Length()).after(arrival.answer_tokens)
+        self.demand.answered(model, asked.request.tags, arrival.answer_tokens)
         if self.options.speeds_known:
             return
         told, size = observed(done), there.node.size_of(model)

@@ -345,3 +345,12 @@ def test_a_node_that_a_request_failed_on_is_no_place_for_it_again():
     cell.heard(beat("b"), at(0.0))
     granted = cell.ask(1, *bid_for(cell, excluded=frozenset({"a"})), at(1.0))
     assert granted.place == Place("b", "llama:8b")
+
+
+def test_a_decision_knows_how_much_is_wanted_what_could_leave_memory_and_nothing_else():
+    """Names that clients make up would stand in every row from then on."""
+    cell = Cell()
+    cell.heard(beat(loaded=("llama:8b",)), at(0.0))
+    for name in ("llama:8b", "made-up:1b"):
+        cell.asked(name, at(1.0))
+    assert cell.snapshot(ASKED, at(1.0)).demand.keys() == {"llama:8b"}
