@@ -105,6 +105,10 @@ class Lanes:
         self._waiters[ticket] = waiter
         return None
 
+    def suits(self, places: Iterable[Place], swaps: Swaps, now: float) -> bool:
+        """Whether one who asks now for a slot at one of these places would have it at once."""
+        return self._best_free(_Waiter(0, "", "", tuple(places), swaps, now), now) is not None
+
     def full(self, lane: str) -> bool:
         """Whether no one more may wait in a lane."""
         return self.depth(lane) >= self.limit

@@ -216,7 +216,7 @@ class DataPlane:
         """A slot at the best free place of the plan, and the phase with the decision in which the place was found."""
         decided, clock = phase.decided, phase.received.clock
         bid = Bid(decided.asked.request, decided.received.policy, excluded)
-        if self._keeper.cell.slots.any_free(decided.choice.places(excluded)):
+        if self._keeper.cell.may_begin(bid, decided.choice, moment()):
             return phase, await self._keeper.slot(bid, decided.choice)
         began = clock.now()
         try:

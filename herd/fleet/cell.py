@@ -142,6 +142,10 @@ class Cell:
         """A request asks for a model."""
         self._demand.asked(model, self._unix(now))
 
+    def may_begin(self, bid: Bid, choice: Choice, now: Moment) -> bool:
+        """Whether a request that asks now would have a slot at once."""
+        return self.slots.may_begin(bid, choice, self._unix(now))
+
     def ask(self, ticket: int, bid: Bid, choice: Choice, now: Moment) -> Granted | None:
         """A slot at the best free place, or None: then the ticket waits. Ask whether the lane is full first."""
         return self.slots.ask(ticket, bid, choice, self._unix(now))

@@ -52,12 +52,12 @@ class Keeper:
 
         Raises QueueFull or QueueTimeout, both with a Retry-After, and NoNode if the last place went while it waited.
         """
-        lane = bid.request.model
-        if self.cell.slots.full(lane) and not self.cell.slots.any_free(places := choice.places(bid.excluded)):
-            depth = self.cell.slots.depths()[lane]
+        lane, now = bid.request.model, moment()
+        if self.cell.slots.full(lane) and not self.cell.may_begin(bid, choice, now):
+            depth, places = self.cell.slots.depths()[lane], choice.places(bid.excluded)
             raise QueueFull(f"{depth} requests wait for {lane} already", self.cell.slots.retry_after_s(lane, places))
         ticket = next(self._tickets)
-        return self.cell.ask(ticket, bid, choice, moment()) or await self._wait(ticket, bid, choice)
+        return self.cell.ask(ticket, bid, choice, now) or await self._wait(ticket, bid, choice)
 
     def answered(self, granted: Granted) -> None:
         """The first content came of what was granted this slot."""

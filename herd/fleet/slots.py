@@ -89,9 +89,9 @@ class Slots:
         """How many wait, by model."""
         return self._lanes.depths()
 
-    def any_free(self, places: Iterable[Place]) -> bool:
-        """Whether one of the places has a free slot now."""
-        return any(self._lanes.free(place) for place in places)
+    def may_begin(self, bid: Bid, choice: Choice, now: float) -> bool:
+        """Whether the request would have a slot at once: one is free, and no model in use would have to leave."""
+        return self._lanes.suits(choice.places(bid.excluded), choice.swaps(bid.excluded), now)
 
     def full(self, lane: str) -> bool:
         """Whether no one more may wait for a model."""
@@ -116,7 +116,7 @@ class Slots:
 
     def take(self, ticket: int, place: Place, now: float) -> bool:
         """A slot at this place and no other, for a load and not for an answer, if one is free."""
-        if not self.any_free((place,)) or self._lanes.ask(ticket, place.model, "", (place,)) is None:
+        if not self._lanes.free(place) or self._lanes.ask(ticket, place.model, "", (place,)) is None:
             return False
         self._entries[place.node_id].workload.begun(Job(ticket, place.model, 0.0, 0.0, load_s=1.0), ticket, now)
         return True

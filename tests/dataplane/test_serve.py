@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from herd import wire
 from herd.core import errors
 from herd.core.clock import moment
 from herd.core.events import AttemptFailed, ContextProtected, Status, StreamBroken
@@ -35,6 +36,7 @@ from tests.dataplane.plane import (
 from tests.dataplane.scripted_upstream import EVENTS, JSON, STREAM, Head
 
 HEL, NOTHING = said("Hel"), said("")
+GIB, OTHER = 1024**3, "other:8b"
 TREE = (
     errors.ConnectFailed, errors.ConnectTimeout, errors.FirstByteTimeout, errors.StallTimeout, errors.UpstreamBusy,
     errors.Upstream4xx, errors.NodeCannot, errors.NodeLacksModel, errors.Upstream5xx, errors.StreamAborted,
@@ -466,6 +468,37 @@ async def test_a_wait_before_a_retry_is_recorded_apart_from_the_first():
     assert [each.node_id for each in last.attempts] == ["a", "b"]
     assert (last.admitted_at - last.queued_at, last.requeued_s, last.queue_s) == queued(2.0, 7.0, 9.0)
     assert last.latency_s == pytest.approx(10.0, abs=1e-5)
+
+
+def swapping(**more):
+    """A node with room for one of its two models."""
+    memory = wire.Memory(total_bytes=16 * GIB, used_bytes=13 * GIB, available_bytes=3 * GIB)
+    return Plane(beats=[node("a", models=(M, OTHER), loaded=(M,), memory=memory)], **more)
+
+
+async def test_the_wait_until_a_model_in_use_may_be_put_out_is_recorded():
+    """Its node has slots free for it all the time, and it waits nevertheless."""
+    plane = swapping(a=[[7.0, *HELLO], [1.0, *HELLO]])
+    async with plane.asking():
+        await until(lambda: plane.upstream.tried == ["a"])
+        async with plane.asking(chat(model=OTHER)):
+            await until(lambda: plane.cell.slots.depths() == {OTHER: 1})
+    second = plane.finished[-1]
+    assert (second.status, [each.model for each in second.attempts]) == (Status.COMPLETED, [OTHER])
+    assert (second.queued_at - second.received_at, second.admitted_at - second.queued_at) == queued(0.0, 7.0)
+    assert (second.queue_s, second.upstream_s) == queued(7.0, 1.0)
+
+
+async def test_a_full_queue_refuses_also_who_would_wait_until_a_model_in_use_may_be_put_out():
+    """A limit that holds for one kind of wait alone is none."""
+    plane = swapping(queue_limit=1, a=[[7.0, *HELLO], [1.0, *HELLO]])
+    async with plane.asking():
+        await until(lambda: plane.upstream.tried == ["a"])
+        async with plane.asking(chat(model=OTHER)):
+            await until(lambda: plane.cell.slots.depths() == {OTHER: 1})
+            caller = chat(model=OTHER)
+            await plane.serve(caller)
+    assert caller.status == 429
 
 
 async def test_who_waits_longer_than_the_setting_is_refused_with_a_time_to_come_back():
