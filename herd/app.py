@@ -76,9 +76,8 @@ class Router:
         self.metrics = MetricsSink(
             __version__, max_tags=settings.count("metric_tags"), spans_exported=self.recorder.tracing.exports
         )
-        aside = Aside(settings.database)
-        aside.start()  # while the recorder and the rest start, as the first question comes soon
-        self.reader = Reader(settings.database, aside)
+        self._aside = Aside(settings.database)
+        self.reader = Reader(settings.database, self._aside)
         self.recorder.on_commit, self.recorder.on_let_go = self.metrics.observe_commit, self._let_go
         self.feed = Feed()
         self.emit = Emitter((self.metrics, self.recorder, self.feed))
@@ -133,6 +132,7 @@ class Router:
     async def _running(self, _: FastAPI) -> AsyncIterator[None]:
         """Start what has a thread, a task or a socket, and end it in order."""
         canary, advertisement = EventLoopCanary(self.metrics.observe_lag), Advertisement(self.settings)
+        self._aside.start()  # while the recorder and the rest start, as the first question comes soon
         # Who finds the port open finds the tables; a store that cannot be opened holds nobody up for long.
         await self.recorder.start(STORE_OPEN_S)
         await self.history.restore()

@@ -28,9 +28,9 @@ def aside(database):
     made.close()
 
 
-def reader_of_mine():
-    """The reading process."""
-    (found,) = [each for each in psutil.Process().children() if "herd.store.reading" in each.cmdline()]
+def reader_of(database):
+    """The process that reads this database; other tests of this process may have left theirs running."""
+    (found,) = [each for each in psutil.Process().children() if str(database) in each.cmdline()]
     return found
 
 
@@ -105,14 +105,14 @@ def test_a_database_that_is_none_is_said_to_be_unreadable(aside, database):
         aside.traces()
 
 
-def test_a_reading_process_that_was_killed_is_replaced_and_the_question_answered(aside, keep):
+def test_a_reading_process_that_was_killed_is_replaced_and_the_question_answered(aside, keep, database):
     """Nobody has to reload a page because the system ran out of memory for a moment."""
     keep(builders.finished("r1"))
     assert aside.ids("r") == ["r1"]
-    killed = reader_of_mine()
+    killed = reader_of(database)
     killed.kill()
     assert aside.ids("r") == ["r1"]
-    assert reader_of_mine().pid != killed.pid
+    assert reader_of(database).pid != killed.pid
 
 
 def test_the_end_does_not_wait_for_a_long_question(database, keep):
@@ -121,7 +121,7 @@ def test_the_end_does_not_wait_for_a_long_question(database, keep):
     source, failed = Aside(database), []
     asking = asking_for_ever(source, failed)
     assert source.read([], traces.ids, "", 10), "another question is answered meanwhile"
-    process = reader_of_mine()
+    process = reader_of(database)
     source.close()
     asking.join(PATIENCE_S)
     assert len(failed) == 1
@@ -141,15 +141,15 @@ def test_a_reading_process_ends_with_the_router_that_was_killed(database, keep):
     asking.join(PATIENCE_S)
 
 
-def test_signals_that_end_a_router_do_not_end_its_reader(aside, keep):
+def test_signals_that_end_a_router_do_not_end_its_reader(aside, keep, database):
     """A terminal and a service manager signal every process; requests that still run may have something to ask."""
     keep(builders.finished("r1"))
     assert aside.ids("r") == ["r1"]
-    process = reader_of_mine()
+    process = reader_of(database)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(process.pid, number)
     assert aside.ids("r") == ["r1"]
-    assert reader_of_mine().pid == process.pid
+    assert reader_of(database).pid == process.pid
 
 
 def test_a_database_that_was_replaced_is_read_as_it_is_now_and_its_old_index_is_nobody_s(aside, keep, writer, database):
@@ -163,7 +163,7 @@ def test_a_database_that_was_replaced_is_read_as_it_is_now_and_its_old_index_is_
         keep(builders.finished("new"))
         assert not os.path.samestat(os.fstat(before.fileno()), index.stat())
         assert aside.ids("") == ["new"]
-        held = {entry.path for entry in reader_of_mine().open_files()}
+        held = {entry.path for entry in reader_of(database).open_files()}
         assert not [path for path in held if path.endswith("(deleted)")]
 
 
@@ -172,7 +172,7 @@ def test_letting_go_closes_the_file_in_the_reading_process(aside, keep, database
     keep(builders.finished("r1"))
     assert aside.ids("r") == ["r1"]
     aside.let_go()
-    assert str(database) not in {entry.path for entry in reader_of_mine().open_files()}
+    assert str(database) not in {entry.path for entry in reader_of(database).open_files()}
     assert aside.ids("r") == ["r1"]
 
 
