@@ -3,7 +3,6 @@
 from collections import Counter
 
 import httpx
-import psutil
 import pytest
 
 from herd.app import Router
@@ -65,10 +64,3 @@ async def test_the_description_of_the_paths_is_whole_and_each_operation_has_an_i
     assert Counter(each["operationId"] for each in operations).most_common(1)[0][1] == 1
     assert {*ENDPOINTS, "/api/pull", "/api/blobs/{digest}", "/dashboard/api/settings"} <= set(document["paths"])
     assert all("default" in each["responses"] for each in operations)
-
-
-def test_a_router_that_was_made_but_not_started_has_no_process(tmp_path):
-    """Whoever only asks for its paths leaves nothing behind."""
-    before = psutil.Process().children()
-    Router(load({"data_dir": str(tmp_path)}, {}))
-    assert psutil.Process().children() == before
