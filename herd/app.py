@@ -13,7 +13,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from herd import __version__
-from herd.config import Settings
 from herd.core.clock import moment
 from herd.core.routing import ready
 from herd.dataplane.exchange import Upstream
@@ -51,9 +50,10 @@ from herd.routes.surface import Surface
 from herd.security.doors import ClosedDoors
 from herd.security.names import Names
 from herd.security.refusals import Refusals
+from herd.settings.changes import Switchboard
+from herd.settings.values import Settings
 from herd.store.aside import Aside
 from herd.store.queries import Reader
-from herd.switchboard import Switchboard
 from herd.telemetry.canary import EventLoopCanary
 from herd.telemetry.emit import Emitter
 from herd.telemetry.feed import Feed

@@ -19,8 +19,9 @@ from typing import Any, Final, NoReturn
 from herd import __version__
 from herd.commands import CommandError, WrongUse
 from herd.commands.moments import moment
-from herd.config import TABLE, Setting, SettingError, Value, load
 from herd.security.files import prepare_process
+from herd.settings.load import SettingError, load
+from herd.settings.table import TABLE, Setting, Value
 
 DESCRIPTION = """\
 Herd is one address in front of all your Ollama and llama.cpp servers: it sends each request to the machine that

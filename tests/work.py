@@ -22,7 +22,7 @@ import uvloop
 
 from herd import wire
 from herd.app import Router
-from herd.config import load
+from herd.settings.load import load
 
 RUNS: Final = 5  # what a timer does meanwhile only adds, so the least of some runs is the request's own work
 CHUNKS: Final = (10, 110)

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from herd.commands.log_files import LogReader, log_files
 from herd.commands.logs import parsed
-from herd.config import BY_NAME
 from herd.insights.audit import Record
+from herd.settings.table import BY_NAME
 from herd.store.audit import Ended
 from herd.store.queries import Reader
 from herd.telemetry.redact import redact_text

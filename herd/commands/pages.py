@@ -74,7 +74,7 @@ def settings_page() -> str:
         for entry in reference.settings()
     ]
     head = ("setting", "type", "default", "changes while running", "meaning")
-    return _page("Settings", "herd/config.py", SETTINGS, table(head, rows))
+    return _page("Settings", "herd/settings/table.py", SETTINGS, table(head, rows))
 
 
 def _bounds(entry: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from herd.config import BY_NAME
+from herd.settings.table import BY_NAME
 
 
 def data_dir(given: str | None) -> Path:

@@ -9,10 +9,10 @@ from inspect import getdoc
 from pathlib import Path
 from typing import Any, Final
 
-from herd.config import TABLE
 from herd.core.errors import AttemptError, HerdError, OutOfFiles
 from herd.core.signals import SIGNALS
 from herd.health.checks import CHECKS
+from herd.settings.table import TABLE
 from herd.telemetry.catalog import METRICS, Metric
 
 Entries = list[dict[str, Any]]

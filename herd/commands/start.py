@@ -18,10 +18,11 @@ from herd import __version__
 from herd.app import Router
 from herd.commands import CommandError
 from herd.commands.runfile import announced
-from herd.config import SettingError, Settings
 from herd.fleet.advertise import is_loopback
 from herd.security.connection import Limits, connection_type
 from herd.security.files import NotOurs, claim_directory
+from herd.settings.load import SettingError
+from herd.settings.values import Settings
 
 logger = logging.getLogger(__name__)
 BACKLOG: Final = 2048

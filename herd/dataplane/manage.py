@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import replace
 from urllib.parse import parse_qs
 
-from herd.config import Settings
 from herd.core import errors
 from herd.core.clock import Clock, moment
 from herd.core.errors import NO_NODE_RETRY_S
@@ -28,6 +27,7 @@ from herd.dataplane.replies import error_headers, no_nodes
 from herd.dataplane.request_ids import RequestIds
 from herd.dataplane.trace_ids import new_span_id, traceresponse
 from herd.fleet.keeper import Keeper
+from herd.settings.values import Settings
 
 CHANGES_MODELS = frozenset({"/api/pull", "/api/create", "/api/copy", "/api/delete"})
 LISTING_TIMEOUT_S = 2.0

@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from herd.config import Settings
 from herd.core import errors
 from herd.core.clock import Clock
 from herd.core.events import Attempt, Usage
@@ -21,6 +20,7 @@ from herd.dataplane.headers import response_headers
 from herd.dataplane.phases import Attempted, Reading
 from herd.dataplane.scan import Scanner, Seen, Summary
 from herd.dataplane.whole import WHOLE_LIMIT, Whole, read_whole
+from herd.settings.values import Settings
 
 HELD_LIMIT = 2**20  # bytes of a stream that are held back while no content comes
 STREAMED = (b"x-accel-buffering", b"no")

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 
-from herd.config import Settings
 from herd.core import errors
 from herd.core.clock import Clock, moment
 from herd.core.context import loaded_instead, protect
@@ -55,6 +54,7 @@ from herd.dataplane.request_ids import RequestIds
 from herd.dataplane.trace_ids import new_span_id
 from herd.fleet.keeper import Keeper
 from herd.fleet.slots import Bid, Granted
+from herd.settings.values import Settings
 
 logger = logging.getLogger(__name__)
 NewIds = Callable[[str | None], TraceIds]

@@ -10,7 +10,7 @@ from zeroconf import Error as ZeroconfError
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from herd import __version__
-from herd.config import Settings
+from herd.settings.values import Settings
 
 logger = logging.getLogger(__name__)
 SERVICE = "_herd._tcp.local."

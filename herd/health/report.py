@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from herd.config import TABLE
+from herd.settings.table import TABLE
 
 DEFAULTS: Final[Mapping[str, float]] = {
     row.name: row.default for row in TABLE if isinstance(row.default, int | float) and not isinstance(row.default, bool)

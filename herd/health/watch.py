@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from herd import __version__
-from herd.config import Settings
 from herd.core.clock import moment
 from herd.core.events import Event, FindingChanged
 from herd.core.finding import Episode, Finding
@@ -25,6 +24,7 @@ from herd.health.facts import Losses, Lost, node_facts
 from herd.health.ledger import Alert, Ledger
 from herd.health.report import DEFAULTS, HealthReport, History, NodeFacts, Telemetry
 from herd.health.webhook import Webhook
+from herd.settings.values import Settings
 from herd.store.queries import Reader, StoreUnreadable
 from herd.store.writer import StoreStats
 from herd.telemetry.scrape import HealthView

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 import httpx
 
-from herd.config import BY_NAME, Settings
 from herd.health.ledger import Alert
+from herd.settings.table import BY_NAME
+from herd.settings.values import Settings
 
 logger = logging.getLogger(__name__)
 CAPACITY: Final = 100

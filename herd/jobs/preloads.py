@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from herd.config import Settings
 from herd.core import errors
 from herd.core.admission import Place
 from herd.core.clock import moment
@@ -20,6 +19,7 @@ from herd.dataplane.exchange import ERROR_BODY_LIMIT, Call, Upstream, status_err
 from herd.dataplane.frames import told_in
 from herd.dataplane.headers import JSON
 from herd.fleet.keeper import Keeper
+from herd.settings.values import Settings
 from herd.store.queries import Reader, StoreUnreadable
 
 TICK_S = 1.0

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from herd.config import Settings
 from herd.core import errors
 from herd.core.clock import moment
 from herd.core.events import Event, FleetChanged
@@ -25,6 +24,7 @@ from herd.dataplane.headers import JSON
 from herd.dataplane.phases import Asked, Decided
 from herd.dataplane.replies import refusal
 from herd.fleet.cell import Cell
+from herd.settings.values import Settings
 
 MOST_AT_ONCE = 4  # each is a download of gigabytes, started by whoever writes a name
 RETRY_AFTER_S = 60

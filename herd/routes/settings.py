@@ -5,13 +5,14 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from herd.config import BY_NAME, TABLE, Setting, Settings, Value
-from herd.config_file import NotKept
 from herd.dataplane.document import object_in
 from herd.routes.parameters import only_known
 from herd.routes.surface import surface_of
 from herd.routes.tables import AsciiJSON
-from herd.switchboard import Change, Refusal
+from herd.settings.changes import Change, Refusal
+from herd.settings.file import NotKept
+from herd.settings.table import BY_NAME, TABLE, Setting, Value
+from herd.settings.values import Settings
 
 router = APIRouter(prefix="/dashboard/api", dependencies=[only_known])
 Document = dict[str, Any]

@@ -6,12 +6,12 @@ from typing import Any
 
 from starlette.requests import Request
 
-from herd.config import Settings
 from herd.dataplane.flights import Flights
 from herd.fleet.keeper import Keeper
 from herd.health.watch import HealthWatch
+from herd.settings.changes import Switchboard
+from herd.settings.values import Settings
 from herd.store.queries import Reader
-from herd.switchboard import Switchboard
 from herd.telemetry.feed import Feed
 from herd.telemetry.metrics import MetricsSink
 from herd.telemetry.scrape import ScrapeView

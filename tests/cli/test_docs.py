@@ -9,13 +9,13 @@ import pytest
 
 from herd.commands.pages import ENDINGS, TOPICS
 from herd.commands.reference import operations
-from herd.config import TABLE
 from herd.core.errors import error_types
 from herd.core.events import Status
 from herd.core.routing import RejectionReason
 from herd.core.signals import SIGNALS
 from herd.dataplane.dialects import ENDPOINTS
 from herd.routes.inference import MANAGED
+from herd.settings.table import TABLE
 from herd.sim import Fault, FaultKind, SimConfig
 from herd.telemetry.catalog import METRICS
 from tests.cli.conftest import LLAMA, ROOT, Herd, Served

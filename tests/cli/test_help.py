@@ -7,7 +7,7 @@ import pytest
 
 from herd import __version__
 from herd.cli import COMMANDS, USAGE
-from herd.config import TABLE
+from herd.settings.table import TABLE
 from tests.cli.conftest import ROOT
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from herd.config import TABLE, SettingError, load
+from herd.settings.load import SettingError, load
+from herd.settings.table import TABLE
 
 
 def test_every_setting_has_a_default_of_its_own_type_and_a_meaning():

@@ -5,10 +5,11 @@ import tomllib
 
 import pytest
 
-from herd import config_file
-from herd.config import BY_NAME, TABLE, load
-from herd.config_file import NotKept
-from herd.switchboard import Refusal, Switchboard
+from herd.settings import file
+from herd.settings.changes import Refusal, Switchboard
+from herd.settings.file import NotKept
+from herd.settings.load import load
+from herd.settings.table import BY_NAME, TABLE
 
 RUNTIME = [setting for setting in TABLE if setting.runtime]
 HOOK = "https://hooks.example.net/services/T0/B0/secret"
@@ -228,5 +229,5 @@ async def test_those_who_hold_copies_are_told_after_the_change(desk):
 @pytest.mark.parametrize("setting", RUNTIME, ids=lambda setting: setting.name)
 def test_every_value_of_a_setting_survives_the_file(setting, tmp_path):
     """What TOML makes of it must be what it was."""
-    config_file.keep(tmp_path / "config.toml", {setting.name: setting.default})
+    file.keep(tmp_path / "config.toml", {setting.name: setting.default})
     assert tomllib.loads((tmp_path / "config.toml").read_text()) == {setting.name: setting.default}

@@ -6,8 +6,8 @@ import httpx
 import pytest
 
 from herd.app import Router
-from herd.config import load
 from herd.dataplane.dialects import ENDPOINTS
+from herd.settings.load import load
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 
-from herd.config import load
 from herd.core.clock import Clock, moment
 from herd.core.events import Attempt, AttemptFailed, Finished
 from herd.dataplane.dialects import ENDPOINTS
@@ -13,6 +12,7 @@ from herd.dataplane.serve import DataPlane
 from herd.dataplane.trace_ids import new_ids
 from herd.fleet.cell import Cell
 from herd.fleet.keeper import Keeper
+from herd.settings.load import load
 from tests.dataplane.scripted_upstream import ScriptedUpstream
 from tests.fleet.test_cell import beat
 

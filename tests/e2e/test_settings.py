@@ -12,7 +12,7 @@ from contextlib import closing
 import httpx
 import pytest
 
-from herd.config import TABLE
+from herd.settings.table import TABLE
 from herd.sim import Fault, FaultKind, SimConfig, SimModel
 from tests.e2e.conftest import started
 from tests.e2e.traffic import HELLO, ask, send

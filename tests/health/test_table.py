@@ -6,9 +6,9 @@ import re
 import pytest
 
 from herd.commands.reference import RUNBOOK, runbook
-from herd.config import BY_NAME
 from herd.core.finding import Finding, Severity
 from herd.health.checks import BY_ID, CHECKS, evaluate, score
+from herd.settings.table import BY_NAME
 from tests.health import builders
 
 CONTRACT = (

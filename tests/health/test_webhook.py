@@ -6,10 +6,10 @@ import json
 import pytest
 from aiohttp import web
 
-from herd.config import load
 from herd.core.finding import Episode, Finding, Severity
 from herd.health.ledger import Alert
 from herd.health.webhook import CAPACITY, Webhook, payload
+from herd.settings.load import load
 from tests.harness import eventually, free_port
 
 PATIENCE_S = 20.0

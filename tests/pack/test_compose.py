@@ -8,7 +8,8 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
-from herd.config import BY_NAME, checked
+from herd.settings.load import checked
+from herd.settings.table import BY_NAME
 from herd.sim.__main__ import arguments as sim_options
 from tests.pack.contents import DASHBOARDS, ROOT
 

@@ -10,7 +10,7 @@ import tomllib
 import pytest
 
 from herd.commands.start import OPEN_FILES
-from herd.config import BY_NAME
+from herd.settings.table import BY_NAME
 from tests.pack.contents import ROOT
 
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]

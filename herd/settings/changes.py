@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from herd import config_file
-from herd.config import BY_NAME, NAME, SettingError, Settings, Value, checked, contradictions, load
 from herd.core.events import FleetChanged
+from herd.settings import file
+from herd.settings.load import SettingError, checked, contradictions, load
+from herd.settings.table import BY_NAME, NAME, Value
+from herd.settings.values import Settings
 
 logger = logging.getLogger(__name__)
 STRONGER = ("environment", "command line")  # what beats the file at the next start
@@ -55,7 +57,7 @@ class Switchboard:
     async def change(self, wanted: Mapping[str, object], by: str | None = None) -> tuple[Change, ...]:
         """Take new values, all or none; returns those that are other than before.
 
-        Raises Refusal where a name, a type or a value is wrong, config_file.NotKept where the file cannot be written.
+        Raises Refusal where a name, a type or a value is wrong, file.NotKept where the file cannot be written.
         """
         values = accepted(wanted)
         async with self._one_at_a_time:
@@ -66,7 +68,7 @@ class Switchboard:
                 if (before := self.settings.values[name]) != value
             ]
             if changes:
-                await asyncio.to_thread(config_file.keep, self.path, {change.name: change.value for change in changes})
+                await asyncio.to_thread(file.keep, self.path, {change.name: change.value for change in changes})
                 self.settings.change({change.name: change.value for change in changes})
                 self._follow()
         for change in changes:

@@ -11,7 +11,7 @@ from pathlib import Path
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from herd.config import Value
+from herd.settings.table import Value
 
 
 class NotKept(RuntimeError):
