@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable
 
-from herd.dataplane.dialects import Shape
+from herd.core.dialects import Shape
 from herd.dataplane.frames import READERS
 from herd.dataplane.scan import Scanner
 

@@ -24,9 +24,9 @@ from herd.fleet.cell import Cell
 from herd.fleet.entry import Patience
 from herd.fleet.keeper import Keeper
 from herd.fleet.targets import TargetsFile
-from herd.health.facts import Lost
-from herd.health.watch import HealthWatch, Records
 from herd.insights.machines import on_paper
+from herd.jobs.health_facts import Lost
+from herd.jobs.health_watch import HealthWatch, Records
 from herd.jobs.history import History
 from herd.jobs.preloads import Preloads
 from herd.jobs.pulls import Pulls

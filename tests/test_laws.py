@@ -16,6 +16,11 @@ ONLY_IN = {
     "opentelemetry": ("herd/telemetry", "node/telemetry"),
     "sqlite3": ("herd/store",),
 }
+# From the bottom up: a room imports only from the rooms before it.
+ROOMS = (
+    "core", "wire", "settings", "fleet", "dataplane", "store", "telemetry", "recorder", "planning", "insights", "audit",
+    "jobs", "security", "routes", "reference", "sim", "app", "commands", "cli",
+)  # fmt: skip
 BROAD_EXCEPTS_ALLOWED = {"herd/telemetry/emit.py", "herd/dataplane/serve.py"}
 
 
@@ -84,6 +89,27 @@ def test_no_import_goes_in_a_circle():
     while leaves := {here for here, there in graph.items() if not there & graph.keys()}:
         graph = {here: there for here, there in graph.items() if here not in leaves}
     assert not graph
+
+
+def room(dotted: str) -> str | None:
+    """The room of a module of the router; None for what belongs to none, such as the version."""
+    package, _, rest = dotted.partition(".")
+    found = rest.partition(".")[0]
+    return found if package == "herd" and found in ROOMS else None
+
+
+def test_every_module_of_the_router_stands_in_a_room_that_the_order_knows():
+    """A room that nobody ordered is one that may import anything."""
+    homeless = [name(path) for path in SOURCES if name(path).startswith("herd/") and room(module(path)) is None]
+    assert homeless == ["herd/__init__.py", "herd/__main__.py"]
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if room(module(path))], ids=name)
+def test_no_import_goes_up_to_a_room_that_stands_on_this_one(path):
+    """Rooms that import each other are one room, and whoever changes one of them has to read both."""
+    here = ROOMS.index(room(module(path)))
+    up = {there for dotted in imports(path) if (there := room(dotted)) and ROOMS.index(there) > here}
+    assert not up
 
 
 def _longest(dotted: str, modules: dict[str, Path]) -> str | None:

@@ -11,17 +11,17 @@ from math import inf
 from pathlib import Path
 from typing import Final
 
+from herd.audit.comparison import Comparison, Record
+from herd.audit.counters import CounterComparison, read_scrape
+from herd.audit.files import LATE_S, Lines, Rows
 from herd.commands import CommandError
-from herd.commands.audit_files import LATE_S, Lines, Rows
 from herd.commands.audit_report import Findings, document, report
-from herd.commands.log_files import log_files
 from herd.commands.output import show, show_json
 from herd.commands.places import data_dir, named_url
 from herd.commands.router import RouterAway, scrape
 from herd.commands.runfile import running
-from herd.insights.audit import Comparison, Record
-from herd.insights.counters import CounterComparison, read_scrape
 from herd.store.queries import StoreUnreadable
+from herd.telemetry.log_files import log_files
 
 PATIENCE_S: Final = 5.0
 LOOK_EVERY_S: Final = 0.25

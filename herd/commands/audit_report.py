@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from rich.console import RenderableType
 
+from herd.audit.comparison import Comparison, Difference, Tally
+from herd.audit.counters import TOKEN_TYPES, CounterComparison, Gap
 from herd.commands.moments import local
 from herd.commands.output import table
-from herd.insights.audit import Comparison, Difference, Tally
-from herd.insights.counters import TOKEN_TYPES, CounterComparison, Gap
 
 MOST_LISTED: Final = 100
 

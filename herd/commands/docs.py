@@ -9,7 +9,7 @@ from rich.markdown import Markdown
 
 from herd.commands import CommandError
 from herd.commands.output import show, show_json, table
-from herd.commands.pages import TOPICS, Topic
+from herd.reference.pages import TOPICS, Topic
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -2,24 +2,23 @@
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from rich.text import Text
 
 from herd.commands import CommandError
-from herd.commands.log_files import backwards, log_files
 from herd.commands.output import cell, harmless, show
 from herd.commands.places import data_dir
+from herd.telemetry.log_files import Line, backwards, log_files, parsed
 
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 HEAD: Final = frozenset({"timestamp", "level", "logger", "event"})
 # The canonical line has every column of the row; these are the ones by which a person finds the request.
 OF_A_REQUEST: Final = ("status", "model", "node_id", "latency_ms", "error_type", "error_message", "request_id")
-Line = Mapping[str, Any]
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -48,15 +47,6 @@ def matching(folder: Path, level: str | None, text: str | None) -> Iterator[Line
             # Compared as people read it: the file has escapes for everything beyond ASCII.
             if wanted is None or wanted in json.dumps(line, ensure_ascii=False).casefold():
                 yield line
-
-
-def parsed(raw: bytes) -> Line | None:
-    """A line as an object; None where it is none, such as one that a crash tore."""
-    try:
-        line = json.loads(raw)
-    except ValueError:
-        return None
-    return line if isinstance(line, dict) else None
 
 
 def readable(line: Line) -> Text:

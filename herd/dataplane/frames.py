@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from herd.core.dialects import Shape
 from herd.core.events import Usage
-from herd.dataplane.dialects import Shape
 from herd.dataplane.document import object_in
 
 NANOSECONDS = 1e9

@@ -12,12 +12,12 @@ from urllib.parse import parse_qs
 
 from herd.core import errors
 from herd.core.clock import Clock, moment
+from herd.core.dialects import dialect_of, error_body
 from herd.core.errors import NO_NODE_RETRY_S
 from herd.core.events import Attempt, Event, Managed, TraceIds
 from herd.core.fleet import Fleet, Node
 from herd.core.placement import can_manage, place
 from herd.dataplane.client import Client, ClientGone, RawHeaders, Receive, Scope, Send
-from herd.dataplane.dialects import dialect_of, error_body
 from herd.dataplane.document import read
 from herd.dataplane.exchange import Answer, Call, Upstream
 from herd.dataplane.flights import LAST_WORDS_S, STOPPED, STOPPING, STOPPING_RETRY_S

@@ -8,11 +8,11 @@ from hashlib import blake2b
 from math import isfinite
 from typing import Any, NamedTuple
 
+from herd.core.dialects import Endpoint, Shape
 from herd.core.errors import BadRequest
 from herd.core.request import NOTHING_SAID, Parameters, Request
 from herd.core.tags import collect
 from herd.dataplane.billing import MARK_BYTES, Steadied, hold_still
-from herd.dataplane.dialects import Endpoint, Shape
 from herd.dataplane.document import Document, json_type, read
 from herd.dataplane.parameters import read_parameters
 from herd.dataplane.prompt import Prompt, read_prompt, texts_of

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from herd.core.clock import Clock
+from herd.core.dialects import Endpoint
 from herd.core.errors import AttemptError, HerdError, Refused
 from herd.core.events import Attempt, ContextAction, Finished, Status, TraceIds, Usage
 from herd.core.request import Request
 from herd.core.routing import Candidate, Policy
-from herd.dataplane.dialects import Endpoint
 from herd.dataplane.parse import Parsed
 from herd.fleet.slots import Choice
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from herd.core import errors
 from herd.core.clock import Clock
+from herd.core.dialects import Shape
 from herd.core.events import Attempt, Usage
 from herd.dataplane.client import Client, RawHeaders
-from herd.dataplane.dialects import Shape
 from herd.dataplane.exchange import ERROR_BODY_LIMIT, Answer, Call, Upstream, status_error
 from herd.dataplane.flights import Flight
 from herd.dataplane.frames import told_in

@@ -4,11 +4,11 @@ import re
 from collections.abc import Sequence
 
 from herd.core import errors
+from herd.core.dialects import error_body, error_frame
 from herd.core.errors import NO_NODE_RETRY_S
 from herd.core.routing import Rejection, RejectionReason
 from herd.core.why import LEFT_OUT
 from herd.dataplane.client import RawHeaders
-from herd.dataplane.dialects import error_body, error_frame
 from herd.dataplane.flights import Flight
 from herd.dataplane.phases import Attempted, Decided, Phase
 from herd.dataplane.trace_ids import traceresponse

@@ -13,8 +13,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from herd.core.dialects import Shape
 from herd.core.events import Usage
-from herd.dataplane.dialects import Shape
 from herd.dataplane.document import object_in
 from herd.dataplane.forms import Form, learn
 from herd.dataplane.frames import GAVE_UP, READERS, Frame, ended_by, usage_of

@@ -12,6 +12,7 @@ from dataclasses import replace
 from herd.core import errors
 from herd.core.clock import Clock, moment
 from herd.core.context import loaded_instead, protect
+from herd.core.dialects import Endpoint
 from herd.core.events import (
     Attempt,
     AttemptFailed,
@@ -30,7 +31,6 @@ from herd.core.routing import Policy
 from herd.dataplane.body import for_node
 from herd.dataplane.client import Client, ClientGone, Receive, Scope, Send
 from herd.dataplane.coding import unpacked
-from herd.dataplane.dialects import Endpoint
 from herd.dataplane.equivalents import with_equivalents
 from herd.dataplane.exchange import Call, Upstream
 from herd.dataplane.flights import STOPPING, STOPPING_RETRY_S, Flight, Flights, stopped

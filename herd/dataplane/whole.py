@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass, field
 
+from herd.core.dialects import Shape
 from herd.core.events import Usage
-from herd.dataplane.dialects import Shape
 from herd.dataplane.document import object_in
 from herd.dataplane.frames import READERS, ended_by, usage_of
 

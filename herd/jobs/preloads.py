@@ -12,9 +12,9 @@ from typing import Any
 from herd.core import errors
 from herd.core.admission import Place
 from herd.core.clock import moment
+from herd.core.dialects import dump
 from herd.core.events import Event, FleetChanged
 from herd.core.preload import ENDPOINT, Load, asked_about, to_keep, to_load
-from herd.dataplane.dialects import dump
 from herd.dataplane.exchange import ERROR_BODY_LIMIT, Call, Upstream, status_error
 from herd.dataplane.frames import told_in
 from herd.dataplane.headers import JSON

@@ -13,11 +13,11 @@ from typing import Any
 
 from herd.core import errors
 from herd.core.clock import moment
+from herd.core.dialects import dump
 from herd.core.events import Event, FleetChanged
 from herd.core.fleet import Node
 from herd.core.library import is_library_name
 from herd.core.placement import PULL, best_room, no_room, obstacle
-from herd.dataplane.dialects import dump
 from herd.dataplane.document import object_in
 from herd.dataplane.exchange import Answer, Call, Upstream
 from herd.dataplane.headers import JSON

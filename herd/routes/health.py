@@ -8,11 +8,11 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from herd.core.finding import Episode
+from herd.core.health.amounts import share
+from herd.core.health.checks import BY_ID, CHECKS, Check
+from herd.core.health.report import HealthReport
 from herd.dataplane.document import object_in
-from herd.health.amounts import share
-from herd.health.checks import BY_ID, CHECKS, Check
-from herd.health.report import HealthReport
-from herd.health.watch import HealthWatch, Picture
+from herd.jobs.health_watch import HealthWatch, Picture
 from herd.routes.parameters import only_known
 from herd.routes.surface import surface_of
 from herd.routes.tables import AsciiJSON

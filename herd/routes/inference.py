@@ -6,7 +6,7 @@ from typing import Any
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from herd.dataplane.dialects import ENDPOINTS, Endpoint
+from herd.core.dialects import ENDPOINTS, Endpoint
 from herd.dataplane.manage import Management
 from herd.dataplane.serve import DataPlane
 

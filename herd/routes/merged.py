@@ -14,8 +14,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from herd import wire
+from herd.core.dialects import error_document
 from herd.core.request import Dialect
-from herd.dataplane.dialects import error_document
 from herd.fleet.entry import Entry
 from herd.routes.surface import surface_of
 

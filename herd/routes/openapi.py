@@ -6,7 +6,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from herd.dataplane.dialects import ENDPOINTS
+from herd.core.dialects import ENDPOINTS
 from herd.routes.inference import MANAGED
 
 Document = dict[str, Any]

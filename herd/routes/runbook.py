@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import pairwise
+from pathlib import Path
 from typing import Final
 
 from fastapi import APIRouter, Request
@@ -14,11 +15,11 @@ from fastapi.responses import Response
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from herd.commands.reference import RUNBOOK
 from herd.routes.dashboard import File, made, sent
 
 router = APIRouter(prefix="/dashboard")
 
+RUNBOOK: Final = Path(__file__).parents[1] / "reference" / "runbook.md"
 COMMENT: Final = re.compile(r"<!--.*?-->", re.DOTALL)
 PAGE: Final = """\
 <!doctype html>

@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from herd.dataplane.flights import Flights
 from herd.fleet.keeper import Keeper
-from herd.health.watch import HealthWatch
+from herd.jobs.health_watch import HealthWatch
 from herd.settings.changes import Switchboard
 from herd.settings.values import Settings
 from herd.store.queries import Reader

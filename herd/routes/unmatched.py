@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
-from herd.dataplane.dialects import dialect_of, error_document
+from herd.core.dialects import dialect_of, error_document
 
 METHODS = ("GET", "HEAD", "POST", "DELETE")
 

@@ -15,8 +15,8 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from herd.core.dialects import dialect_of, error_body
 from herd.core.errors import BadRequest, HeadTimeout, HeadTooLarge, HerdError, TooManyConnections, UrlTooLong
-from herd.dataplane.dialects import dialect_of, error_body
 from herd.security.crowd import Crowd
 from herd.security.refusals import Refusal, Report, unrecorded
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from herd.core.dialects import dialect_of, error_body
 from herd.core.errors import BadRequest, BodyTooLarge, Forbidden, HerdError
-from herd.dataplane.dialects import dialect_of, error_body
 from herd.security.names import Names, is_host
 from herd.security.refusals import Refusal, Report
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol
 
+from herd.core.dialects import ENDPOINTS
 from herd.core.errors import HerdError
 from herd.core.events import Event, Finished, FleetChanged, Status, TraceIds
-from herd.dataplane.dialects import ENDPOINTS
 
 REPEAT_S = 10.0
 MOST_KNOWN = 1000

@@ -175,3 +175,6 @@ ASCENDING: Final = (
     ("health_disk_critical_pct", "health_disk_warning_pct"),
 )
 BY_NAME: Final[Mapping[str, Setting]] = {setting.name: setting for setting in TABLE}
+NUMBERS: Final[Mapping[str, float]] = {
+    row.name: row.default for row in TABLE if isinstance(row.default, int | float) and not isinstance(row.default, bool)
+}

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from herd.core.breaker import FAULTS_OF_THE_NODE
 from herd.core.finding import Episode, Finding, Severity
-from herd.health.report import (
+from herd.core.health.report import (
     WINDOWS_S,
     ContextActions,
     Fallback,

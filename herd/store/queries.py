@@ -14,8 +14,8 @@ from typing import Final, ParamSpec, TypeVar
 
 from herd.core.events import NodeKnown
 from herd.core.finding import Episode
+from herd.core.health.report import History
 from herd.core.learning import Observation
-from herd.health.report import History
 from herd.store import audit, health_queries, history, reports, schema, traces
 from herd.store.audit import Counts, Ended, Kept
 from herd.store.connections import Connections, Question, Source

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from herd.insights.audit import Comparison, Record
-from herd.insights.counters import CounterComparison, read_scrape
+from herd.audit.comparison import Comparison, Record
+from herd.audit.counters import CounterComparison, read_scrape
 
 
 def request(number, **changes):

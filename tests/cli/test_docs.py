@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from herd.commands.pages import ENDINGS, TOPICS
-from herd.commands.reference import operations
+from herd.core.dialects import ENDPOINTS
 from herd.core.errors import error_types
 from herd.core.events import Status
 from herd.core.routing import RejectionReason
 from herd.core.signals import SIGNALS
-from herd.dataplane.dialects import ENDPOINTS
+from herd.reference.entries import operations
+from herd.reference.pages import ENDINGS, TOPICS
 from herd.routes.inference import MANAGED
 from herd.settings.table import TABLE
 from herd.sim import Fault, FaultKind, SimConfig

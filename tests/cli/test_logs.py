@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from herd.commands.log_files import BLOCK, LogReader, backwards
+from herd.telemetry.log_files import BLOCK, LogReader, backwards
 
 
 def entry(number, level="INFO", event="something", **fields):

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from herd.app import Router
-from herd.dataplane.dialects import ENDPOINTS
+from herd.core.dialects import ENDPOINTS
 from herd.settings.load import load
 
 

@@ -5,10 +5,10 @@ import re
 import httpx
 import pytest
 
-from herd.commands.pages import ENDINGS
 from herd.core.events import FLEET_EVENTS, Status
+from herd.core.health.checks import CHECKS
 from herd.core.signals import SIGNALS
-from herd.health.checks import CHECKS
+from herd.reference.pages import ENDINGS
 from herd.routes.dashboard import FILES, HOME, POLICY
 from otel.alerts import alerts
 from tests.harness import Router, free_port

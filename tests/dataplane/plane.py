@@ -5,8 +5,8 @@ import json
 from contextlib import asynccontextmanager
 
 from herd.core.clock import Clock, moment
+from herd.core.dialects import ENDPOINTS
 from herd.core.events import Attempt, AttemptFailed, Finished
-from herd.dataplane.dialects import ENDPOINTS
 from herd.dataplane.request_ids import RequestIds
 from herd.dataplane.serve import DataPlane
 from herd.dataplane.trace_ids import new_ids

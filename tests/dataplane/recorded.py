@@ -2,7 +2,7 @@
 
 import json
 
-from herd.dataplane.dialects import Shape
+from herd.core.dialects import Shape
 from herd.sim.anthropic_voice import MessagesVoice
 from herd.sim.ask import Ask
 from herd.sim.llamacpp_events import LlamaMessagesVoice, LlamaResponsesVoice

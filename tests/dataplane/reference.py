@@ -5,7 +5,7 @@ It knows no cap on a line.
 
 import json
 
-from herd.dataplane.dialects import Shape
+from herd.core.dialects import Shape
 from herd.dataplane.frames import GAVE_UP, READERS, ended_by, usage_of
 from herd.dataplane.scan import LONGEST_TEXT, REPEATS, Seen, Summary
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from herd.core.dialects import ENDPOINTS
 from herd.dataplane.body import for_node
-from herd.dataplane.dialects import ENDPOINTS
 from tests.dataplane.test_body import asked
 
 LINE = "x-anthropic-billing-header: cc_version=2.1.177.{end}; cc_entrypoint=cli; cch={checksum};"

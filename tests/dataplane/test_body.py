@@ -5,11 +5,11 @@ import json
 import pytest
 
 from herd.core.clock import Clock
+from herd.core.dialects import ENDPOINTS
 from herd.core.errors import BadRequest
 from herd.core.events import TraceIds
 from herd.core.routing import Policy
 from herd.dataplane.body import for_node
-from herd.dataplane.dialects import ENDPOINTS
 from herd.dataplane.parse import parse
 from herd.dataplane.phases import Asked, Received
 

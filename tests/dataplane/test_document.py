@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from herd.core.dialects import ENDPOINTS
 from herd.core.errors import BadRequest
-from herd.dataplane.dialects import ENDPOINTS
 from herd.dataplane.document import MOST_VALUES, changed, extended, fold, read
 from herd.dataplane.parse import parse
 from herd.wire import canonical_name

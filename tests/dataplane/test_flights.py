@@ -4,9 +4,9 @@ import asyncio
 
 from herd.core import errors
 from herd.core.clock import Clock
+from herd.core.dialects import ENDPOINTS
 from herd.core.routing import Policy
 from herd.dataplane.client import Client
-from herd.dataplane.dialects import ENDPOINTS
 from herd.dataplane.flights import LAST_WORDS_S, REAP_AFTER_S, STOPPED, STOPPING, Flight, Flights, stopped
 from herd.dataplane.phases import Received
 from herd.dataplane.trace_ids import new_ids

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from herd.dataplane.dialects import Shape
+from herd.core.dialects import Shape
 from herd.dataplane.forms import learn
 from herd.dataplane.frames import READERS
 from tests.dataplane.recorded import LM_STUDIO, MLX, VLLM, VOICES, WORDS, spoken

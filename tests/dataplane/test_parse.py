@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from herd.core.dialects import ENDPOINTS
 from herd.core.errors import BadRequest
 from herd.core.request import Parameters
-from herd.dataplane.dialects import ENDPOINTS
 from herd.dataplane.parse import parse
 from herd.wire import canonical_name
 

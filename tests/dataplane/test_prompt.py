@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from herd.core.dialects import ENDPOINTS
 from herd.core.prefix import tokens_in
-from herd.dataplane.dialects import ENDPOINTS
 from herd.dataplane.parse import parse
 
 MESSAGES, NATIVE = ENDPOINTS["/v1/messages"], ENDPOINTS["/api/chat"]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from herd.dataplane.dialects import Shape
+from herd.core.dialects import Shape
 from herd.dataplane.scan import LINE_LIMIT, Scanner, Seen, Summary
 from herd.dataplane.whole import read_whole
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from herd.dataplane.dialects import Shape
+from herd.core.dialects import Shape
 from herd.dataplane.scan import Scanner
 from tests.dataplane.recorded import RECORDED
 from tests.dataplane.reference import Reference

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from herd.dataplane.dialects import Shape
+from herd.core.dialects import Shape
 from herd.dataplane.scan import Scanner
 from herd.dataplane.whole import read_whole
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from herd.dataplane.dialects import Shape
+from herd.core.dialects import Shape
 from herd.dataplane.whole import read_whole
 
 NAMED, COUNTED = {"prompt_tokens": 3, "completion_tokens": 4}, {"input_tokens": 3, "output_tokens": 4}

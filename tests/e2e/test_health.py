@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
-from herd.health.checks import CHECKS
+from herd.core.health.checks import CHECKS
 from herd.sim import Fault, FaultKind, SimConfig, SimModel
 from herd.store.schema import LATEST
 from tests.e2e.conftest import started

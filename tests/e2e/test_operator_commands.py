@@ -8,8 +8,8 @@ import subprocess
 import httpx
 import pytest
 
-from herd.commands.reference import operations
-from herd.health.checks import CHECKS
+from herd.core.health.checks import CHECKS
+from herd.reference.entries import operations
 from herd.sim import Fault, FaultKind
 from herd.store.rows import TRACE_COLUMNS
 from tests import printed

@@ -4,8 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 from herd.core.finding import Finding
-from herd.health.checks import evaluate
-from herd.health.report import (
+from herd.core.health.checks import evaluate
+from herd.core.health.report import (
     WINDOWS_S,
     HealthReport,
     History,
@@ -15,6 +15,7 @@ from herd.health.report import (
     Telemetry,
     Trouble,
 )
+from herd.settings.table import NUMBERS
 
 GIB = 1024**3
 DAY_S = 86_400.0
@@ -56,7 +57,7 @@ def history(**changes: Any) -> History:
 
 def report(*nodes: NodeFacts, past: History | None = None, limits: dict[str, float] | None = None, **changes: Any):
     """Two healthy nodes unless others are given; `limits` are thresholds that differ from the defaults."""
-    usual = HealthReport(at=1000.0, router_version="1.0", nodes=nodes or (node(), node("bob")),
+    usual = HealthReport(at=1000.0, router_version="1.0", thresholds=NUMBERS, nodes=nodes or (node(), node("bob")),
                          history=past or history(), telemetry=Telemetry())  # fmt: skip
     return replace(usual, thresholds={**usual.thresholds, **(limits or {})}, **changes)
 

@@ -3,9 +3,9 @@
 from herd import wire
 from herd.core.clock import Moment
 from herd.core.events import Attempt, NodeKnown
+from herd.core.health.report import LoadedFacts
 from herd.fleet.cell import Cell
-from herd.health.facts import Losses, Lost, node_facts
-from herd.health.report import LoadedFacts
+from herd.jobs.health_facts import Losses, Lost, node_facts
 from tests.fleet.test_cell import GIB, beat
 
 NOW = Moment(1000.0, 500.0)

@@ -5,7 +5,7 @@ from itertools import count
 import pytest
 
 from herd.core.finding import Finding, Severity
-from herd.health.ledger import KEEP_EVERY_S, Ledger
+from herd.core.health.ledger import KEEP_EVERY_S, Ledger
 
 CRITICAL, WARNING = Severity.CRITICAL, Severity.WARNING
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from herd.health.report import ContextActions, Fallback, LoadedFacts, Turnover
+from herd.core.health.report import ContextActions, Fallback, LoadedFacts, Turnover
 from tests.health.builders import GIB, LLAMA, found, history, node, one, report, served, severities
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from herd.health.report import LoadedFacts, Tries
+from herd.core.health.report import LoadedFacts, Tries
 from tests.health.builders import GIB, LLAMA, found, history, node, one, report, served, severities
 
 

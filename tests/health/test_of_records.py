@@ -2,7 +2,7 @@
 
 import pytest
 
-from herd.health.report import Telemetry
+from herd.core.health.report import Telemetry
 from tests.health.builders import found, one, report, severities
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from herd.health.report import Pace
+from herd.core.health.report import Pace
 from tests.health.builders import LLAMA, found, history, one, report, served, severities, trouble
 
 

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from herd.commands.reference import RUNBOOK, runbook
 from herd.core.finding import Finding, Severity
-from herd.health.checks import BY_ID, CHECKS, evaluate, score
+from herd.core.health.checks import BY_ID, CHECKS, evaluate, score
+from herd.reference.entries import RUNBOOK, runbook
 from herd.settings.table import BY_NAME
 from tests.health import builders
 
@@ -35,7 +35,7 @@ def test_a_healthy_fleet_has_no_finding_and_a_hundred_points():
 
 def test_a_fleet_without_nodes_and_without_requests_is_not_ill():
     """A router that was started a minute ago."""
-    assert evaluate(builders.HealthReport(router_version="1.0")) == ()
+    assert evaluate(builders.HealthReport(router_version="1.0", thresholds=builders.NUMBERS)) == ()
 
 
 def finding(severity):

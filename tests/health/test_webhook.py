@@ -7,8 +7,8 @@ import pytest
 from aiohttp import web
 
 from herd.core.finding import Episode, Finding, Severity
-from herd.health.ledger import Alert
-from herd.health.webhook import CAPACITY, Webhook, payload
+from herd.core.health.ledger import Alert
+from herd.jobs.webhook import CAPACITY, Webhook, payload
 from herd.settings.load import load
 from tests.harness import eventually, free_port
 

@@ -8,7 +8,7 @@ import pytest
 
 from herd.core.events import Attempt, ContextAction, ContextProtected, FindingChanged, FleetChanged
 from herd.core.finding import Episode, Finding, Severity
-from herd.health.report import WINDOWS_S, History
+from herd.core.health.report import WINDOWS_S, History
 from herd.store import health_queries
 from herd.store.health_queries import LEAST_PACE
 from tests.store import builders

@@ -11,10 +11,10 @@ from opentelemetry.semconv.attributes import (
     url_attributes,
 )
 
+from herd.core.dialects import ENDPOINTS
 from herd.core.errors import error_types
 from herd.core.routing import RejectionReason
 from herd.core.signals import SIGNALS
-from herd.dataplane.dialects import ENDPOINTS
 from herd.telemetry import semconv
 from herd.telemetry.catalog import ATTRIBUTES, BY_NAME, LOG_FIELDS, METRICS, Metric
 from herd.telemetry.metrics import MetricsSink

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from herd.commands import reference
 from herd.core.events import Finished
+from herd.reference import entries as reference
 from herd.telemetry.catalog import METRICS
 from herd.telemetry.catalog.labels import GPU, MODEL, NODE, STATUS
 from herd.telemetry.catalog.shapes import Label, Metric, Of

@@ -6,9 +6,9 @@ from herd.core.breaker import BreakerState
 from herd.core.errors import AttemptError, error_types
 from herd.core.events import Status
 from herd.core.finding import Severity
+from herd.core.health.checks import CHECKS
 from herd.core.routing import Reason, RejectionReason
 from herd.core.signals import SIGNALS
-from herd.health.checks import CHECKS
 from herd.telemetry.catalog.shapes import Label
 from herd.telemetry.semconv import OPERATIONS
 

@@ -5,7 +5,7 @@ What other threads and the composition root know is read at a scrape; what the r
 
 from typing import Final
 
-from herd.health.checks import CHECKS
+from herd.core.health.checks import CHECKS
 from herd.telemetry.catalog.buckets import COMMITS, LAGS
 from herd.telemetry.catalog.labels import (
     CHECK,

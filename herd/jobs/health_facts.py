@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from herd.core.clock import Moment
+from herd.core.health.report import LoadedFacts, NodeFacts
 from herd.fleet.entry import Entry
-from herd.health.report import LoadedFacts, NodeFacts
 from herd.wire import canonical_name
 
 HOUR_S: Final = 3600.0

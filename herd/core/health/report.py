@@ -7,11 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from herd.settings.table import TABLE
-
-DEFAULTS: Final[Mapping[str, float]] = {
-    row.name: row.default for row in TABLE if isinstance(row.default, int | float) and not isinstance(row.default, bool)
-}
 WINDOWS_S: Final = {"5m": 300.0, "30m": 1800.0, "1h": 3600.0, "2h": 7200.0, "6h": 21_600.0, "1d": 86_400.0}
 
 
@@ -191,7 +186,7 @@ class HealthReport:
     history: History | None = field(default_factory=History)
     telemetry: Telemetry = Telemetry()
     waiting: int = 0
-    thresholds: Mapping[str, float] = field(default_factory=lambda: DEFAULTS)
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
     def threshold(self, name: str) -> float:
         """A threshold by the name of its setting."""

@@ -18,12 +18,13 @@ from herd import __version__
 from herd.core.clock import moment
 from herd.core.events import Event, FindingChanged
 from herd.core.finding import Episode, Finding
+from herd.core.health.checks import evaluate, score
+from herd.core.health.ledger import Alert, Ledger
+from herd.core.health.report import HealthReport, History, NodeFacts, Telemetry
 from herd.fleet.cell import Cell
-from herd.health.checks import evaluate, score
-from herd.health.facts import Losses, Lost, node_facts
-from herd.health.ledger import Alert, Ledger
-from herd.health.report import DEFAULTS, HealthReport, History, NodeFacts, Telemetry
-from herd.health.webhook import Webhook
+from herd.jobs.health_facts import Losses, Lost, node_facts
+from herd.jobs.webhook import Webhook
+from herd.settings.table import NUMBERS
 from herd.settings.values import Settings
 from herd.store.queries import Reader, StoreUnreadable
 from herd.store.writer import StoreStats
@@ -204,7 +205,7 @@ class HealthWatch:
             history=history,
             telemetry=self._telemetry(now, history is not None, disk),
             waiting=sum(self._cell.slots.depths().values()),
-            thresholds={name: self._settings.number(name) for name in DEFAULTS},
+            thresholds={name: self._settings.number(name) for name in NUMBERS},
         )
 
     def _nodes(self, history: History) -> tuple[NodeFacts, ...]:

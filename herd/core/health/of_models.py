@@ -4,8 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from herd.core.finding import Finding, Severity
-from herd.health.amounts import GIB, gib, many, most, percent, share, short
-from herd.health.report import HealthReport, LoadedFacts, NodeFacts
+from herd.core.health.amounts import GIB, gib, many, most, percent, share, short
+from herd.core.health.report import HealthReport, LoadedFacts, NodeFacts
 
 WASTE = 1 * GIB  # less than this is not worth a reload
 LEAST_CONTEXT = 4096  # what Ollama loads by itself: with less, the first longer conversation would be cut

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from fastapi.routing import APIRoute
 
+from herd.core.dialects import ENDPOINTS, Endpoint
 from herd.core.placement import NEEDS_ROOM
 from herd.core.request import Dialect
-from herd.dataplane.dialects import ENDPOINTS, Endpoint
 from herd.routes import (
     dashboard,
     dashboard_api,

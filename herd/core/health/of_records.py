@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from herd.core.finding import Finding, Severity
-from herd.health.amounts import many, sentence
-from herd.health.report import HealthReport
+from herd.core.health.amounts import many, sentence
+from herd.core.health.report import HealthReport
 
 
 def trace_store_failing(report: HealthReport) -> Iterator[Finding]:

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from herd.core.finding import Finding, Severity
-from herd.health.amounts import GIB, gib, listed, many, most, percent, sentence, share, span
-from herd.health.report import HealthReport, NodeFacts
+from herd.core.health.amounts import GIB, gib, listed, many, most, percent, sentence, share, span
+from herd.core.health.report import HealthReport, NodeFacts
 
 ROOMY = 100 * GIB  # a disk with so much room is not low, however large it is
 

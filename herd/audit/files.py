@@ -11,12 +11,11 @@ from math import inf
 from pathlib import Path
 from typing import Any, Final
 
-from herd.commands.log_files import LogReader, log_files
-from herd.commands.logs import parsed
-from herd.insights.audit import Record
+from herd.audit.comparison import Record
 from herd.settings.table import BY_NAME
 from herd.store.audit import Ended
 from herd.store.queries import Reader
+from herd.telemetry.log_files import LogReader, log_files, parsed
 from herd.telemetry.redact import redact_text
 
 CANONICAL: Final = b'"event": "request_finished"'

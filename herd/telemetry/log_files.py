@@ -3,11 +3,13 @@
 It knows lines and rotation, nothing of what a line says. A line counts only once its newline is there.
 """
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
+Line = Mapping[str, Any]
 FILE_NAME: Final = "herd.jsonl"
 BLOCK: Final = 1 << 18
 LONGEST: Final = 1 << 24  # a "line" beyond this is damage; it is passed over rather than held
@@ -18,6 +20,15 @@ def log_files(log_dir: Path) -> list[Path]:
     rotated = sorted(path for path in log_dir.glob(f"{FILE_NAME}.*") if path.is_file())
     current = log_dir / FILE_NAME
     return [*rotated, current] if current.is_file() else rotated
+
+
+def parsed(raw: bytes) -> Line | None:
+    """A line as an object; None where it is none, such as one that a crash tore."""
+    try:
+        line = json.loads(raw)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) else None
 
 
 def backwards(path: Path) -> Iterator[bytes]:

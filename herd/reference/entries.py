@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from herd.core.errors import AttemptError, HerdError, OutOfFiles
+from herd.core.health.checks import CHECKS
 from herd.core.signals import SIGNALS
-from herd.health.checks import CHECKS
+from herd.routes.runbook import RUNBOOK
 from herd.settings.table import TABLE
 from herd.telemetry.catalog import METRICS, Metric
 
 Entries = list[dict[str, Any]]
 TYPES: Final = {bool: "true or false", int: "whole number", float: "number", str: "text"}
 OPERATIONS: Final = Path(__file__).with_name("operations.md")
-RUNBOOK: Final = Path(__file__).with_name("runbook.md")
 BLOCK: Final = re.compile(r"(^```sh\n.*?^```$)", re.MULTILINE | re.DOTALL)
 
 

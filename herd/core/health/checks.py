@@ -9,8 +9,8 @@ from inspect import getdoc
 from typing import Final
 
 from herd.core.finding import Finding, Severity
-from herd.health import of_models, of_nodes, of_records, of_requests
-from herd.health.report import HealthReport
+from herd.core.health import of_models, of_nodes, of_records, of_requests
+from herd.core.health.report import HealthReport
 
 INFO, WARNING, CRITICAL = Severity
 POINTS: Final = {INFO: 0, WARNING: 10, CRITICAL: 20}

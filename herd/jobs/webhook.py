@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import httpx
 
-from herd.health.ledger import Alert
+from herd.core.health.ledger import Alert
 from herd.settings.table import BY_NAME
 from herd.settings.values import Settings
 

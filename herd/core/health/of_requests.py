@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
 from herd.core.finding import Finding, Severity
-from herd.health.amounts import many, most, percent, share, span
-from herd.health.report import HealthReport, Served, Trouble
+from herd.core.health.amounts import many, most, percent, share, span
+from herd.core.health.report import HealthReport, Served, Trouble
 
 TIMEOUTS: Final = frozenset({"connect_timeout", "first_byte_timeout", "stall_timeout", "queue_timeout"})
 CLIENTS_MISTAKES: Final = frozenset({"bad_request", "unauthorized", "model_missing", "upstream_4xx"})

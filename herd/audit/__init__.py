@@ -1,0 +1,1 @@
+"""Do the four records agree? Each read as the same values, and compared."""
