@@ -284,6 +284,14 @@ class Managed:
 
 
 @dataclass(frozen=True, slots=True)
+class AccessRefused:
+    """A door turned a request away; `door` and `reason` are words of `core.doors`. It is counted, not logged."""
+
+    door: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class FindingChanged:
     """A health finding as it stands at `at`; `change` is opened, seen, resolved, acknowledged or silenced."""
 
@@ -309,5 +317,6 @@ Event = (
     | NodeSampled
     | NodeKnown
     | Managed
+    | AccessRefused
     | FindingChanged
 )

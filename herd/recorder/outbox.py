@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple, get_args
 
-from herd.core.events import Event, Finished, Managed, NodeKnown, NodeSampled
+from herd.core.events import AccessRefused, Event, Finished, Managed, NodeKnown, NodeSampled
 from herd.recorder.packing import KINDS, Item
 from herd.store.rows import STORED
 from herd.telemetry.log_lines import Line
@@ -143,6 +143,6 @@ class Outbox:
 
 
 def _lanes_of(kind: type[Item], spans: bool) -> int:
-    tells = kind is Line or (kind in get_args(Event) and kind not in {NodeSampled, NodeKnown})
+    tells = kind is Line or (kind in get_args(Event) and kind not in {NodeSampled, NodeKnown, AccessRefused})
     traced = spans and kind in {Finished, Managed}
     return LOG * tells + STORE * (kind in STORED) + SPANS * traced

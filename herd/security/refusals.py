@@ -11,8 +11,9 @@ from types import MappingProxyType
 from typing import Protocol
 
 from herd.core.dialects import ENDPOINTS
+from herd.core.doors import reason_of
 from herd.core.errors import HerdError
-from herd.core.events import Event, Finished, FleetChanged, Status, TraceIds
+from herd.core.events import AccessRefused, Event, Finished, FleetChanged, Status, TraceIds
 
 REPEAT_S = 10.0
 MOST_KNOWN = 1000
@@ -21,7 +22,10 @@ LONGEST = 256  # of what a stranger said
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A request that was not let in: by which `door` (host, origin, body, head, connections), from where, and why."""
+    """A request that was not let in: by which of `core.doors.DOORS`, from where, and why.
+
+    `reason` is a word of `core.doors.REASONS` where the error's class alone does not say it.
+    """
 
     door: str
     error: HerdError
@@ -29,6 +33,7 @@ class Refusal:
     method: str = ""
     path: str = ""
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    reason: str = ""
 
 
 class Report(Protocol):
@@ -61,6 +66,7 @@ class Refusals:
 
     def __call__(self, refusal: Refusal) -> str | None:
         """Record a refusal; the request's id where it is one that has a row."""
+        self._emit(AccessRefused(refusal.door, refusal.reason or reason_of(refusal.error)))
         if refusal.path in ENDPOINTS and refusal.method == "POST":
             event = self._finished(refusal)
             self._emit(event)

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from herd.core.errors import Forbidden
-from herd.core.events import Finished, FleetChanged, Status, TraceIds
+from herd.core.events import AccessRefused, Finished, FleetChanged, Status, TraceIds
 from herd.security.refusals import REPEAT_S, Refusal, Refusals
 from tests.harness import until
 
@@ -39,7 +39,8 @@ def test_an_inference_request_at_a_closed_door_is_a_rejected_request(refusals, h
     """It is a request like any other; its client asks the operator what became of it."""
     named = {"x-request-id": "mine"}
     assert refusals(Refusal("host", CLOSED, "10.0.0.9", "POST", "/v1/messages", named)) == "mine"
-    (event,) = heard
+    counted, event = heard
+    assert counted == AccessRefused("host", "not_allowed")
     assert isinstance(event, Finished)
     assert (event.status, event.http_status, event.error_type) == (Status.REJECTED, 403, "unauthorized")
     assert (event.endpoint, event.original_format, event.client_ip) == ("/v1/messages", "anthropic", "10.0.0.9")
@@ -54,11 +55,14 @@ def test_whoever_knocks_again_and_again_is_told_once_in_a_while_with_the_number(
     refusals(Refusal("origin", CLOSED, "10.0.0.10", "GET", "/" + "x" * 1000))
     clock[0] = REPEAT_S
     refusals(knock)
-    assert [(event.data["door"], event.data["client"], event.data["times"]) for event in heard] == [
+    assert [event for event in heard if isinstance(event, AccessRefused)] == [
+        *(AccessRefused(door, "not_allowed") for door in [*["origin"] * 500, "host", "origin", "origin"])
+    ]
+    told = [event for event in heard if isinstance(event, FleetChanged)]
+    assert [(event.data["door"], event.data["client"], event.data["times"]) for event in told] == [
         ("origin", "10.0.0.9", 1), ("host", "10.0.0.9", 1), ("origin", "10.0.0.10", 1), ("origin", "10.0.0.9", 500),
     ]  # fmt: skip
-    assert {type(event) for event in heard} == {FleetChanged}
-    assert max(len(str(event.data["path"])) for event in heard) <= 256
+    assert max(len(str(event.data["path"])) for event in told) <= 256
 
 
 def test_what_a_running_router_refuses_is_in_its_log_and_its_database(router):
@@ -66,6 +70,7 @@ def test_what_a_running_router_refuses_is_in_its_log_and_its_database(router):
     foreign = {"Host": "evil.example:11435"}
     ask = {"model": "m:1", "prompt": "hi"}
     counted = router.metric("herd_request_errors_total", error_type="unauthorized")
+    closed = router.metric("herd_access_refused_total", door="host", reason="not_allowed")
     answer = httpx.post(router.url + "/api/generate", json=ask, headers=foreign)
     assert (answer.status_code, "allowed_hosts" in answer.json()["error"]) == (403, True)
     row = router.row(answer.headers["x-request-id"])
@@ -73,6 +78,7 @@ def test_what_a_running_router_refuses_is_in_its_log_and_its_database(router):
     assert (row["endpoint"], row["error_message"]) == ("/api/generate", answer.json()["error"])
     assert router.told(answer.headers["x-request-id"])[0]["error_type"] == "unauthorized"
     assert router.metric("herd_request_errors_total", error_type="unauthorized") == counted + 1
+    assert router.metric("herd_access_refused_total", door="host", reason="not_allowed") == closed + 1
     page = httpx.post(router.url + "/v1/chat/completions", json=ask, headers={"Origin": "https://evil.example"})
     assert "allowed_origins" in page.json()["error"]["message"]
     changed = httpx.post(router.url + "/dashboard/api/settings", json={}, headers={"Origin": "http://localhost:3000"})

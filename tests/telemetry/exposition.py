@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from herd import wire
 from herd.core.events import (
+    AccessRefused,
     Attempt,
     AttemptFailed,
     ContextAction,
@@ -165,6 +166,7 @@ def script() -> list[Event]:
         waited_too_long,
         ContextProtected("r1", "0" * 31 + "1", action),
         AttemptFailed("r1", "0" * 31 + "1", retried().attempts[0], will_retry=False, budget_spent=True),
+        AccessRefused("host", "not_allowed"),
         FleetChanged(1.0, "zombie_reaped", "ada", MODEL),
         FleetChanged(1.0, "breaker_changed", "ada", MODEL, {"to": "open"}),
     ]

@@ -3,6 +3,7 @@
 from typing import Final
 
 from herd.core.breaker import BreakerState
+from herd.core.doors import DOORS, REASONS
 from herd.core.errors import AttemptError, error_types
 from herd.core.events import Status
 from herd.core.finding import Severity
@@ -51,6 +52,8 @@ REJECTION: Final = Label("reason", "why not", tuple(reason.value for reason in R
 SIGNAL: Final = Label("signal", "one of the seven", tuple(SIGNALS))
 QUEUE_REASON: Final = Label("reason", "full, or waited too long", QUEUE_FULL)
 FALLBACK_REASON: Final = Label("reason", "as in the row", ("loaded_alternative", "model_unavailable", "retry"))
+DOOR: Final = Label("door", "which door", DOORS)
+REFUSED_FOR: Final = Label("reason", "why it was closed", REASONS, other="not_allowed")
 ACTION: Final = Label("action", "what was done about num_ctx", ("stripped", "moved", "warned"))
 BREAKER_TO: Final = Label("to", "what it became", (BreakerState.OPEN.value, BreakerState.CLOSED.value))
 CODE_CLASS: Final = Label("code_class", "class of the node's HTTP status; none without an answer", CODE_CLASSES)

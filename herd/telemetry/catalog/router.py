@@ -5,10 +5,12 @@ What other threads and the composition root know is read at a scrape; what the r
 
 from typing import Final
 
+from herd.core.events import AccessRefused
 from herd.core.health.checks import CHECKS
 from herd.telemetry.catalog.buckets import COMMITS, LAGS
 from herd.telemetry.catalog.labels import (
     CHECK,
+    DOOR,
     LEVEL,
     LEVELS,
     MAX_MODELS,
@@ -16,6 +18,7 @@ from herd.telemetry.catalog.labels import (
     MODEL,
     OUTCOME,
     OVERFLOWN,
+    REFUSED_FOR,
     SEVERITY,
     UNKNOWN,
     VERSION,
@@ -62,6 +65,8 @@ METRICS: Final = (
     Metric("herd_label_overflow_total", "counter",
            f"Uses of a label value beyond the cap ({MAX_MODELS} models, {MAX_NODES} nodes), counted as `{UNKNOWN}`.",
            (OVERFLOWN,), counts=Of(Overflown, lambda use: [((use.label,), 1)])),
+    Metric("herd_access_refused_total", "counter", "Requests that a door turned away.", (DOOR, REFUSED_FOR),
+           counts=Of(AccessRefused, lambda refused: [((refused.door, refused.reason), 1)]), spare=True),
     Metric("herd_health_findings", "gauge", "Findings of the health checks, silenced ones left out.",
            (CHECK, SEVERITY), reads=Of(ScrapeView, lambda view: [] if view.health is None else [
                ((check.check_id, severity), view.health.findings.get((check.check_id, severity), 0))
