@@ -34,7 +34,7 @@ from herd.recorder.frames import (
     report_out,
 )
 from herd.recorder.outbox import LOG, SPANS, STORE
-from herd.recorder.packing import Unpacker, shape
+from herd.recorder.packing import NUMBERS, Unpacker, shape
 from herd.store.writer import Writer
 from herd.telemetry.counts import NO_SPANS
 from herd.telemetry.log import LogSink
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# What unpacking can raise where a value is not of the type that its place is for.
+UNREADABLE: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 CHUNK: Final = 2**20
 GATHER_S: Final = 0.01  # after a reading, so that the next one is worth while
 LOOK_S: Final = 0.02  # how often it is looked how far the records are, while they are not done
@@ -98,6 +100,18 @@ class Records:
             self._given[SPANS] += 1
             self.spans.take(item)
 
+    def lose(self, lanes: int, request: bool) -> None:
+        """Count an item that cannot be read as lost, in its place among the others of each lane that it was for."""
+        if lanes & LOG:
+            self._given[LOG] += 1
+            self.log.lose()
+        if lanes & STORE:
+            self._given[STORE] += 1
+            self.store.lose(request)
+        if lanes & SPANS and self.spans is not None:
+            self._given[SPANS] += 1
+            self.spans.lose()
+
     def busy(self, report: Report) -> bool:
         """Whether anything that was taken was not done with when that was told."""
         done = {LOG: report.log.disposed, STORE: report.store.disposed, SPANS: report.spans.disposed}
@@ -147,6 +161,7 @@ class Process:
         self._told: Report | None = None
         self._told_at = 0.0
         self._patience: float | None = None
+        self._unreadable = False
 
     def run(self) -> int:
         """Record until the router has gone, or has said that it is enough."""
@@ -208,9 +223,24 @@ class Process:
         self._records = Records(beginning)
 
     def _take(self, records: Records, forget: bool, nodes: list[tuple[int, Any]], packed: list[Any]) -> None:
-        self._unpacker.learn(forget, nodes)
+        try:
+            self._unpacker.learn(forget, nodes)
+        except UNREADABLE:  # the events that name such a node cannot be read either, and are counted
+            self._cannot_read("A node")
         for lanes, at, repeat, number, values in packed:
-            records.take(lanes, at, repeat, self._unpacker.unpack(number, values))
+            try:
+                item = self._unpacker.unpack(number, values)
+            except UNREADABLE:  # left to itself it would come again to the next recorder, and the next
+                self._cannot_read("An event")
+                records.lose(lanes, request=number == NUMBERS[Finished])
+            else:
+                records.take(lanes, at, repeat, item)
+
+    def _cannot_read(self, what: str) -> None:
+        """Say it once: whatever is wrong is wrong with many."""
+        if not self._unreadable:
+            self._unreadable = True
+            logger.exception("%s that the router sent cannot be read; this is told once, and all are counted", what)
 
     def _tell(self, every_s: float) -> None:
         """Tell how far everything is, if that is new, or if it was said long ago."""

@@ -61,6 +61,13 @@ class StoreStats:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """Stands in the queue for an event that was lost on its way here, a request or not."""
+
+    request: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Mark:
     """Stands in the queue behind what `flush` waits for."""
 
@@ -88,7 +95,7 @@ class Writer:
         self._file = StoreFile(path, self._keep, on_close)
         self._on_commit = on_commit
         self._capacity = capacity
-        self._queue: deque[tuple[float, Stored, bool] | _Mark] = deque()
+        self._queue: deque[tuple[float, Stored | Lost, bool] | _Mark] = deque()
         self._batch: list[Rows] = []
         self._mark: _Mark | None = None
         self._stats = StoreStats()
@@ -112,9 +119,11 @@ class Writer:
         if len(self._queue) + len(self._batch) >= self._capacity or self._closing.is_set():
             self._lose(isinstance(event, Finished), "dropped")
             return
-        self._queue.append((time.time() if at is None else at, event, repeat))
-        if not self._arrived.is_set():
-            self._arrived.set()
+        self._put(event, time.time() if at is None else at, repeat)
+
+    def lose(self, request: bool) -> None:
+        """Count an event as given up, in its place among the others."""
+        self._put(Lost(request), 0.0, repeat=False)
 
     def set_retention(self, days: float, limit_bytes: int) -> None:
         """Keep rows so long, and the file so small, from now on."""
@@ -152,6 +161,11 @@ class Writer:
         """The counters as of now."""
         stats = self._stats
         return replace(stats, waiting=len(self._queue) + len(self._batch), up=stats.up and self._thread.is_alive())
+
+    def _put(self, event: Stored | Lost, at: float, repeat: bool) -> None:
+        self._queue.append((at, event, repeat))
+        if not self._arrived.is_set():
+            self._arrived.set()
 
     # From here on: the writer's thread.
 
@@ -203,13 +217,20 @@ class Writer:
                 self._mark = entry
                 return
             at, event, repeat = entry
-            try:
-                rows = rows_of(event, at)
-            except DEFECTS:
-                logger.exception("A %s cannot be made into rows", type(event).__name__)
-                self._lose(isinstance(event, Finished), "failed")
-                rows = Rows()  # keeps its place: it is disposed of when those before it are
-            self._batch.append(rows._replace(repeat=repeat))
+            rows = self._rows_of(event, at)
+            self._batch.append(rows._replace(repeat=repeat) if repeat else rows)
+
+    def _rows_of(self, event: Stored | Lost, at: float) -> Rows:
+        """The rows of an event; none of one that has none, which is disposed of when those before it are."""
+        if isinstance(event, Lost):
+            self._lose(event.request, "failed")
+            return Rows()
+        try:
+            return rows_of(event, at)
+        except DEFECTS:
+            logger.exception("A %s cannot be made into rows", type(event).__name__)
+            self._lose(isinstance(event, Finished), "failed")
+            return Rows()
 
     def _write_batch(self) -> None:
         if not self._batch:
@@ -289,7 +310,8 @@ class Writer:
         while self._queue:
             entry = self._queue.popleft()
             if not isinstance(entry, _Mark):
-                self._lose(isinstance(entry[1], Finished), "failed", disposed=1)
+                request = entry[1].request if isinstance(entry[1], Lost) else isinstance(entry[1], Finished)
+                self._lose(request, "failed", disposed=1)
         with self._lock:
             self._stats = replace(self._stats, up=False)
 

@@ -51,9 +51,12 @@ def configure_logging(log_dir: Path, level: str = "INFO", files_kept: int = 30) 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """An event or a line that somebody else has answered for so far; `repeat`: its line may stand in the file."""
+    """An event or a line that somebody else has answered for so far; `repeat`: its line may stand in the file.
 
-    item: Event | Line
+    None in the place of one that was lost on its way here.
+    """
+
+    item: Event | Line | None
     at: float
     repeat: bool
 
@@ -83,6 +86,10 @@ class LogSink:
     def take_line(self, line: Line, repeat: bool = False) -> None:
         """Have a line written that another process logged, and said aloud if it was to be."""
         self._backlog.put(Given(line, line.at, repeat))
+
+    def lose(self) -> None:
+        """Count a line as lost, in its place."""
+        self._backlog.put(Given(None, 0.0, repeat=False))
 
     def expect_repeats(self, count: int) -> None:
         """Of what comes first, so many may have a line already: those are looked for in the file's end."""
@@ -125,6 +132,10 @@ class LogSink:
             self._aloud.say(item)
             return
         self._given += 1
+        if item.item is None:
+            self._unwritten += 1
+            self._untold += 1
+            return
         line = item.item if isinstance(item.item, Line) else line_of(item.item, item.at)
         if line is None:
             return

@@ -44,13 +44,18 @@ class SpanSink:
         self._tree = SpanTree(provider) if provider else None
         # For each event that was worked off: how many spans had been admitted by then.
         self._marks: deque[int] = deque()
-        self._disposed = 0
-        self._backlog = Backlog("herd-spans", self._make, weight=span_count, capacity=capacity) if provider else None
+        self._disposed = self._lost = 0
+        self._backlog = Backlog("herd-spans", self._make, weight=_weight, capacity=capacity) if provider else None
 
     def take(self, event: Event) -> None:
         """Have the spans of a request made."""
         if self._backlog is not None and isinstance(event, (Finished, Managed)):
             self._backlog.put(event)
+
+    def lose(self) -> None:
+        """Count a request whose spans cannot be made, in its place; as one span, for nobody knows how many it had."""
+        if self._backlog is not None:
+            self._backlog.put(None)
 
     def new_ids(self, traceparent: str | None = None) -> TraceIds:
         """A request's ids, marked as the configured sampler will decide; without an exporter, as the caller did."""
@@ -69,7 +74,7 @@ class SpanSink:
         while self._marks and self._marks[0] <= settled:
             self._marks.popleft()
             self._disposed += 1
-        return SpanStats(exported, dropped + self._backlog.dropped, self._disposed)
+        return SpanStats(exported, dropped + self._backlog.dropped + self._lost, self._disposed)
 
     def flush(self, timeout: float) -> bool:
         """Make and send everything taken so far; False where `timeout` seconds were not enough. Blocks."""
@@ -85,11 +90,14 @@ class SpanSink:
         made = self._backlog.close(timeout)
         return self.provider.shutdown(max(0.0, deadline - time.monotonic())) and made
 
-    def _make(self, event: Traced) -> None:
+    def _make(self, event: Traced | None) -> None:
         assert self.provider is not None
         assert self._tree is not None
         try:
-            self._tree.make(event)
+            if event is None:
+                self._lost += 1
+            else:
+                self._tree.make(event)
         finally:
             self._marks.append(self.provider.ledger.admitted)
 
@@ -157,6 +165,10 @@ class SpanTree:
         )
         span.set_attributes(span_fields.outcome_fields(event, attempt))
         _end(span, attempt.ended_at, attempt.error_message, attempt.error_type is not None)
+
+
+def _weight(event: Traced | None) -> int:
+    return 1 if event is None else span_count(event)
 
 
 def _parent(ids: TraceIds) -> Context:

@@ -19,6 +19,7 @@ import pytest
 
 from herd.core.events import FleetChanged
 from herd.recorder.channel import Channel
+from herd.recorder.packing import Packer
 from herd.recorder.recorder import Kept, Recorder
 from tests.harness import until
 from tests.store import builders
@@ -134,6 +135,28 @@ def test_a_killed_router_loses_no_request_that_ended_two_milliseconds_before(tmp
     recorder.wait(PATIENCE_S)
     home, names = Home(tmp_path), [f"r{number}" for number in range(300)]
     assert home.rows() == home.requests() == names
+
+
+async def test_an_event_that_cannot_be_read_is_counted_in_its_place_and_ends_no_recorder(home, monkeypatch):
+    """The recorder would meet it again after each restart, for ever, and nothing after it would be recorded."""
+    pack = Packer.pack
+
+    def spoilt(self, item):
+        number, values = pack(self, item)
+        return number, (values[:3] if getattr(item, "request_id", "").startswith("bad") else values)
+
+    monkeypatch.setattr(Packer, "pack", spoilt)
+    async with recording(home) as recorder:
+        pid = recorder.pid
+        for name in ("r1", "bad1", "r2", "bad2", "r3"):
+            recorder.take(builders.finished(name))
+        assert await recorder.settled(PATIENCE_S)
+        stats, log = recorder.store_stats(), recorder.log_stats()
+        assert (recorder.pid, stats.waiting) == (pid, 0)
+        assert (stats.written, stats.failed, log.dropped) == (3, 2, 2)
+    assert home.rows() == home.requests() == ["r1", "r2", "r3"]
+    told = [line for line in home.lines() if line["level"] == "ERROR"]
+    assert [line["event"].startswith("An event that the router sent cannot be read") for line in told] == [True]
 
 
 async def test_what_loggers_say_is_in_the_log_whichever_thread_says_it(home):
