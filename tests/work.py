@@ -24,7 +24,7 @@ from herd import wire
 from herd.app import Router
 from herd.settings.load import load
 
-RUNS: Final = 5  # what a timer does meanwhile only adds, so the least of some runs is the request's own work
+RUNS: Final = 15  # what a timer does meanwhile only adds, so the least of some runs is the request's own work
 CHUNKS: Final = (10, 110)
 GIB: Final = 1024**3
 MODEL: Final = "llama3.2:3b"

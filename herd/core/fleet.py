@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
-from herd.core.prediction import IDLE, Pace, Work
+from herd.core.prediction import Pace
+from herd.core.work import IDLE, Work
 
 NodeStatus = Literal["online", "degraded", "offline"]
 

@@ -6,11 +6,16 @@ has its slots; who finds none waits in the order of coming. An answer that has b
 one that begins: what it said so far tells little about how much it will still say.
 """
 
-from bisect import insort
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from bisect import bisect_left, insort
+from dataclasses import dataclass, replace
 from math import inf
+from operator import itemgetter
 from typing import Final, NamedTuple
+
+from herd.core.work import SOON_S, Job, Said, Work
+
+AT: Final = itemgetter(0)
+SAID: Final = itemgetter(1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +49,6 @@ class Pace:
         return replace(self, start_s=start_s, prompt_s=prompt_s, token_s=token_s)
 
 
-Ticket = int | str | None
-
-
-class Job(NamedTuple):
-    """One request at a node, or in a lane and meant for it; seconds as if it were alone.
-
-    `load_s` is what is left of its model's load, 0 where that is in memory; the load cannot begin before `victims` have
-    nothing to do. `answered`: the first token was seen, so only the answer is left. `waits`: it has no slot yet.
-    `known`: the answer's length is no guess, so what was said of it counts.
-    """
-
-    ticket: Ticket
-    model: str
-    prefill_s: float
-    answer_s: float
-    load_s: float = 0.0
-    victims: tuple[str, ...] = ()
-    answered: bool = False
-    waits: bool = False
-    known: bool = False
-
-
 class Times(NamedTuple):
     """Seconds from now until a request's load begins, its work begins, its first token and its end."""
 
@@ -73,119 +56,6 @@ class Times(NamedTuple):
     work_at: float
     first_at: float
     end_at: float
-
-
-SOON_S: Final = 0.01  # what should be over already is taken to end at every moment
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What one node has to do, as of a moment: its jobs in the order in which they came.
-
-    Made anew at each change (a job begins, answers, ends, a model is loaded), so that between two of them nothing
-    happens but the passing of time. One model is loaded at a time; whoever comes behind a load that has not begun
-    waits with it, as Ollama has it.
-    """
-
-    as_of: float = 0.0
-    jobs: tuple[Job, ...] = ()
-    prompt_fall: float = 0.5
-    token_fall: float = 0.2
-    prompts: tuple[tuple[float, float, str], ...] = field(init=False, compare=False)
-    answers: tuple[tuple[float, str], ...] = field(init=False, compare=False)
-    loading: tuple[Job, ...] = field(init=False, compare=False)
-    pending: tuple[Job, ...] = field(init=False, compare=False)
-    waiting: tuple[Job, ...] = field(init=False, compare=False)
-    held: Mapping[str, int] = field(init=False, compare=False)
-
-    def __post_init__(self) -> None:
-        """Sort the jobs by what they are at: this does not depend on who asks."""
-        prompts: list[tuple[float, float, str]] = []
-        answers: list[tuple[float, str]] = []
-        loading: list[Job] = []
-        pending: list[Job] = []
-        waiting: list[Job] = []
-        held: dict[str, int] = {}
-        working: set[str] = set()
-        for job in self.jobs:
-            if job.waits:
-                waiting.append(job)
-                continue
-            held[job.model] = held.get(job.model, 0) + 1
-            if pending and not job.answered:
-                pending.append(job)
-            elif job.load_s > 0:
-                begun = loading[0].model == job.model if loading else working.isdisjoint(job.victims)
-                (loading if begun else pending).append(job)
-            else:
-                working.add(job.model)
-                if job.answered:
-                    answers.append((job.answer_s, job.model))
-                else:
-                    prompts.append((job.prefill_s, job.answer_s, job.model))
-        for name, value in (
-            ("prompts", tuple(sorted(prompts))), ("answers", tuple(sorted(answers))), ("loading", tuple(loading)),
-            ("pending", tuple(pending)), ("waiting", tuple(waiting)), ("held", held),
-        ):  # fmt: skip
-            object.__setattr__(self, name, value)
-
-    @property
-    def at_work(self) -> int:
-        """How many requests share the compute."""
-        return len(self.prompts) + len(self.answers)
-
-    def begun(self, job: Job, now: float) -> "Work":
-        """A job came to the node, or into a lane with this node in mind."""
-        return self._of((*(each for each in self._moved(now) if each.ticket != job.ticket), job), now)
-
-    def answered(self, ticket: Ticket, now: float) -> "Work":
-        """A job's first token came: its model is loaded, then."""
-        model = next((job.model for job in self.jobs if job.ticket == ticket), None)
-        return self._of(tuple(
-            job._replace(answered=True, load_s=0.0) if job.ticket == ticket else _in_memory(job, model)
-            for job in self._moved(now)
-        ), now)  # fmt: skip
-
-    def loaded(self, model: str, now: float) -> "Work":
-        """A model is in memory now, so those who waited for it are at work."""
-        return self._of(tuple(_in_memory(job, model) for job in self._moved(now)), now)
-
-    def ended(self, ticket: Ticket, now: float) -> "Work":
-        """A job is done, or gone."""
-        return self._of(tuple(job for job in self._moved(now) if job.ticket != ticket), now)
-
-    def at(self, now: float) -> "Work":
-        """The same work at a later moment: prompts and a load have gone on; answers are as before, unless known."""
-        return self._of(self._moved(now), now)
-
-    def _of(self, jobs: tuple[Job, ...], now: float) -> "Work":
-        return Work(max(now, self.as_of), jobs, self.prompt_fall, self.token_fall)
-
-    def _moved(self, now: float) -> tuple[Job, ...]:
-        elapsed = now - self.as_of
-        if not self.jobs or elapsed <= 0:
-            return self.jobs
-        others = max(0, self.at_work - 1)
-        read, said = elapsed / (1 + self.prompt_fall * others), elapsed / (1 + self.token_fall * others)
-        idle, loading = {id(job) for job in (*self.waiting, *self.pending)}, {id(job) for job in self.loading}
-        jobs = []
-        for job in self.jobs:
-            if (job.answered and not job.known) or id(job) in idle:
-                jobs.append(job)
-            elif id(job) in loading:
-                jobs.append(job._replace(load_s=max(SOON_S, job.load_s - elapsed), victims=()))
-            elif job.answered:
-                jobs.append(job._replace(answer_s=max(SOON_S, job.answer_s - said)))
-            else:
-                jobs.append(job._replace(prefill_s=max(SOON_S, job.prefill_s - read)))
-        return tuple(jobs)
-
-
-IDLE: Final = Work()
-
-
-def _in_memory(job: Job, model: str | None) -> Job:
-    return job._replace(load_s=0.0) if job.load_s > 0 and job.model == model else job
 
 
 def ahead(work: Work, now: float, pace: Pace, new: Job, slots: int, to_end: bool = False) -> Times:
@@ -204,30 +74,45 @@ def _beside(work: Work, elapsed: float, pace: Pace, new: Job, to_end: bool) -> T
     prompts, answers = work.prompts, list(work.answers)
     prompt_fall, token_fall = pace.prompt_fall, pace.token_fall
     others = work.at_work
-    prompt_clock, answer_clock, now = elapsed / (1 + prompt_fall * max(0, others - 1)), 0.0, 0.0
-    mine = prompt_clock + new.prefill_s
-    first = 0.0
-    i = j = 0
+    prompt_clock, answer_clock, now = work.clock + elapsed / (1 + prompt_fall * max(0, others - 1)), 0.0, 0.0
+    mine, first, j = prompt_clock + new.prefill_s, 0.0, 0
+    i, count = bisect_left(prompts, (prompt_clock,)) if work.floor <= prompt_clock else 0, len(prompts)
+    if i:  # these should be read already
+        answers += map(SAID, prompts[:i])
+        answers.sort()
     while True:
         prompt_slow, answer_slow = 1 + prompt_fall * others, 1 + token_fall * others
-        step, which = (mine - prompt_clock) * prompt_slow if not first else (mine - answer_clock) * answer_slow, 0
-        if i < len(prompts) and (other := (prompts[i][0] - prompt_clock) * prompt_slow) < step:
-            step, which = max(0.0, other), 1
-        if j < len(answers) and (other := (answers[j][0] - answer_clock) * answer_slow) < step:
-            step, which = other, 2
-        now += step
-        prompt_clock += step / prompt_slow
-        answer_clock += step / answer_slow
-        if which == 1:
-            insort(answers, (answer_clock + prompts[i][1], prompts[i][2]), lo=j)
+        step = (mine - answer_clock) * answer_slow if first else (mine - prompt_clock) * prompt_slow
+        last = j < len(answers) and (answers[j][0] - answer_clock) * answer_slow < step
+        if last:
+            step = (answers[j][0] - answer_clock) * answer_slow
+        if i < count and (other := (max(prompts[i][0], work.floor) - prompt_clock) * prompt_slow) <= step:
+            step = max(0.0, other)
+            insort(answers, (answer_clock + step / answer_slow + prompts[i][1], prompts[i][2]), lo=j)
             i += 1
-        elif which == 2:
+        elif last:
             j += 1
             others -= 1
         elif first or not to_end:
-            return Times(0.0, 0.0, first or now, now)
+            return Times(0.0, 0.0, first or now + step, now + step)
         else:
-            first, mine = now, answer_clock + new.answer_s
+            first = now + step
+            mine = answer_clock + step / answer_slow + new.answer_s
+            if i == count:
+                return Times(0.0, 0.0, first, first + _to_end(answers[j:], mine, new.answer_s, token_fall))
+        now += step
+        prompt_clock += step / prompt_slow
+        answer_clock += step / answer_slow
+
+
+def _to_end(answers: list[Said], mine: float, answer_s: float, token_fall: float) -> float:
+    """Seconds of an answer that ends at `mine` on the clock of answers, beside others, with no prompt to come.
+
+    Each of the others takes its share for as long as both go on.
+    """
+    begun, sooner = mine - answer_s, bisect_left(answers, (mine,))
+    beside = sum(map(AT, answers[:sooner])) - sooner * begun + (len(answers) - sooner) * answer_s
+    return answer_s + token_fall * beside
 
 
 class _Run:
@@ -237,7 +122,7 @@ class _Run:
         self.pace = pace
         self.slots = slots
         self.now = 0.0
-        self.prompts: list[tuple[float, float, str, bool]] = [(*each, False) for each in work.prompts]
+        self.prompts = [(max(at, work.floor), answer_s, model, False) for at, answer_s, model in work.prompts]
         self.answers: list[tuple[float, str, bool]] = [(*each, False) for each in work.answers]
         self.held = dict(work.held)
         self.active: dict[str, int] = {}
@@ -250,7 +135,7 @@ class _Run:
         self.load_end = max(SOON_S, work.loading[0].load_s - elapsed) if work.loading else inf
         self.times = [0.0, 0.0, 0.0, 0.0]
         n = len(self.prompts) + len(self.answers)
-        self.prompt_clock, self.answer_clock = elapsed / (1 + pace.prompt_fall * max(0, n - 1)), 0.0
+        self.prompt_clock, self.answer_clock = work.clock + elapsed / (1 + pace.prompt_fall * max(0, n - 1)), 0.0
 
     def until(self, new: Job, to_end: bool) -> Times:
         """Run until the new job's first token or end."""

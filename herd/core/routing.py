@@ -12,9 +12,9 @@ from typing import NamedTuple
 from zlib import crc32
 
 from herd.core.fleet import Fleet, Node
-from herd.core.prediction import Job, Ticket
 from herd.core.request import Request
 from herd.core.signals import SIGNALS, Case, job_at, outlook, pace_of
+from herd.core.work import Job, Ticket
 
 
 class Reason(StrEnum):

@@ -4,6 +4,7 @@ A signal sees one node, one model, the request and the fleet, all of it in an `O
 never removes a node; `routing` does.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable
 from functools import lru_cache
 from math import exp, inf
@@ -11,8 +12,9 @@ from typing import NamedTuple
 
 from herd.core.fleet import Fleet, Loaded, Node, Traffic
 from herd.core.learning import USUAL_ANSWER, prior
-from herd.core.prediction import Job, Pace, Times, Work, ahead
+from herd.core.prediction import AT, Pace, Times, ahead
 from herd.core.request import Request
+from herd.core.work import Job, Work
 
 GIB = 1024**3
 LATELY_S = 600.0  # how long the file cache of an unloaded model is taken to be warm
@@ -228,10 +230,14 @@ SIGNALS: dict[str, Signal] = {
 
 def delay_of_others(seen: Outlook) -> float:
     """Seconds by which the first tokens of the requests at work there come later because of this one, in all."""
-    mine = seen.job.prefill_s + seen.job.answer_s
-    shared = 0.0
-    for left, _, _ in seen.case.work.prompts:
-        shared += left if left < mine else mine
+    work, mine = seen.case.work, seen.job.prefill_s + seen.job.answer_s
+    prompts, clock = work.prompts, work.clock
+    if not prompts:
+        return 0.0
+    due = bisect_left(prompts, (work.floor,)) if work.floor else 0
+    sooner = max(due, bisect_left(prompts, (clock + mine,)))
+    shared = due * min(work.floor - clock, mine) + (len(prompts) - sooner) * mine
+    shared += sum(map(AT, prompts[due:sooner])) - (sooner - due) * clock
     return seen.pace.prompt_fall * shared
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from herd.core.admission import Grant, Lanes, Place, Swaps
 from herd.core.fleet import Fleet
 from herd.core.observed import Mark
-from herd.core.prediction import Job
 from herd.core.request import Request
 from herd.core.routing import Candidate, Decision, Policy, job, open_to
+from herd.core.work import Job
 from herd.fleet.entry import Entry
 
 HOLD_SMOOTHING = 0.2
@@ -118,7 +118,7 @@ class Slots:
         """A slot at this place and no other, for a load and not for an answer, if one is free."""
         if not self._lanes.free(place) or self._lanes.ask(ticket, place.model, "", (place,)) is None:
             return False
-        self._entries[place.node_id].workload.begun(Job(ticket, place.model, 0.0, 0.0, load_s=1.0), ticket, now)
+        self._entries[place.node_id].workload.begun(Job(ticket, place.model, 0.0, 0.0, load_s=1.0), now)
         return True
 
     def leave(self, ticket: int, now: float) -> None:
@@ -179,7 +179,7 @@ class Slots:
         for place in places:
             if entry := self._entries.get(place.node_id):
                 there = job(ticket, bid.request, choice.candidate(place), choice.fleet, waits)
-                entry.workload.begun(there, ticket, now)
+                entry.workload.begun(there, now)
 
     def _end(self, ticket: int, now: float) -> None:
         """A ticket waits no longer where it waited."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from herd.core.learning import Machine
 from herd.core.observed import Mark
-from herd.core.prediction import IDLE, Job, Pace, Work
+from herd.core.prediction import Pace
+from herd.core.work import IDLE, Job, Ticket, Work
 
 
 @dataclass(slots=True)
@@ -18,7 +19,7 @@ class Workload:
     machine: Machine
     work: Work = IDLE
     busy: float = 0.0
-    marks: dict[int, Mark] = field(default_factory=dict)
+    marks: dict[Ticket, Mark] = field(default_factory=dict)
 
     def without(self, ticket: int | None, now: float) -> Work:
         """The node's work as it would be without this ticket's own."""
@@ -26,11 +27,11 @@ class Workload:
             return self.work
         return self.work.ended(ticket, now)
 
-    def begun(self, job: Job, ticket: int, now: float) -> None:
+    def begun(self, job: Job, now: float) -> None:
         """A request was given to the node, or waits for a slot there."""
         self._move(now)
-        self.work = self.work.begun(job._replace(ticket=ticket), now)
-        self.marks[ticket] = Mark(now, self.busy)
+        self.work = self.work.begun(job, now)
+        self.marks[job.ticket] = Mark(now, self.busy)
 
     def answered(self, ticket: int, now: float) -> None:
         """A request's first content came."""

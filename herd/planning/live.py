@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from herd.core.demand import Demand
 from herd.core.fleet import Fleet, Loaded, Model, Node, Traffic
 from herd.core.learning import Machine, Observation, Speeds
-from herd.core.prediction import Pace, Work
+from herd.core.prediction import Pace
 from herd.core.request import Dialect, Request
 from herd.core.routing import Candidate, Policy, decide, job, open_to
 from herd.core.signals import KV_SHARE
+from herd.core.work import Work
 from herd.planning.engine import Engine, Happened, Job
 from herd.planning.simulate import Give
 

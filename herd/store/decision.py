@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from herd.core.events import Finished
 from herd.core.fleet import Fleet, Loaded, Model, Node, Traffic
-from herd.core.prediction import Job, Pace, Work
+from herd.core.prediction import Pace
 from herd.core.request import Dialect, Request
 from herd.core.routing import (
     DEFAULT_POLICY,
@@ -26,6 +26,7 @@ from herd.core.routing import (
     RejectionReason,
     decide,
 )
+from herd.core.work import Job, Work
 
 VERSION: Final = 2
 UNITS: Final[Mapping[int, str]] = {1: "points", 2: "seconds"}
@@ -46,7 +47,7 @@ _UNSAID: Final[Mapping[type, Mapping[str, Any]]] = {
     Loaded: {"vram_bytes": 0, "context_length": None, "expires_at": None},
     Traffic: {"slots": None, "pace": None, "unloaded_at": None, "breaker_open": False, "usual_context": None},
     Pace: {"measured": True},
-    Work: {"jobs": ()},
+    Work: {"jobs": (), "clock": 0.0, "floor": 0.0},
     Policy: {"salt": 0},
     Candidate: {"warm": False, "predicted": None, "evicts": ()},
     Rejection: {}, Decision: {},

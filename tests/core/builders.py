@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from herd.core.fleet import Fleet, Loaded, Model, Node, Traffic
-from herd.core.prediction import Job, Work
 from herd.core.request import Dialect, Request
+from herd.core.work import Job, Work
 from herd.wire import OLLAMA_ENDPOINTS
 
 GIB = 1024**3

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from herd.core.prediction import Job, Pace, Work, ahead
+from herd.core.prediction import Pace, ahead
+from herd.core.work import Job, Work
 
 PACE = Pace(load_s=6.0, reload_s=3.0, start_s=0.0, prompt_s=0.001, token_s=0.02, prompt_fall=0.5, token_fall=0.25)
 NEW = Job("new", "m", 1.0, 4.0)
@@ -72,8 +73,8 @@ def test_a_request_behind_a_load_without_room_waits_with_it():
 def test_a_prompt_that_was_read_for_a_while_has_less_left():
     """A decision a second later must not begin from the start."""
     there = work(Job(1, "m", 4.0, 1.0))
-    assert there.at(2.0).jobs[0].prefill_s == pytest.approx(2.0)
-    assert there.at(99.0).jobs[0].prefill_s > 0
+    assert there.at(2.0).left(there.jobs[0]) == pytest.approx(2.0)
+    assert there.at(99.0).left(there.jobs[0]) > 0
 
 
 def test_an_answer_of_unknown_length_has_as_much_left_as_ever_and_a_known_one_less():

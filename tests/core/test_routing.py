@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from herd.core.fleet import Traffic
-from herd.core.prediction import Pace, Work
+from herd.core.prediction import Pace
 from herd.core.routing import Policy, Reason, RejectionReason, decide, open_to
+from herd.core.work import Work
 from tests.core.builders import GIB, busy, fleet, node, request
 
 M = "llama:8b"

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from herd.core.fleet import Fleet, Traffic
-from herd.core.prediction import Job, Pace, Work
+from herd.core.prediction import Pace
 from herd.core.routing import TIE_S, RejectionReason, decide, ready, rejection
 from herd.core.signals import SIGNALS, Case
+from herd.core.work import Job, Work
 from tests.core.builders import GIB, fleet, node, request
 
 MODELS = ("m:a", "m:b", "m:c")

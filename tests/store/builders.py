@@ -6,9 +6,10 @@ from typing import Any
 
 from herd.core.events import Attempt, Finished, NodeSampled, Status, TraceIds, Usage
 from herd.core.fleet import Fleet, Loaded, Model, Node, Traffic
-from herd.core.prediction import Job, Pace, Work
+from herd.core.prediction import Pace
 from herd.core.request import Dialect, Request
 from herd.core.routing import DEFAULT_POLICY, decide
+from herd.core.work import Job, Work
 from herd.wire import OLLAMA_ENDPOINTS
 
 GIB = 1024**3

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from herd.core.fleet import Fleet, Loaded, Model, Node, Traffic
-from herd.core.prediction import Job, Pace, Work
+from herd.core.prediction import Pace
 from herd.core.request import Dialect, Request
 from herd.core.routing import DEFAULT_POLICY, Policy, decide
+from herd.core.work import Job, Work
 from herd.store.decision import StoredDecision, agrees, decode, encode, replay
 from herd.wire import OLLAMA_ENDPOINTS
 from tests.store import builders
