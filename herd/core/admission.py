@@ -11,17 +11,19 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple
+
+from herd.core.value import value
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a request may be worked on: a node and a model there. A node has its slots for each model."""
 
     node_id: str
     model: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Grant:
     """A waiting ticket was given a slot at a place."""
 

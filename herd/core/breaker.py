@@ -4,8 +4,10 @@ Closed takes all, open takes none until its time is over, half-open takes one pr
 here too: only what is the node's fault, never a client's mistake or a client that left.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
+
+from herd.core.value import value
 
 CONSECUTIVE_FAILURES = 5
 WINDOW, WINDOW_FAILURES = 20, 10
@@ -22,7 +24,7 @@ class BreakerState(StrEnum):
     HALF_OPEN = "half_open"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Breaker:
     """The outcomes of the last attempts (True: failed), and until when the breaker is open (unix seconds)."""
 

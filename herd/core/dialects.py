@@ -5,12 +5,12 @@ Pure: bytes and documents in, values out. It reads what herd needs from a copy; 
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from herd.core.errors import AttemptError, HerdError
 from herd.core.request import Dialect
+from herd.core.value import value
 
 JSON_TYPE = "application/json"
 
@@ -25,7 +25,7 @@ class Shape(StrEnum):
     EMBEDDING = "embedding"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Endpoint:
     """One inference path; `streams_unasked` is what an absent `stream` means, `text_field` where the prompt stands."""
 

@@ -5,7 +5,7 @@ All times are unix seconds on one clock that never runs backwards within a reque
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any
 
@@ -13,6 +13,7 @@ from herd.core.finding import Episode
 from herd.core.fleet import Fleet
 from herd.core.request import NOTHING_SAID, Parameters, Request
 from herd.core.routing import Candidate, Decision, Policy, Reason
+from herd.core.value import value
 
 
 class Status(StrEnum):
@@ -25,7 +26,7 @@ class Status(StrEnum):
     REJECTED = "rejected"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TraceIds:
     """W3C ids of a request: 32 and 16 hexadecimal digits; `parent_span_id` is the caller's, if it sent one."""
 
@@ -35,7 +36,7 @@ class TraceIds:
     sampled: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Usage:
     """Tokens and engine timings of one answer; `source` is `reported`, `counted` (frames of content) or `missing`."""
 
@@ -50,7 +51,7 @@ class Usage:
     eval_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Attempt:
     """One try at one node; `error_type` None where it answered to the end. `first_content_at` is on herd's clock."""
 
@@ -68,7 +69,7 @@ class Attempt:
     reconnected: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ContextAction:
     """What was done about `num_ctx`: `stripped`, `moved` or `warned`; tokens asked and tokens loaded."""
 
@@ -79,7 +80,7 @@ class ContextAction:
     loaded: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Finished:
     """The whole life of one request. `http_status` is what the client got, or would have got."""
 
@@ -190,7 +191,7 @@ class Finished:
         return (self.decision.fallback_reason if self.decision else None) or "retry"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AttemptFailed:
     """An attempt failed; `will_retry`: another node is tried; `budget_spent`: too many others are retried already."""
 
@@ -201,7 +202,7 @@ class AttemptFailed:
     budget_spent: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StreamBroken:
     """An answer that had begun did not reach its proper end."""
 
@@ -213,7 +214,7 @@ class StreamBroken:
     error_message: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ContextProtected:
     """A `num_ctx` was taken out, or its request moved, or only warned about."""
 
@@ -222,7 +223,7 @@ class ContextProtected:
     action: ContextAction
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class FleetChanged:
     """Something about the fleet changed at `at`; `kind` is a word of `FLEET_EVENTS`, `data` what belongs to it."""
 
@@ -233,7 +234,7 @@ class FleetChanged:
     data: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NodeSampled:
     """One node's state at `at`, once a minute: the history that trends and availability are made of."""
 
@@ -249,7 +250,7 @@ class NodeSampled:
     slots: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NodeKnown:
     """What a restarted router must know of a node: its last heartbeat, when that came, and the operator's drain."""
 
@@ -260,7 +261,7 @@ class NodeKnown:
     drained: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Managed:
     """A management request (pull, delete, show, …) was handed to a node; `attempt` is the call, if it came to one.
 
@@ -283,7 +284,7 @@ class Managed:
     attempt: Attempt | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AccessRefused:
     """A door turned a request away; `door` and `reason` are words of `core.doors`. It is counted, not logged."""
 
@@ -291,7 +292,7 @@ class AccessRefused:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class FindingChanged:
     """A health finding as it stands at `at`; `change` is opened, seen, resolved, acknowledged or silenced."""
 

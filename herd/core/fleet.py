@@ -5,17 +5,18 @@ truth takes a new Fleet.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import Literal
 
 from herd.core.prediction import Pace
+from herd.core.value import value
 from herd.core.work import IDLE, Work
 
 NodeStatus = Literal["online", "degraded", "offline"]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Model:
     """A model on a node's disk; size in bytes, 0 where the engine does not say."""
 
@@ -24,7 +25,7 @@ class Model:
     context_length: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Loaded:
     """A model in a node's memory; bytes, and tokens of context."""
 
@@ -35,7 +36,7 @@ class Loaded:
     expires_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Traffic:
     """What is known of one node's work on one model, besides what is under way.
 
@@ -51,7 +52,7 @@ class Traffic:
     usual_context: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Node:
     """One machine and its engine, as of its last heartbeat.
 
@@ -117,7 +118,7 @@ class Node:
 NO_TRAFFIC = Traffic()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Fleet:
     """All nodes at one moment (`at`, unix seconds), and what is known of their work.
 

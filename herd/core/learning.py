@@ -6,12 +6,13 @@ forgets, so that a throttled or an upgraded machine is noticed. Values are froze
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import exp, log, sqrt
 from statistics import median
 from typing import Final
 
 from herd.core.prediction import Pace
+from herd.core.value import value
 
 USUAL_ANSWER: Final = 200.0  # tokens, where nothing was seen: the middle of public conversation traces
 PARENT_WEIGHT: Final = 8.0  # answers that a tag or a model must have given to count as much as what it is a kind of
@@ -31,7 +32,7 @@ PROMPTS_PER_ANSWER: Final = {"nvidia": 40.0, "amd": 25.0, "apple": 10.0, "other"
 UNKNOWN_SIZE: Final = 5 * 1024**3
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Observation:
     """What one answered request says of its node and model; None where it says nothing.
 
@@ -49,7 +50,7 @@ class Observation:
     answer_others: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Fit:
     """A linear model y = coefficients · x, and how sure it is of each: a covariance that never exceeds the prior's."""
 
@@ -87,7 +88,7 @@ class Fit:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Speeds:
     """How fast a node is with a model, as far as is known; `pace` is what predictions are made with."""
 
@@ -122,7 +123,7 @@ class Speeds:
         return _begun(load_s, prompt_s, token_s)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Machine:
     """What is known of a node whatever the model: what it is, and how it compares with such a machine on paper.
 
@@ -227,7 +228,7 @@ def _pace(load: Fit, reload: Fit, prompt: Fit, answer: Fit, measured: bool) -> P
     )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Length:
     """How long the answers of one kind (a model, or a model and a tag) were on average, newer ones counting more."""
 

@@ -7,18 +7,19 @@ one that begins: what it said so far tells little about how much it will still s
 """
 
 from bisect import bisect_left, insort
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 from operator import itemgetter
 from typing import Final, NamedTuple
 
+from herd.core.value import value
 from herd.core.work import SOON_S, Job, Said, Work
 
 AT: Final = itemgetter(0)
 SAID: Final = itemgetter(1, 2)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Pace:
     """How fast a node is with one model, in seconds: to load it, to begin, and for a token of prompt and of answer.
 
@@ -111,7 +112,7 @@ def _to_end(answers: list[Said], mine: float, answer_s: float, token_fall: float
     Each of the others takes its share for as long as both go on.
     """
     begun, sooner = mine - answer_s, bisect_left(answers, (mine,))
-    beside = sum(map(AT, answers[:sooner])) - sooner * begun + (len(answers) - sooner) * answer_s
+    beside: float = sum(map(AT, answers[:sooner])) - sooner * begun + (len(answers) - sooner) * answer_s
     return answer_s + token_fall * beside
 
 

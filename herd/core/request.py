@@ -1,8 +1,9 @@
 """One request as the router understands it: what `decide` needs, and beside it what spans tell of."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from herd.core.value import value
 
 
 class Dialect(StrEnum):
@@ -13,7 +14,7 @@ class Dialect(StrEnum):
     ANTHROPIC = "anthropic"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Parameters:
     """How the client wants the answer made, as far as it says; spans tell of it, and no decision looks at it."""
 
@@ -31,7 +32,7 @@ class Parameters:
 NOTHING_SAID: Final = Parameters()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Request:
     """What was asked for.
 

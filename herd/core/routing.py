@@ -5,7 +5,7 @@ replay.
 """
 
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from math import floor
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from zlib import crc32
 from herd.core.fleet import Fleet, Node
 from herd.core.request import Request
 from herd.core.signals import SIGNALS, Case, job_at, outlook, pace_of
+from herd.core.value import value
 from herd.core.work import Job, Ticket
 
 
@@ -43,7 +44,7 @@ class RejectionReason(StrEnum):
     EXCLUDED = "excluded"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Policy:
     """The operator's rules for deciding.
 
@@ -65,7 +66,7 @@ class Predicted(NamedTuple):
     decode_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Candidate:
     """One node that can answer with one model: its seven signals and their sum in seconds, the smallest first.
 
@@ -90,7 +91,7 @@ class Candidate:
         return 0.0 - self.total
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Rejection:
     """One node that cannot answer with one model, and why."""
 
@@ -99,7 +100,7 @@ class Rejection:
     reason: RejectionReason
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Decision:
     """The ranked plan (retry is the next entry), and every node left out with its reason.
 

@@ -236,9 +236,8 @@ def delay_of_others(seen: Outlook) -> float:
         return 0.0
     due = bisect_left(prompts, (work.floor,)) if work.floor else 0
     sooner = max(due, bisect_left(prompts, (clock + mine,)))
-    shared = due * min(work.floor - clock, mine) + (len(prompts) - sooner) * mine
-    shared += sum(map(AT, prompts[due:sooner])) - (sooner - due) * clock
-    return seen.pace.prompt_fall * shared
+    read: float = sum(map(AT, prompts[due:sooner])) - (sooner - due) * clock
+    return seen.pace.prompt_fall * (due * min(work.floor - clock, mine) + read + (len(prompts) - sooner) * mine)
 
 
 def _missed_s(case: Case, victim: str) -> float:

@@ -9,12 +9,11 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 Ticket = int | str | None
 Prompt = tuple[float, float, str]
 Said = tuple[float, str]
-T = TypeVar("T")
 
 
 class Job(NamedTuple):
@@ -46,8 +45,8 @@ class Work:
 
     Many requests at once would cost each of them a look at all the others, if what is left of their prompts were
     written down at each change. So it stands on a clock, as fair queueing has it: `clock` tells how long every prompt
-    at work has been read, `prefill_s` of such a job is when on that clock it ends, though not before `floor`. Of the others
-    it is what is left. Both are 0 while a load is due.
+    at work has been read, `prefill_s` of such a job is when on that clock it ends, though not before `floor`. Of the
+    others it is what is left. Both are 0 while a load is due.
 
     What follows from the jobs is made when it is first asked for, or with the work that it was made from: `prompts` as
     (when on the clock, answer's seconds, model) and `answers` as (seconds, model), the soonest first. `steady`: no load
@@ -239,11 +238,11 @@ def _in_memory(job: Job, model: str | None) -> Job:
     return job._replace(load_s=0.0) if job.load_s > 0 and job.model == model else job
 
 
-def _with(ordered: tuple[T, ...], item: T) -> tuple[T, ...]:
-    place = bisect_left(ordered, item)  # type: ignore[type-var]  # tuples of numbers and texts
+def _with(ordered: tuple[Any, ...], item: tuple[Any, ...]) -> tuple[Any, ...]:
+    place = bisect_left(ordered, item)
     return (*ordered[:place], item, *ordered[place:])
 
 
-def _without(ordered: tuple[T, ...], item: T) -> tuple[T, ...]:
-    place = bisect_left(ordered, item)  # type: ignore[type-var]  # as above
+def _without(ordered: tuple[Any, ...], item: tuple[Any, ...]) -> tuple[Any, ...]:
+    place = bisect_left(ordered, item)
     return (*ordered[:place], *ordered[place + 1 :])

@@ -9,11 +9,11 @@ import errno
 import math
 import ssl
 from collections.abc import AsyncIterable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import NoReturn
 
 from herd.core import errors
+from herd.core.value import value
 from herd.dataplane.http1 import Address, Broken, Connection, Headers, Late, Lost, head_of, target_of
 
 IDLE_S = 30.0
@@ -28,7 +28,7 @@ CANNOT = ("missing data required for image input", "image input is not supported
 Body = bytes | AsyncIterable[bytes] | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Call:
     """What is sent to a node.
 

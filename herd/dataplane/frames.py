@@ -1,11 +1,12 @@
 """What one document of an answer says: content, usage, a proper end, or an error. One pure reader for each shape."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from herd.core.dialects import Shape
 from herd.core.events import Usage
+from herd.core.value import value
 from herd.dataplane.document import object_in
 
 NANOSECONDS = 1e9
@@ -24,7 +25,7 @@ GAVE_UP = "token repeat limit reached"
 Document = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Frame:
     """What a document tells: `content` of any channel (text, thinking, a tool call), the proper `end`, an `error`.
 

@@ -8,7 +8,7 @@ Each holds the one before it, so what is not known yet cannot be asked for. Time
 clock.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from herd.core.clock import Clock
@@ -17,13 +17,14 @@ from herd.core.errors import AttemptError, HerdError, Refused
 from herd.core.events import Attempt, ContextAction, Finished, Status, TraceIds, Usage
 from herd.core.request import Request
 from herd.core.routing import Candidate, Policy
+from herd.core.value import value
 from herd.dataplane.parse import Parsed
 from herd.fleet.slots import Choice
 
 CLIENT_CLOSED = 499  # nginx's number for a client that left; nobody receives it
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Received:
     """A request's head is here."""
 
@@ -41,7 +42,7 @@ class Received:
         return self
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Asked:
     """Its body was read; `request` is what was parsed, with the fallbacks that the operator adds."""
 
@@ -51,7 +52,7 @@ class Asked:
     parsed: Parsed
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Waits:
     """Waits for a slot or for a model to be pulled; one may follow the other. `requeued_s` is before later attempts."""
 
@@ -69,7 +70,7 @@ class Waits:
 NO_WAITS = Waits()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Decided:
     """It was decided where it goes, in `decision_s` seconds; the plan may be empty."""
 
@@ -98,7 +99,7 @@ class Decided:
         return decided
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reading:
     """What was read of a node's answer so far: usage, when content came, and whether it was more than thinking."""
 
@@ -109,7 +110,7 @@ class Reading:
     spoken: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Attempted:
     """A node was tried, the last one of `attempts`; `context` is what was done about its num_ctx."""
 
@@ -133,7 +134,7 @@ Planned = Decided | Attempted
 Phase = Received | Asked | Planned
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ending:
     """How a request ended, and what its client got or would have got."""
 

@@ -6,12 +6,12 @@ still answer. `ended` freezes what was read of the answer, however that was.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from herd.core import errors
 from herd.core.clock import Clock
 from herd.core.dialects import Shape
 from herd.core.events import Attempt, Usage
+from herd.core.value import value
 from herd.dataplane.client import Client, RawHeaders
 from herd.dataplane.exchange import ERROR_BODY_LIMIT, Answer, Call, Upstream, status_error
 from herd.dataplane.flights import Flight
@@ -27,7 +27,7 @@ STREAMED = (b"x-accel-buffering", b"no")
 DONE = b"data: [DONE]\n\n"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Limits:
     """Seconds: to the first content, of silence after it, and of the whole attempt."""
 

@@ -10,11 +10,11 @@ would say of it, so nothing goes undetected that parsing would detect.
 
 import json
 from collections import deque
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from herd.core.dialects import Shape
 from herd.core.events import Usage
+from herd.core.value import value
 from herd.dataplane.document import object_in
 from herd.dataplane.forms import Form, learn
 from herd.dataplane.frames import GAVE_UP, READERS, Frame, ended_by, usage_of
@@ -51,7 +51,7 @@ class Seen(NamedTuple):
         return self.error is not None or self.malformed is not None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Summary:
     """What is known of the whole answer.
 

@@ -1,10 +1,11 @@
 """Reads an answer that does not stream, once it is all there. Pure: bytes in, a value out."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from herd.core.dialects import Shape
 from herd.core.events import Usage
+from herd.core.value import value
 from herd.dataplane.document import object_in
 from herd.dataplane.frames import READERS, ended_by, usage_of
 
@@ -14,7 +15,7 @@ ALWAYS_WHOLE = frozenset({Shape.EMBEDDING, Shape.RESPONSES})
 LATE_USAGE = re.compile(rb'"(prompt_eval_count|prompt_tokens|load_duration)"\s*:\s*(\d{1,18})')
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Whole:
     """What an answer says of itself.
 

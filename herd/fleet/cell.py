@@ -5,7 +5,6 @@ It knows no task, no socket and no clock: the moment is given.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from pydantic import JsonValue
 
@@ -21,6 +20,7 @@ from herd.core.observed import Mark, Told
 from herd.core.prefix import PrefixIndex, Room
 from herd.core.request import Request
 from herd.core.routing import Policy, decide
+from herd.core.value import value
 from herd.fleet.entry import USUAL_PATIENCE, Entry, Patience
 from herd.fleet.heartbeats import changes_between, model_from
 from herd.fleet.slots import Bid, Choice, Granted, Slots
@@ -31,7 +31,7 @@ LATE_TICK_S = 5.0  # a look that comes so much later than the last says that the
 CLOCK_STEP_S = 2.0  # a smaller difference between the two clocks is drift, not a jump
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Changes:
     """What one call changed: events for the records, slots that were granted, and tickets that no place suits now."""
 

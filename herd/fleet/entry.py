@@ -14,6 +14,7 @@ from herd.core.fleet import Node, NodeStatus, Traffic
 from herd.core.learning import Machine, Observation, Speeds
 from herd.core.observed import Mark, Told, observed
 from herd.core.prediction import Pace
+from herd.core.value import value
 from herd.fleet.heartbeats import node_from
 from herd.fleet.workload import Workload
 
@@ -22,7 +23,7 @@ LEARN_EVERY_S = 0.1  # a fit costs as much as a decision
 LIMIT_STEP_S = 2.0  # a node that was busy, or has just come back, gets one more slot each time this is over
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Patience:
     """Seconds without a heartbeat after which a node counts as degraded, and as lost."""
 

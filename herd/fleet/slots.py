@@ -6,13 +6,13 @@ the fleet changes.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from herd.core.admission import Grant, Lanes, Place, Swaps
 from herd.core.fleet import Fleet
 from herd.core.observed import Mark
 from herd.core.request import Request
 from herd.core.routing import Candidate, Decision, Policy, job, open_to
+from herd.core.value import value
 from herd.core.work import Job
 from herd.fleet.entry import Entry
 
@@ -20,7 +20,7 @@ HOLD_SMOOTHING = 0.2
 LONGEST_RETRY_AFTER_S = 60
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Choice:
     """What was decided for a request, and the fleet in which it was."""
 
@@ -41,7 +41,7 @@ class Choice:
         return next(each for each in self.decision.plan if (each.node_id, each.model) == (place.node_id, place.model))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Bid:
     """What asks for a slot: a request under the rules that it began with, less the nodes that failed it."""
 
@@ -50,7 +50,7 @@ class Bid:
     excluded: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Granted:
     """A slot is a ticket's now: at this candidate, found in this choice."""
 

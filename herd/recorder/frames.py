@@ -6,10 +6,11 @@ is understood on both, and nobody else can write to the pipes.
 
 import marshal
 from collections.abc import Iterator
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple
 from struct import Struct
 from typing import Any, Final
 
+from herd.core.value import value
 from herd.store.writer import StoreStats
 from herd.telemetry.counts import NO_LINES, NO_SPANS, LogStats, SpanStats
 
@@ -22,7 +23,7 @@ NO_ROWS: Final = StoreStats()
 BEGIN, ITEMS, SET, HURRY, END = range(5)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Beginning:
     """What a recorder must know before anything else. `repeats` of the events that come first may be recorded already.
 
@@ -42,7 +43,7 @@ class Beginning:
     repeats: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Report:
     """What a recorder tells of each record, the lengths of commits since, and how often it let go of the database."""
 

@@ -10,11 +10,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from herd.core.events import Event, Finished
+from herd.core.value import value
 from herd.store.file import StoreFile
 from herd.store.retention import Retention
 from herd.store.rows import STORED, Rows, Stored, rows_of
@@ -37,7 +38,7 @@ UNSTORABLE: Final = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.Interfac
 DEFECTS: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StoreStats:
     """Requests by outcome, the commits' lengths, and whether the store can write at this moment.
 
@@ -60,14 +61,14 @@ class StoreStats:
     disposed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Lost:
     """Stands in the queue for an event that was lost on its way here, a request or not."""
 
     request: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Mark:
     """Stands in the queue behind what `flush` waits for."""
 

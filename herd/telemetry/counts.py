@@ -1,11 +1,13 @@
 """What the log and the spans tell of themselves, as frozen values; whoever only adds these up imports no library."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
+from herd.core.value import value
 
-@dataclass(frozen=True, slots=True)
+
+@value
 class LogStats:
     """Lines written, by level, and lines lost; `disposed` events and lines, in their order, are one or the other."""
 
@@ -14,7 +16,7 @@ class LogStats:
     disposed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SpanStats:
     """Spans that the collector took, and spans that were lost; `disposed` events, in their order, have none waiting."""
 

@@ -11,13 +11,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from logging.handlers import QueueHandler
 from pathlib import Path
 from typing import Any
 
 from herd.core.events import Event, NodeKnown, NodeSampled
+from herd.core.value import value
 from herd.telemetry.backlog import Backlog
 from herd.telemetry.catalog import LEVELS
 from herd.telemetry.counts import LogStats
@@ -49,7 +50,7 @@ def configure_logging(log_dir: Path, level: str = "INFO", files_kept: int = 30) 
     return sink
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Given:
     """An event or a line that somebody else has answered for so far; `repeat`: its line may stand in the file.
 

@@ -4,7 +4,6 @@ A user's strings stand only as values, under keys that are fixed here.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from herd.core.events import (
@@ -20,6 +19,7 @@ from herd.core.events import (
     StreamBroken,
 )
 from herd.core.record import record
+from herd.core.value import value
 
 LEVEL_OF: Mapping[Status, str] = MappingProxyType({
     Status.COMPLETED: "INFO",
@@ -31,7 +31,7 @@ LEVEL_OF: Mapping[Status, str] = MappingProxyType({
 BAD_NEWS = frozenset({"node_lost", "node_degraded", "engine_lost", "pull_failed", "preload_failed"})
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Line:
     """One line of the log; `at` in unix seconds. `template` is what lines of one kind have in common."""
 
