@@ -45,13 +45,22 @@ def observed(told: Told, mark: Mark | None, busy: float, unloaded_at: float | No
     return Observation(
         load_s=load_s,
         reload=unloaded_at is not None and attempt.started_at - unloaded_at <= LATELY_S,
-        prompt_tokens=(usage.prompt_tokens or 0) - (usage.cached_tokens or 0),
+        prompt_tokens=worked_on(request.prompt_tokens, usage.prompt_tokens or 0, usage.cached_tokens or 0),
         prompt_s=prompt_s,
         prompt_others=beside_prompt,
         answer_tokens=usage.completion_tokens or 0,
         answer_s=answer_s,
         answer_others=beside_answer,
     )
+
+
+def worked_on(estimate: int, tokens: int, cached: int) -> int:
+    """Tokens of a prompt that no cache answered, counted as `Request.prompt_tokens` counts them.
+
+    `tokens` and `cached` are the engine's counts, 0 where it gave none. Predictions know only the estimate, and a
+    tokenizer may make four times as many tokens of the same text, so speeds are learned per estimated token.
+    """
+    return round((estimate or tokens) * max(0, tokens - cached) / tokens) if tokens else 0
 
 
 def _beside(busy: float, seconds: float) -> float:

@@ -8,6 +8,7 @@ from typing import Final
 
 from herd.core.events import NodeKnown
 from herd.core.learning import Observation
+from herd.core.observed import worked_on
 from herd.store.windows import read
 
 DAY_S, WEEK_S, HOUR_S = 86_400, 7 * 86_400, 3_600
@@ -64,21 +65,25 @@ def recent_answers(connection: sqlite3.Connection, now: float) -> dict[tuple[str
     """
     found = connection.execute(
         """SELECT attempt.node_id, attempt.model, COALESCE(trace.load_ms, 0) / 1000 AS load_s,
-               trace.prompt_tokens - COALESCE(trace.cached_tokens, 0), trace.completion_tokens,
+               COALESCE(trace.estimate, 0), COALESCE(trace.prompt_tokens, 0), COALESCE(trace.cached_tokens, 0),
+               trace.completion_tokens,
                attempt.first_content_at - attempt.started_at, attempt.ended_at - attempt.first_content_at
            FROM (
-               SELECT request_id, load_ms, prompt_tokens, cached_tokens, completion_tokens FROM request_traces
+               SELECT request_id, load_ms, prompt_tokens, cached_tokens, completion_tokens,
+                   CASE WHEN json_valid(decision) THEN json_extract(decision, '$.request.prompt_tokens') END AS estimate
+               FROM request_traces
                WHERE status = 'completed' AND stream = 1 AND timestamp >= ? ORDER BY timestamp DESC LIMIT ?
            ) AS trace JOIN request_attempts AS attempt USING (request_id)
            WHERE attempt.error_type IS NULL AND attempt.first_content_at IS NOT NULL""",
         (now - WEEK_S, RECENT_ROWS),
     )
     seen: defaultdict[tuple[str, str], deque[Observation]] = defaultdict(deque)
-    for node_id, model, load_s, prompt, answer, first_s, answer_s in found:
+    for node_id, model, load_s, estimate, prompt, cached, answer, first_s, answer_s in found:
         latest = seen[node_id, model]
         if len(latest) < RECENT_EACH:
             latest.appendleft(Observation(
-                load_s=load_s or None, prompt_tokens=prompt or 0, prompt_s=max(0.0, first_s - load_s),
+                load_s=load_s or None,
+                prompt_tokens=worked_on(estimate, prompt, cached), prompt_s=max(0.0, first_s - load_s),
                 answer_tokens=answer or 0, answer_s=answer_s,
             ))  # fmt: skip
     return {pair: list(latest) for pair, latest in seen.items()}
