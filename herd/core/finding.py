@@ -24,7 +24,10 @@ Subject = tuple[str, str | None, str | None]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check says of one subject at one moment: what it saw, in numbers, and what to do."""
+    """What one check says of one subject at one moment: what it saw, in numbers, and what to do.
+
+    `share` (0 to 1) is how much of the traffic it is about, where that does not follow from its node or model.
+    """
 
     check_id: str
     severity: Severity
@@ -34,6 +37,7 @@ class Finding:
     node_id: str | None = None
     model: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+    share: float = 1.0
 
     @property
     def subject(self) -> Subject:

@@ -82,4 +82,6 @@ def _loaded(entry: Entry) -> Iterator[LoadedFacts]:
     for model in entry.heartbeat.engine.loaded:
         name = canonical_name(model.name)
         on_disk = entry.node.models.get(name)
-        yield LoadedFacts(name, model.size_bytes, on_disk.size_bytes if on_disk else 0, model.context_length)
+        spilled = max(0, model.size_bytes - model.vram_bytes) if entry.node.vram_total else 0
+        weights = on_disk.size_bytes if on_disk else 0
+        yield LoadedFacts(name, model.size_bytes, weights, model.context_length, spilled)

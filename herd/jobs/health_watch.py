@@ -18,9 +18,11 @@ from herd import __version__
 from herd.core.clock import moment
 from herd.core.events import Event, FindingChanged
 from herd.core.finding import Episode, Finding
-from herd.core.health.checks import evaluate, score
+from herd.core.health.checks import evaluate
 from herd.core.health.ledger import Alert, Ledger
+from herd.core.health.of_nodes import no_node_ready
 from herd.core.health.report import HealthReport, History, NodeFacts, Telemetry
+from herd.core.health.whole import Entry, entries, score
 from herd.fleet.cell import Cell
 from herd.jobs.health_facts import Losses, Lost, node_facts
 from herd.jobs.webhook import Webhook
@@ -55,7 +57,12 @@ class Picture:
     @property
     def score(self) -> int:
         """0 to 100."""
-        return score(self.heard)
+        return score(self.report, self.heard)
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """What to show: one entry a check."""
+        return entries(self.episodes, self.report.at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +120,10 @@ class HealthWatch:
         counts = Counter((finding.check_id, finding.severity.value) for finding in self.picture.heard)
         return HealthView(self.picture.score, counts)
 
+    def is_open(self, episode_id: str) -> bool:
+        """Whether there is an open finding of this id."""
+        return any(episode.id == episode_id for episode in self._ledger.open.values())
+
     def acknowledge(self, episode_id: str, note: str) -> Episode:
         """The operator knows of a finding. KeyError where no open one has the id."""
         return self._told(self._ledger.acknowledge(episode_id, note, time.time()))
@@ -150,7 +161,9 @@ class HealthWatch:
         """What was found of a node before a restart stands while the node may still report: nothing contradicts it."""
         awaited, found = {node.node_id for node in report.nodes if node.awaited}, {each.subject for each in findings}
         stands = (each.finding for subject, each in self._ledger.open.items() if subject not in found)
-        more = [finding for finding in stands if finding.node_id in awaited]
+        unready = awaited and not any(node.ready for node in report.nodes)
+        more = [each for each in stands
+                if each.node_id in awaited or (unready and each.check_id == no_node_ready.__name__)]  # fmt: skip
         return tuple(sorted((*findings, *more), key=lambda finding: -finding.severity.rank))
 
     def _episode(self, finding: Finding, now: float) -> Episode:

@@ -11,6 +11,7 @@ from herd.core.finding import Episode
 from herd.core.health.amounts import share
 from herd.core.health.checks import BY_ID, CHECKS, Check
 from herd.core.health.report import HealthReport
+from herd.core.health.whole import ID_SEPARATOR, Entry, entries
 from herd.dataplane.document import object_in
 from herd.jobs.health_watch import HealthWatch, Picture
 from herd.routes.parameters import only_known
@@ -32,7 +33,7 @@ async def health(request: Request) -> Response:
     return AsciiJSON({
         "vitals": vitals(picture),
         "health_score": picture.score,
-        "recommendations": [told(episode, report.at) for episode in picture.episodes],
+        "recommendations": [_entry(entry, report.at) for entry in picture.entries],
         "checks": [_check(check, picture) for check in CHECKS],
         "checked_at": report.at,
     })  # fmt: skip
@@ -56,20 +57,23 @@ async def findings(
 
 @router.post("/findings/{finding_id}/acknowledge")
 async def acknowledge(request: Request, finding_id: str) -> Response:
-    """Say that a finding is known: `{"note": "…"}`; an empty note leaves the one before. It still costs its points."""
+    """Acknowledge a finding: `{"note": "…"}`; an empty note leaves the one before. Its cost to the score stays.
+
+    Ids with commas between them are several findings at once, as in an entry of `recommendations` with `parts`.
+    """
     note = _field(await request.body(), "note", "")
     if not isinstance(note, str) or len(note) > LONGEST_NOTE:
         return _wrong("note", f"a text of at most {LONGEST_NOTE} characters")
-    return _said(request, finding_id, lambda watch: watch.acknowledge(finding_id, note))
+    return _said(request, finding_id, lambda watch, each: watch.acknowledge(each, note))
 
 
 @router.post("/findings/{finding_id}/silence")
 async def silence(request: Request, finding_id: str) -> Response:
-    """Hear nothing of a finding for some hours: `{"hours": 8}`; 0 ends that. It costs no points meanwhile."""
+    """Silence a finding for some hours: `{"hours": 8}`; 0 ends that. It costs nothing meanwhile. Ids as above."""
     hours = _field(await request.body(), "hours", None)
     if not isinstance(hours, int | float) or isinstance(hours, bool) or not 0 <= hours <= MOST_HOURS:
         return _wrong("hours", f"a number from 0 to {MOST_HOURS:.0f}")
-    return _said(request, finding_id, lambda watch: watch.silence(finding_id, float(hours)))
+    return _said(request, finding_id, lambda watch, each: watch.silence(each, float(hours)))
 
 
 def vitals(picture: Picture) -> Document:
@@ -85,7 +89,8 @@ def vitals(picture: Picture) -> Document:
         "requests_waiting": report.waiting,
         "store_up": report.telemetry.store_up and report.telemetry.readable,
         **_day(report),
-        "findings": Counter(finding.severity.value for finding in picture.heard),
+        "findings": Counter(each.episode.finding.severity.value for each in picture.entries
+                            if not each.episode.silenced(report.at)),
         "silenced": len(picture.episodes) - len(picture.heard),
     }
 
@@ -128,6 +133,12 @@ def told(episode: Episode, at: float) -> Document:
     }
 
 
+def _entry(entry: Entry, at: float) -> Document:
+    """A check's findings as one; `parts` are the single ones where they are several."""
+    parts = [told(episode, at) for episode in entry.parts] if len(entry.parts) > 1 else []
+    return {**told(entry.episode, at), "parts": parts}
+
+
 def _check(check: Check, picture: Picture) -> Document:
     """`pass`, `fail`, `silenced`, or `unknown` where the store would know and cannot be read."""
     mine = [episode for episode in picture.episodes if episode.finding.check_id == check.check_id]
@@ -149,14 +160,15 @@ def _watch(request: Request) -> HealthWatch:
     return surface_of(request).health
 
 
-def _said(request: Request, finding_id: str, say: Callable[[HealthWatch], Episode]) -> Response:
-    watch = _watch(request)
-    try:
-        episode = say(watch)
-    except KeyError:
-        text = f"there is no open finding {finding_id!r}; `herd health` lists them with their ids"
+def _said(request: Request, finding_ids: str, say: Callable[[HealthWatch, str], Episode]) -> Response:
+    """Say it of one finding, or of each of several, whose ids stand with commas between them."""
+    watch, each_id = _watch(request), finding_ids.split(ID_SEPARATOR)
+    if not all(map(watch.is_open, each_id)):
+        text = f"there is no open finding {finding_ids!r}; `herd health` lists them with their ids"
         return AsciiJSON({"error": text}, 404)
-    return AsciiJSON(told(episode, episode.last_seen))
+    said = [say(watch, finding_id) for finding_id in each_id]
+    at = max(episode.last_seen for episode in said)
+    return AsciiJSON(_entry(entries(said, at)[0], at))
 
 
 def _field(body: bytes, name: str, otherwise: object) -> Any:

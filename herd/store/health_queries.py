@@ -155,7 +155,8 @@ def _turnover(connection: sqlite3.Connection, since: Mapping[str, float]) -> tup
 
 def _tries(connection: sqlite3.Connection, since: Mapping[str, float]) -> tuple[Tries, ...]:
     found = connection.execute(
-        f"""SELECT attempt.node_id, COUNT(*), SUM(COALESCE(attempt.error_type IN ({_FAULTS}), 0))
+        f"""SELECT attempt.node_id, COUNT(*), SUM(COALESCE(attempt.error_type IN ({_FAULTS}), 0)),
+                SUM(COALESCE(attempt.error_message LIKE '%memory%', 0))
             FROM request_traces AS trace INDEXED BY traces_by_time JOIN request_attempts AS attempt USING (request_id)
             WHERE trace.timestamp >= :hour GROUP BY attempt.node_id""",
         since,

@@ -27,7 +27,7 @@ def test_a_node_of_the_fleet_is_told_as_it_last_was():
     assert (facts.node_id, facts.status, facts.agent_version, facts.in_flight) == ("a", "online", "1.2", 3)
     assert (facts.silent_s, facts.known_s) == (4.0, 54.0)
     assert (facts.vram_total, facts.vram_used, facts.disk_total, facts.disk_free) == (24 * GIB, 10 * GIB, 100, 40)
-    assert facts.loaded == (LoadedFacts("llama:8b", 5 * GIB, 5 * GIB, 4096),)
+    assert facts.loaded == (LoadedFacts("llama:8b", 5 * GIB, 5 * GIB, 4096, spilled=5 * GIB),)
     assert (facts.models, facts.breakers) == (frozenset({"llama:8b"}), {})
 
 

@@ -5,6 +5,8 @@ import pytest
 from herd.core.health.report import LoadedFacts, Tries
 from tests.health.builders import GIB, LLAMA, found, history, node, one, report, served, severities
 
+SPILLED = LoadedFacts(LLAMA, 9 * GIB, 8 * GIB, spilled=2 * GIB)
+
 
 def test_a_node_that_fell_silent_is_critical_with_what_only_it_had():
     """Its models are gone with it, and that is what users will notice."""
@@ -66,22 +68,24 @@ def test_a_node_that_is_well_or_gone_is_not_degraded(changes):
         ({"memory_available": 10 * GIB}, []),
         ({"memory_available": 9 * GIB}, ["warning"]),
         ({"memory_available": 3 * GIB}, ["critical"]),
-        ({"vram_total": 24 * GIB, "vram_used": 20 * GIB}, []),
-        ({"vram_total": 24 * GIB, "vram_used": 21 * GIB}, ["warning"]),
-        ({"vram_total": 24 * GIB, "vram_used": 23 * GIB}, ["critical"]),
+        ({"vram_total": 24 * GIB, "vram_used": 24 * GIB}, []),
+        ({"vram_total": 24 * GIB, "vram_used": 20 * GIB, "loaded": (SPILLED,)}, ["warning"]),
+        ({"vram_total": 24 * GIB, "vram_used": 23 * GIB, "loaded": (SPILLED,)}, ["critical"]),
         ({"memory_available": 0, "status": "offline"}, []),
         ({"memory_total": 0, "memory_available": 0}, []),
     ],
 )
 def test_memory_warns_at_85_percent_and_is_critical_at_95(changes, expected):
-    """Main memory or the GPU's own, whichever is fuller."""
+    """A GPU full of models is an engine's normal state; a model that runs partly on the CPU is not."""
     assert severities("memory_pressure", report(node(**changes))) == expected
 
 
 def test_memory_pressure_names_both_kinds_and_what_is_loaded():
     """The fix is to unload something, so it says what there is."""
-    told = one("memory_pressure", report(node(memory_available=8 * GIB, vram_total=24 * GIB, vram_used=24 * GIB)))
+    card = node(memory_available=8 * GIB, vram_total=24 * GIB, vram_used=24 * GIB)
+    told = one("memory_pressure", report(card, past=history(tries=(Tries("ada", 30, 3, out_of_memory=2),))))
     assert told.severity == "critical"
+    assert "2 attempts of the last hour failed for want of memory" in told.description
     assert "56.0 GiB of 64.0 GiB of memory" in told.description
     assert "24.0 GiB of 24.0 GiB of VRAM" in told.description
     assert LLAMA in told.description

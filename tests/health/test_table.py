@@ -2,15 +2,18 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from herd.core.finding import Finding, Severity
-from herd.core.health.checks import BY_ID, CHECKS, evaluate, score
+from herd.core.health.checks import BY_ID, CHECKS, evaluate
+from herd.core.health.whole import score
 from herd.reference.entries import RUNBOOK, runbook
 from herd.settings.table import BY_NAME
 from tests.health import builders
 
+INFO, WARNING, CRITICAL = Severity
 CONTRACT = (
     "node_offline", "node_degraded", "memory_pressure", "underutilized_node", "vram_fallback", "version_mismatch",
     "context_protection", "zombie_reaper", "model_thrashing", "request_timeouts", "error_rate", "kv_cache_bloat",
@@ -18,11 +21,11 @@ CONTRACT = (
 )  # fmt: skip
 BEYOND = (
     "trace_store_failing", "telemetry_dropping", "breaker_open", "context_waste", "clock_skew", "node_version_unknown",
-    "slo_burn", "disk_low",
+    "slo_burn", "disk_low", "no_node_ready",
 )  # fmt: skip
 
 
-def test_all_fifteen_checks_are_there_and_eight_more():
+def test_all_fifteen_checks_are_there_and_nine_more():
     """Their names are what dashboards and alerts go by."""
     assert [check.check_id for check in CHECKS] == [*CONTRACT, *BEYOND]
 
@@ -30,32 +33,52 @@ def test_all_fifteen_checks_are_there_and_eight_more():
 def test_a_healthy_fleet_has_no_finding_and_a_hundred_points():
     """A check that always says something is one that nobody reads."""
     assert evaluate(builders.report()) == ()
-    assert score(()) == 100
+    assert score(builders.report(), ()) == 100
 
 
-def test_a_fleet_without_nodes_and_without_requests_is_not_ill():
-    """A router that was started a minute ago."""
-    assert evaluate(builders.HealthReport(router_version="1.0", thresholds=builders.NUMBERS)) == ()
+def test_a_fleet_that_can_take_no_request_scores_0_whatever_the_cause():
+    """With no node at all, a script that asks for the exit status must not read that all is well."""
+    for nodes in ((), (builders.node(draining=True),), (builders.node(reachable=False), builders.node("b", left=True,
+                  status="offline"))):  # fmt: skip
+        seen = replace(builders.report(), nodes=nodes)
+        assert builders.severities("no_node_ready", seen) == ["critical"]
+        assert score(seen, evaluate(seen)) == 0
 
 
-def finding(severity):
-    return Finding("node_offline", severity, "t", "d", "f")
+def test_a_fleet_with_one_node_that_is_ready_or_awaited_can_take_requests():
+    """After a restart of the router its nodes get their time to report."""
+    away = builders.node(status="offline", left=True)
+    for there in (builders.node("bob"), builders.node("bob", status="offline", awaited=True)):
+        assert builders.found("no_node_ready", builders.report(away, there)) == []
+
+
+def finding(check_id, severity, **subject):
+    return Finding(check_id, severity, "t", "d", "f", **subject)
 
 
 @pytest.mark.parametrize(
-    ("critical", "warnings", "infos", "points"),
-    [(1, 0, 0, 80), (0, 1, 0, 90), (0, 0, 9, 100), (2, 3, 1, 30), (6, 0, 0, 0)],
+    ("findings", "points"),
+    [
+        ([finding("node_offline", CRITICAL, node_id="n0")], 94),
+        ([finding("node_offline", CRITICAL, node_id=f"n{number}") for number in range(10)], 40),
+        ([finding("version_mismatch", WARNING, node_id="n0")], 98),
+        ([finding("underutilized_node", INFO, node_id=f"n{number}") for number in range(10)], 100),
+        ([finding("error_rate", WARNING, model="llama3.2:3b"), finding("error_rate", WARNING, node_id="n0")], 80),
+        ([finding("slo_burn", CRITICAL, share=0.019)], 98),
+        ([finding("slo_burn", CRITICAL, share=0.0001)], 99),
+        ([finding("trace_store_failing", CRITICAL), finding("telemetry_dropping", WARNING)], 20),
+    ],
 )
-def test_a_critical_costs_twenty_points_a_warning_ten_and_an_info_nothing(critical, warnings, infos, points):
-    """Info is to know, not to mend."""
-    kinds = [Severity.CRITICAL] * critical + [Severity.WARNING] * warnings + [Severity.INFO] * infos
-    assert score(map(finding, kinds)) == points
+def test_a_finding_costs_points_by_the_share_of_the_fleet_that_it_affects(findings, points):
+    """One of ten machines off is no emergency of the fleet; 1.9% of failing requests is not a score of 0."""
+    seen = builders.report(*(builders.node(f"n{number}") for number in range(10)))
+    assert score(seen, findings) == points
 
 
 def test_the_worst_finding_stands_first():
     """Who reads one line should read that one."""
     ill = builders.report(builders.node(agent_version=None), builders.node("bob", status="offline"))
-    assert [found.severity for found in evaluate(ill)] == [Severity.CRITICAL, Severity.INFO]
+    assert [found.severity for found in evaluate(ill)] == [CRITICAL, INFO]
 
 
 def test_each_check_says_what_it_finds_and_goes_by_settings_that_exist():

@@ -3,7 +3,7 @@
 Checks are pure functions from a report to findings; `evaluate` asks them all. Nothing here asks a node or a database.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from inspect import getdoc
 from typing import Final
@@ -13,17 +13,20 @@ from herd.core.health import of_models, of_nodes, of_records, of_requests
 from herd.core.health.report import HealthReport
 
 INFO, WARNING, CRITICAL = Severity
-POINTS: Final = {INFO: 0, WARNING: 10, CRITICAL: 20}
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check; `severities` are those that it can find, `history` says that it needs what the store knows."""
+    """One check; `severities` are those that it can find, `history` says that it needs what the store knows.
+
+    `many` is the title of several of its findings together, behind their number.
+    """
 
     function: Callable[[HealthReport], Iterator[Finding]]
     severities: tuple[Severity, ...]
     thresholds: tuple[str, ...] = ()
     history: bool = False
+    many: str = ""
 
     @property
     def check_id(self) -> str:
@@ -43,32 +46,41 @@ class Check:
 
 LEAST: Final = "health_min_requests"
 CHECKS: Final = (
-    Check(of_nodes.node_offline, (CRITICAL,), ("heartbeat_offline_s",)),
-    Check(of_nodes.node_degraded, (WARNING,), ("heartbeat_degraded_s", "health_node_errors_pct", LEAST)),
-    Check(of_nodes.memory_pressure, (WARNING, CRITICAL), ("health_memory_warning_pct", "health_memory_critical_pct")),
-    Check(of_nodes.underutilized_node, (INFO,), ("health_idle_h", LEAST), history=True),
+    Check(of_nodes.node_offline, (CRITICAL,), ("heartbeat_offline_s",), many="nodes are offline"),
+    Check(of_nodes.node_degraded, (WARNING,), ("heartbeat_degraded_s", "health_node_errors_pct", LEAST),
+          many="nodes are degraded"),
+    Check(of_nodes.memory_pressure, (WARNING, CRITICAL), ("health_memory_warning_pct", "health_memory_critical_pct"),
+          many="nodes are short of memory"),
+    Check(of_nodes.underutilized_node, (INFO,), ("health_idle_h", LEAST), history=True, many="nodes are not used"),
     Check(of_models.vram_fallback, (INFO, WARNING), ("health_fallback_warning_pct", LEAST), history=True),
-    Check(of_nodes.version_mismatch, (WARNING,)),
+    Check(of_nodes.version_mismatch, (WARNING,), many="nodes run another version"),
     Check(of_models.context_protection, (INFO, WARNING), history=True),
     Check(of_requests.zombie_reaper, (WARNING, CRITICAL), ("health_zombies_critical",), history=True),
-    Check(of_models.model_thrashing, (WARNING,), ("health_thrash_loads",), history=True),
+    Check(of_models.model_thrashing, (WARNING,), ("health_thrash_loads",), history=True,
+          many="models do not stay loaded"),
     Check(of_requests.request_timeouts, (WARNING,),
-          ("health_slow_factor", "health_slow_floor_s", "health_slow_pct", LEAST), history=True),
+          ("health_slow_factor", "health_slow_floor_s", "health_slow_pct", LEAST), history=True,
+          many="models take too long"),
     Check(of_requests.error_rate, (WARNING, CRITICAL),
-          ("health_error_warning_pct", "health_error_critical_pct", LEAST), history=True),
+          ("health_error_warning_pct", "health_error_critical_pct", LEAST), history=True,
+          many="nodes and models fail requests"),
     Check(of_models.kv_cache_bloat, (INFO, WARNING, CRITICAL),
-          ("health_kv_ratio", "health_kv_info_pct", "health_kv_warning_pct", "health_kv_critical_pct")),
+          ("health_kv_ratio", "health_kv_info_pct", "health_kv_warning_pct", "health_kv_critical_pct"),
+          many="loaded models take far more than their weights"),
     Check(of_requests.retry_rate, (INFO, WARNING), ("health_retry_info", "health_retry_warning", LEAST), history=True),
     Check(of_requests.client_disconnects, (WARNING,), ("health_disconnects_pct", LEAST), history=True),
     Check(of_requests.incomplete_streams, (WARNING,), ("health_incomplete_pct", LEAST), history=True),
     Check(of_records.trace_store_failing, (WARNING, CRITICAL)),
     Check(of_records.telemetry_dropping, (WARNING,)),
-    Check(of_nodes.breaker_open, (WARNING,)),
-    Check(of_models.context_waste, (INFO,), ("health_context_factor", LEAST), history=True),
-    Check(of_nodes.clock_skew, (WARNING,), ("health_clock_skew_s",)),
-    Check(of_nodes.node_version_unknown, (INFO,)),
+    Check(of_nodes.breaker_open, (WARNING,), many="breakers are not closed"),
+    Check(of_models.context_waste, (INFO,), ("health_context_factor", LEAST), history=True,
+          many="models have a larger context than they need"),
+    Check(of_nodes.clock_skew, (WARNING,), ("health_clock_skew_s",), many="nodes have a wrong clock"),
+    Check(of_nodes.node_version_unknown, (INFO,), many="nodes do not say their version"),
     Check(of_requests.slo_burn, (WARNING, CRITICAL), ("health_slo_pct", LEAST), history=True),
-    Check(of_nodes.disk_low, (WARNING, CRITICAL), ("health_disk_warning_pct", "health_disk_critical_pct")),
+    Check(of_nodes.disk_low, (WARNING, CRITICAL), ("health_disk_warning_pct", "health_disk_critical_pct"),
+          many="disks have little room"),
+    Check(of_nodes.no_node_ready, (CRITICAL,)),
 )  # fmt: skip
 BY_ID: Final = {check.check_id: check for check in CHECKS}
 
@@ -77,8 +89,3 @@ def evaluate(report: HealthReport) -> tuple[Finding, ...]:
     """Everything that the checks find, the worst first; a subject is told of once by each check."""
     found = [finding for check in CHECKS for finding in check.function(report)]
     return tuple(sorted(found, key=lambda finding: (-finding.severity.rank, list(BY_ID).index(finding.check_id))))
-
-
-def score(findings: Iterable[Finding]) -> int:
-    """100 less 20 for each critical finding and 10 for each warning, not below 0."""
-    return max(0, 100 - sum(POINTS[finding.severity] for finding in findings))

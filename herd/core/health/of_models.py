@@ -31,6 +31,7 @@ def vram_fallback(report: HealthReport) -> Iterator[Finding]:
         f"{found:,} of {many(total, 'request')} in 24 h ({percent(share(found, total))}): {most(pairs.items())}.",
         "Load the model that is asked for where it fits (`ollama run MODEL`, with a long keep_alive), or take "
         "`fallback_models` out of the requests. `herd explain REQUEST_ID` says why it was not taken.",
+        share=share(found, total),
         data={
             "fallbacks": found,
             "requests": total,

@@ -8,6 +8,33 @@ from herd.core.health.amounts import GIB, gib, listed, many, most, percent, sent
 from herd.core.health.report import HealthReport, NodeFacts
 
 ROOMY = 100 * GIB  # a disk with so much room is not low, however large it is
+SPILL = 0.05  # of a model: engines keep a few tables of every model in main memory
+
+
+def no_node_ready(report: HealthReport) -> Iterator[Finding]:
+    """Whether no node at all can take a request."""
+    if any(node.ready or node.awaited for node in report.nodes):
+        return
+    states = [f"{node.node_id} {_why_not_ready(node)}" for node in report.nodes]
+    yield Finding(
+        "no_node_ready",
+        Severity.CRITICAL,
+        "No node can take requests",
+        f"{sentence(listed(states))} Every request is refused." if states else "No node has reported yet.",
+        "Start `herd-node` beside an Ollama or llama.cpp server; where it runs already, its `herd-node.jsonl` says "
+        "which router it reports to. End a drain with `herd undrain NODE`."
+        if states
+        else "Start `herd-node` beside an Ollama or llama.cpp server. `herd demo` shows a fleet without either.",
+        data={"nodes": len(report.nodes)},
+    )
+
+
+def _why_not_ready(node: NodeFacts) -> str:
+    if not node.here:
+        return "left" if node.left else "is offline"
+    if not node.reachable:
+        return "has no engine that answers"
+    return "is draining" if node.draining else "is out of memory"
 
 
 def node_offline(report: HealthReport) -> Iterator[Finding]:
@@ -65,14 +92,14 @@ def _worries(report: HealthReport, node: NodeFacts) -> Iterator[str]:
 
 
 def memory_pressure(report: HealthReport) -> Iterator[Finding]:
-    """Nodes whose memory or VRAM is nearly used up."""
+    """Nodes whose memory is nearly used up, or whose VRAM is too small for the models that are wanted there."""
     warning, critical = (report.threshold(f"health_memory_{name}_pct") / 100 for name in ("warning", "critical"))
     for node in report.nodes:
-        used = {
-            "memory": (node.memory_total - node.memory_available, node.memory_total),
-            "VRAM": (node.vram_used, node.vram_total),
-        }
+        used = {"memory": (node.memory_total - node.memory_available, node.memory_total)}
         tight = {name: pair for name, pair in used.items() if node.here and pair[1] and share(*pair) >= warning}
+        reasons = list(_too_little_vram(report, node)) if node.here and node.vram_total else []
+        if reasons:
+            tight["VRAM"] = (node.vram_used, node.vram_total)
         if not tight:
             continue
         worst = max(share(*pair) for pair in tight.values())
@@ -81,13 +108,23 @@ def memory_pressure(report: HealthReport) -> Iterator[Finding]:
         yield Finding(
             "memory_pressure",
             Severity.CRITICAL if worst >= critical else Severity.WARNING,
-            f"{node.node_id} has nearly used up its {' and '.join(tight)}",
-            f"{'; '.join(told)}. Loaded: {listed([each.model for each in node.loaded]) or 'nothing'}.",
+            f"{node.node_id} is short of {' and '.join(tight)}",
+            f"{'; '.join([*told, *reasons])}. Loaded: {listed([each.model for each in node.loaded]) or 'nothing'}.",
             "Unload what is not needed (`ollama stop MODEL` there), lower OLLAMA_MAX_LOADED_MODELS, "
             "OLLAMA_NUM_PARALLEL or the models' num_ctx, or move a model to a node with more room.",
             node_id=node.node_id,
             data={name: {"used_bytes": part, "total_bytes": whole} for name, (part, whole) in tight.items()},
         )
+
+
+def _too_little_vram(report: HealthReport, node: NodeFacts) -> Iterator[str]:
+    """Signs of a want of VRAM; an engine that fills it with models is in its normal state."""
+    for loaded in node.loaded:
+        if loaded.spilled > SPILL * loaded.size:
+            yield f"{gib(loaded.spilled)} of {loaded.model} did not fit and run on the CPU"
+    for tries in report.past.tries:
+        if tries.node_id == node.node_id and tries.out_of_memory:
+            yield f"{many(tries.out_of_memory, 'attempt')} of the last hour failed for want of memory"
 
 
 def underutilized_node(report: HealthReport) -> Iterator[Finding]:

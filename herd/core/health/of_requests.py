@@ -174,6 +174,7 @@ def _ended_so(
         f"Of {many(total, 'request')} in 24 h {count:,} {what[count != 1]} ({percent(share(count, total))}), by model: "
         f"{most(models.items())}; by node: {most(nodes.items()) or 'none'}.",
         fix,
+        share=share(count, total),
         data={"count": count, "requests": total, "models": dict(models), "nodes": dict(nodes)},
     )
 
@@ -195,6 +196,7 @@ def slo_burn(report: HealthReport) -> Iterator[Finding]:
             f"{objective * 100:g} % allows.",
             "The other findings say what fails. Where requests are refused (`herd traces --status rejected`), there "
             "are too few slots or no node for the model.",
+            share=share(bad, total),
             data={"bad": bad, "requests": total, "window": long, "objective_pct": objective * 100},
         )
         return  # the fastest burn says it all

@@ -12,12 +12,16 @@ WINDOWS_S: Final = {"5m": 300.0, "30m": 1800.0, "1h": 3600.0, "2h": 7200.0, "6h"
 
 @dataclass(frozen=True, slots=True)
 class LoadedFacts:
-    """A model in a node's memory: the bytes that it takes, those of its weights (0: not told), its context."""
+    """A model in a node's memory: its bytes, those of its weights (0: not known), its context.
+
+    `spilled` bytes are in main memory although the node has a GPU with memory of its own.
+    """
 
     model: str
     size: int
     weights: int = 0
     context: int | None = None
+    spilled: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,11 @@ class NodeFacts:
     def here(self) -> bool:
         """Whether what it says of itself is of now."""
         return self.status != "offline"
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can take a new request."""
+        return self.here and self.reachable and not self.draining and self.pressure != "critical"
 
     @property
     def capacity(self) -> int:
@@ -125,11 +134,12 @@ class Turnover:
 
 @dataclass(frozen=True, slots=True)
 class Tries:
-    """Attempts at one node within the last hour, and how many of them failed by its own fault."""
+    """Attempts at one node within the last hour, how many failed by its own fault, how many for want of memory."""
 
     node_id: str
     attempts: int
     failed: int
+    out_of_memory: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,27 @@ export function finding(found, context) {
     "article",
     { class: `card finding ${tone}`, data: { key: `finding-${found.id ?? found.title}` }, "aria-label": found.title },
     el("header", {}, el("h3", {}, found.title), chip(text, tone)),
-    el("p", {}, prose(found.description)),
+    found.parts?.length
+      ? el("ul", { class: "subjects" }, found.parts.map(subject))
+      : el("p", {}, prose(found.description)),
     el("p", {}, el("b", {}, "What to do: "), prose(found.fix)),
     found.acknowledged && el("p", {}, el("b", {}, "Acknowledged "), when(found.acknowledged.at), note(found)),
     found.silenced_until && el("p", {}, el("b", {}, "Silenced until "), when(found.silenced_until)),
     el("footer", {}, el("p", { class: "muted" }, about(found)), actions(found, context)),
   );
 }
+
+// One node or model of a finding that is about several.
+const subject = (each) =>
+  el(
+    "li",
+    {},
+    each.model && model(each.model),
+    each.model && each.node_id && " on ",
+    each.node_id && node(each.node_id),
+    ": ",
+    prose(each.description),
+  );
 
 const note = (found) => (found.acknowledged.note ? `: ${found.acknowledged.note}` : null);
 

@@ -70,7 +70,7 @@ function view({ health, past }, _route, context) {
 
 function figures({ health_score: score, checked_at: at }, found, tone) {
   const of = (severity) => found.filter((each) => each.severity === severity).length;
-  const title = "100, less 20 for each critical finding and 10 for each warning that is not silenced";
+  const title = "100, less 60 (critical) or 20 (warning) for each check, times the share of the fleet that is affected; silenced findings cost nothing";
   return [
     figure(String(score), "of 100", null, tone, title),
     figure(String(of("critical")), "critical", null, of("critical") ? "bad" : ""),

@@ -71,7 +71,7 @@ METRICS: Final = (
            (CHECK, SEVERITY), reads=Of(ScrapeView, lambda view: [] if view.health is None else [
                ((check.check_id, severity), view.health.findings.get((check.check_id, severity), 0))
                for check in CHECKS for severity in check.severities])),
-    Metric("herd_health_score", "gauge", "100 less 20 for each critical finding and 10 for each warning.",
+    Metric("herd_health_score", "gauge", "100 less, for each check, 60 or 20 times the share of the fleet affected.",
            reads=Of(ScrapeView, lambda view: [((), view.health.score)] if view.health else [])),
     Metric("herd_build_info", "info", "Version of the router.", (VERSION,),
            reads=Of(ScrapeView, lambda view: [((view.version,), 1)])),
