@@ -18,7 +18,7 @@ from typing import Any, Final, NoReturn
 
 from herd import __version__
 from herd.commands import CommandError, WrongUse
-from herd.commands.moments import moment
+from herd.commands.moments import lasting, moment
 from herd.security.files import prepare_process
 from herd.settings.load import SettingError, load
 from herd.settings.table import TABLE, Setting, Value
@@ -130,10 +130,14 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "status": Command("herd.commands.status", "the fleet at a glance: nodes, memory, models, queues", (URL, JSON)),
     "traces": Command("herd.commands.traces", "the latest requests, newest first, with filters", (
         LIMIT,
-        Option("--status", {"metavar": "STATUS", "choices": STATUSES, "help": f"one of {', '.join(STATUSES)}"}),
+        Option("--status", {"metavar": "STATUS", "choices": (*STATUSES, "errors"),
+                            "help": f"one of {', '.join(STATUSES)}, errors (failed or incomplete)"}),
         Option("--model", {"metavar": "MODEL", "help": "answered by MODEL"}),
         Option("--node", {"metavar": "NODE", "help": "answered by NODE"}),
         Option("--tag", {"metavar": "TAG", "help": "with this tag"}),
+        Option("--tried", {"metavar": "NODE", "help": "with a failed attempt at NODE, whoever answered in the end"}),
+        Option("--retried", {"action": "store_true", "help": "that needed more than one attempt"}),
+        Option("--slower-than", {"metavar": "TIME", "type": lasting, "help": "that took longer: 500ms, 5s, 2m"}),
         SINCE,
         Option("--q", {"metavar": "TEXT", "help": "with TEXT in a model, node, tag or error, or an id that begins so"}),
         URL, EITHER, JSON,

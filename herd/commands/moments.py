@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final
 
 UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+LASTING: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])?")
 AGO: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 
 
@@ -23,6 +24,14 @@ def moment(text: str) -> float:
     if at < 0:
         raise argparse.ArgumentTypeError(f"{text!r} is before 1970; it may be like 10m, 2h, 3d or an ISO 8601 time")
     return at
+
+
+def lasting(text: str) -> float:
+    """Seconds of `500ms`, `5s`, `2m`, `1h` or of a bare number. Raises argparse.ArgumentTypeError."""
+    found = LASTING.fullmatch(text.strip().lower())
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration like 500ms, 5s or 2m")
+    return float(found[1]) * {**UNITS, "ms": 0.001}[found[2] or "s"]
 
 
 def local(at: float) -> str:

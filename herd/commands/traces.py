@@ -20,7 +20,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the newest requests that the filters let through."""
     which = TraceFilter(
         status=arguments.status, model=arguments.model, node_id=arguments.node, tag=arguments.tag,
-        since=arguments.since, q=arguments.q,
+        since=arguments.since, q=arguments.q, min_latency_ms=arguments.slower_than and arguments.slower_than * 1000,
+        tried=arguments.tried, retried=arguments.retried or None,
     )  # fmt: skip
     found = first_that_knows(arguments, lambda records: records.page(which, arguments.limit))
     if arguments.json:
@@ -28,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif found:
         show(table(HEAD, [_row(trace) for trace in found], RIGHT))
     else:
-        show("No request is on record yet." if which == TraceFilter() else "No request on record is like that.")
+        show("No requests yet." if which == TraceFilter() else "No matching requests.")
     return 0
 
 

@@ -6,12 +6,12 @@ Reads parameters and shapes answers; what is asked of the store is the reader's 
 import math
 import time
 from datetime import UTC, datetime
-from typing import Annotated, Any, ParamSpec
+from typing import Annotated, Any, Final, ParamSpec
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from herd.core.events import Status
 from herd.routes.parameters import only_known
@@ -23,12 +23,14 @@ from herd.store.connections import Question
 from herd.store.queries import StoreUnreadable
 from herd.store.reports import Report
 from herd.store.rollups import DAY_S, HOUR_S
+from herd.store.stretches import ERRORS
 from herd.store.traces import TraceFilter
 from herd.store.windows import Scope
 
 router = APIRouter(prefix="/dashboard/api", dependencies=[only_known])
 Document = dict[str, Any]
 P = ParamSpec("P")
+STATUSES: Final = (*(status.value for status in Status), ERRORS)
 
 
 def moment(text: object) -> float:
@@ -44,6 +46,15 @@ def moment(text: object) -> float:
     return seconds
 
 
+def ended(text: str) -> str:
+    """A status of a request, or `errors` for failed and incomplete together. ValueError for anything else."""
+    if text not in STATUSES:
+        raise ValueError(f"one of {', '.join(STATUSES)}")
+    return text
+
+
+Ended = Annotated[str | None, AfterValidator(lambda text: text and ended(text)),
+                  Query(json_schema_extra={"enum": list(STATUSES)})]  # fmt: skip
 Moment = Annotated[float | None, BeforeValidator(moment)]
 Text = Annotated[str | None, Query(min_length=1, max_length=256)]
 Days = Annotated[int, Query(ge=1, le=365)]
@@ -62,7 +73,7 @@ Which = Annotated[Scope, Depends(scope)]
 async def traces(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    status: Status | None = None,
+    status: Ended = None,
     model: Text = None,
     node_id: Text = None,
     tag: Text = None,
@@ -70,16 +81,21 @@ async def traces(
     until: Moment = None,
     min_latency_ms: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
     q: Text = None,
+    tried: Text = None,
+    retried: bool | None = None,
     cursor: Text = None,
     format: Format = "json",
 ) -> Response:
     """Requests, newest first; `next_cursor` leads to the page after this one, null at the end.
 
     `q` is a piece of a model, node, tag or error, the beginning of a request's id, or a whole trace id.
+    `status=errors` is failed or incomplete; `tried` is a node at which an attempt failed, whoever answered in the end.
     `searched_until` (unix seconds) is null, or says how far back a long search has come: the cursor goes on from there.
     As CSV, the page after this one is the `Link` of the answer.
     """
-    which = TraceFilter(status and status.value, model, node_id, tag, since, until, min_latency_ms, q)
+    which = TraceFilter(
+        status, model, node_id, tag, since, until, min_latency_ms, q, tried, retried
+    )
     try:
         found = await _ask(request, answers.page, which, cursor, limit, format)
     except ValueError as error:

@@ -18,6 +18,8 @@ Stretch = tuple[float, float]
 
 MOST_FRESH: Final = 10_000  # rows that are not in the sums, from which on the sums say too little
 MOST_BY_ID: Final = 500  # requests whose ids begin with the text, from which on it tells no hours apart
+ERRORS: Final = "errors"  # a status that stands for two
+ERRORS_ARE: Final = ("failed", "incomplete")
 _BITS: Final = {"tag": TAG, "node_id": NODE, "model": MODEL}
 _NAMED: Final = {NODE: "node_id", MODEL: "model", TAG: "tag"}
 _NARROWING: Final = {"status", "q", *_BITS}
@@ -71,7 +73,8 @@ class _Narrowed:
         kind = min(kind for kind in rollups.KINDS if kind & bits == bits)
         clauses = [f"{name} = :{name}{' COLLATE NOCASE' if name == 'model' else ''}" for name in wanted]
         if (status := self._wanted.get("status")) is not None:
-            clauses.append(f"{status}_count > 0" if status in STATUSES else "0")
+            counted = ERRORS_ARE if status == ERRORS else [status] if status in STATUSES else []
+            clauses.append(f"({' OR '.join(f'{each}_count > 0' for each in counted) or '0'})")
         return self._starts(starts, span, [kind], " AND ".join(clauses), wanted)
 
     def _with_names(self, starts: Sequence[int], span: int = HOUR_S) -> set[int]:

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
+from herd.core.breaker import FAULTS_OF_THE_NODE
 from herd.core.names import canonical_name
 from herd.core.routing import Decision
 from herd.core.why import LEFT_OUT, Outcome, why
 from herd.store.decision import VERSION, StoredDecision, decode, replay
 from herd.store.rows import ATTEMPT_COLUMNS, BOOLEAN_COLUMNS, JSON_COLUMNS, TRACE_COLUMNS, tag_text
-from herd.store.stretches import Stretch, stretches
+from herd.store.stretches import ERRORS, ERRORS_ARE, Stretch, stretches
 
 Document = dict[str, Any]
 
@@ -23,13 +24,19 @@ _BY_ID: Final = (
     "(request_id >= :q AND request_id < :q_end) OR id IN (SELECT id FROM request_traces WHERE trace_id = :q)"
 )
 _JSON_MARKS: Final = frozenset('[]",')  # between tags, and in none of them
+_FAULTS: Final = ", ".join(f"'{name}'" for name in sorted(FAULTS_OF_THE_NODE))
 _CLAUSES: Final = {
-    "status": "status = :status",
+    "status": f"(status = :status OR (:status = '{ERRORS}' AND status IN {ERRORS_ARE}))",
     "model": "model = :model COLLATE NOCASE",
     "node_id": "node_id = :node_id",
     # The first half is a cheap look at the text, the second makes it exact.
     "tag": "instr(tags, :tag_text) > 0 AND EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag)",
     "min_latency_ms": "latency_ms >= :min_latency_ms",
+    "tried": f"""EXISTS (
+        SELECT 1 FROM request_attempts AS attempt WHERE attempt.request_id = request_traces.request_id
+        AND attempt.node_id = :tried AND attempt.error_type IN ({_FAULTS})
+    )""",
+    "retried": "(retry_count > 0) = :retried",
 }
 _NEXT_ROWS: Final = """
     SELECT COUNT(*), MIN(timestamp) FROM (
@@ -47,7 +54,8 @@ class TraceFilter:
     """What a trace must be, where not None; `since` (inclusive) and `until` (exclusive) are unix seconds of receipt.
 
     `model` is a whole name, `q` a piece of the model, the node, the error message or a tag, both in any case of ASCII
-    letters; or `q` is the beginning of the request's id, or the whole trace id.
+    letters; or `q` is the beginning of the request's id, or the whole trace id. `status` may also be `errors`: failed
+    or incomplete. `tried` is a node at which an attempt failed by the node's fault, whoever answered in the end.
     """
 
     status: str | None = None
@@ -58,6 +66,8 @@ class TraceFilter:
     until: float | None = None
     min_latency_ms: float | None = None
     q: str | None = None
+    tried: str | None = None
+    retried: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,10 @@ def test_the_id_in_the_table_can_be_pasted_into_explain(served, inside):
         (("--limit", "2"), {"failed-1", "retried-1"}),
         (("--since", "1h", "--status", "rejected"), {"unknown-1", "ugly-1"}),
         (("--since", "2099-01-01"), set()),
+        (("--tried", "big"), {"failed-1", "retried-1"}),
+        (("--tried", "big", "--status", "completed"), {"retried-1"}),
+        (("--retried", "--status", "errors"), {"failed-1"}),
+        (("--slower-than", "1d"), set()),
     ],
 )
 def test_filters_let_through_what_they_say_and_nothing_else(served, inside, filters, found):
@@ -89,7 +93,7 @@ def test_nothing_found_is_said_in_words(served, inside):
     """An empty screen could be a broken command."""
     told = inside("traces", "--url", served.url, "--model", "never:asked")
     assert told.returncode == 0
-    assert "No request" in told.stdout
+    assert told.stdout == "No matching requests.\n"
 
 
 def test_without_a_router_the_database_is_read_and_that_is_said(served, herd):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from herd.core.health.report import Pace
+from herd.core.health.report import Pace, Tries
 from tests.health.builders import LLAMA, found, history, one, report, served, severities, trouble
 
 
@@ -184,3 +184,23 @@ def test_a_night_with_one_failed_request_wakes_nobody():
 def test_the_objective_is_a_setting():
     """Ninety percent is enough for a hobby."""
     assert found("slo_burn", report(past=burning(15, 100), limits={"health_slo_pct": 90.0})) == []
+
+
+def test_a_finding_names_the_list_that_has_exactly_what_it_counted():
+    """The one number that an operator wants to click is the one in the sentence."""
+    past = history(served=(served(90), served(10, status="incomplete")), tries=(Tries("ada", 40, 12),))
+    seen = report(past=past, at=100_000.0)
+    shown = one("incomplete_streams", seen).data["shows"]
+    assert shown == {"count": 10, "what": "request", "filters": {"status": "incomplete", "since": 13_600.0}}
+    shown = one("node_degraded", seen).data["shows"]
+    assert shown == {"count": 12, "what": "attempt", "filters": {"tried": "ada", "since": 96_400.0}}
+
+
+def test_no_list_is_promised_where_it_would_show_what_was_not_counted():
+    """Clients' mistakes fail too, and are no part of the rate."""
+    bad = trouble(30)
+    past = history(served=(served(70), served(30, status="failed")), trouble=(bad,))
+    assert found("error_rate", report(past=past))[0].data["shows"]["count"] == 30
+    mistake = trouble(5, error_type="bad_request")
+    past = history(served=(served(70), served(35, status="failed")), trouble=(bad, mistake))
+    assert "shows" not in found("error_rate", report(past=past))[0].data

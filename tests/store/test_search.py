@@ -18,7 +18,7 @@ from herd.store.traces import TraceFilter
 ROWS = 900
 END = 1_767_794_580.0  # neither an hour nor a day begins there
 PLAIN = {
-    "status": "status = :status",
+    "status": "(status = :status OR (:status = 'errors' AND status IN ('failed', 'incomplete')))",
     "model": "lower(model) = lower(:model)",
     "node_id": "node_id = :node_id",
     "tag": "EXISTS (SELECT 1 FROM json_each(tags) WHERE value = :tag)",
@@ -101,7 +101,7 @@ def test_a_search_finds_exactly_what_reading_every_row_finds(connection, data, l
     which = data.draw(
         st.builds(
             TraceFilter,
-            status=optional("completed", "failed", "rejected", "nonsense"),
+            status=optional("completed", "failed", "rejected", "errors", "nonsense"),
             model=optional("model-00:70b", "rare:1b", "RARE:1b", "nope:1b"),
             node_id=optional("node-00", "node-03", "nope"),
             tag=optional("app-01", "team-a", "caf\u00e9", "nope"),

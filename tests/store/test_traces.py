@@ -29,12 +29,22 @@ def mixed(keep):
     )
 
 
+def test_a_failed_attempt_is_found_by_its_node_though_another_answered(keep, reader):
+    """A node that eats every other request is invisible in a list of failed requests."""
+    keep(builders.finished("plain", at=NOON), builders.finished("saved", at=NOON + 1, attempts=2))
+    assert found(reader, tried="lost1") == {"saved"}
+    assert found(reader, retried=True) == {"saved"}
+    assert found(reader, retried=False) == {"plain"}
+    assert found(reader, tried="ada") == found(reader, status="failed") == set()
+
+
 @pytest.mark.parametrize(
     ("which", "expected"),
     [
         ({}, {"plain", "slow", "other", "lost", "bad"}),
         ({"status": "failed"}, {"lost"}),
         ({"status": "incomplete"}, set()),
+        ({"status": "errors"}, {"lost"}),
         ({"model": "qwen3:8b"}, {"other"}),
         ({"model": "QWEN3:8B"}, {"other"}),
         ({"model": "qwen3"}, set()),

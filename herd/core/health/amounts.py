@@ -1,6 +1,7 @@
 """How numbers stand in a finding's text: counts, shares, bytes, times, and lists that do not run away."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 GIB = 1024**3
 LISTED = 4
@@ -55,3 +56,9 @@ def most(counts: Iterable[tuple[str, float]], word: str = "") -> str:
 def share(part: float, whole: float) -> float:
     """A part of a whole, 0 of nothing."""
     return part / whole if whole else 0.0
+
+
+def shows(count: int, what: str, since: float, **filters: str | float | bool | None) -> dict[str, Any]:
+    """What a finding counted, as the parameters of a list of requests that has exactly those; `since` in unix s."""
+    given = {name: value for name, value in filters.items() if value is not None}
+    return {"count": count, "what": what, "filters": {**given, "since": round(since, 3)}}

@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from herd.core.finding import Finding, Severity
-from herd.core.health.amounts import GIB, gib, listed, many, most, percent, sentence, share, span
-from herd.core.health.report import HealthReport, NodeFacts
+from herd.core.health.amounts import GIB, gib, listed, many, most, percent, sentence, share, shows, span
+from herd.core.health.report import HOUR_S, HealthReport, NodeFacts
 
 ROOMY = 100 * GIB  # a disk with so much room is not low, however large it is
 SPILL = 0.05  # of a model: engines keep a few tables of every model in main memory
@@ -67,11 +68,12 @@ def node_degraded(report: HealthReport) -> Iterator[Finding]:
                 Severity.WARNING,
                 f"Node {node.node_id} is degraded",
                 sentence("; ".join(reasons)),
-                f"`herd status` shows its memory and engine, `herd traces --node {node.node_id} --status failed` what "
-                "failed there. Restart its engine if it does not answer; free memory if pressure is high; look at the "
-                "network between it and the router if heartbeats are late.",
+                f"`herd status` shows its memory and engine, `herd traces --tried {node.node_id}` the requests with a "
+                "failed attempt there. Restart its engine if it does not answer; free memory if pressure is high; look "
+                "at the network between it and the router if heartbeats are late.",
                 node_id=node.node_id,
-                data={"reasons": reasons, "pressure": node.pressure, "silent_s": round(node.silent_s, 1)},
+                data={"reasons": reasons, "pressure": node.pressure, "silent_s": round(node.silent_s, 1),
+                      **_failed_there(report, node)},
             )
 
 
@@ -89,6 +91,11 @@ def _worries(report: HealthReport, node: NodeFacts) -> Iterator[str]:
                 f"{tries.failed} of {many(tries.attempts, 'attempt')} of the last hour failed there "
                 f"({percent(share(tries.failed, tries.attempts))})"
             )
+
+
+def _failed_there(report: HealthReport, node: NodeFacts) -> dict[str, Any]:
+    tries = next((each for each in report.past.tries if each.node_id == node.node_id and each.failed), None)
+    return {"shows": shows(tries.failed, "attempt", report.at - HOUR_S, tried=node.node_id)} if tries else {}
 
 
 def memory_pressure(report: HealthReport) -> Iterator[Finding]:

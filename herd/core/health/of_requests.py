@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Final, Literal
 
 from herd.core.finding import Finding, Severity
-from herd.core.health.amounts import many, most, percent, share, span
-from herd.core.health.report import HealthReport, Served, Trouble
+from herd.core.health.amounts import many, most, percent, share, shows, span
+from herd.core.health.report import DAY_S, HealthReport, Served, Trouble
 
 TIMEOUTS: Final = frozenset({"connect_timeout", "first_byte_timeout", "stall_timeout", "queue_timeout"})
 CLIENTS_MISTAKES: Final = frozenset({"bad_request", "unauthorized", "model_missing", "upstream_4xx"})
@@ -66,7 +67,9 @@ def request_timeouts(report: HealthReport) -> Iterator[Finding]:
             "`first_byte_timeout_s` bound the last.",
             model=model,
             data={"slow": slow, "timed_out": timed_out[model], "requests": total,
-                  "limit_s": round(pace.limit_s, 3) if pace else None},
+                  "limit_s": round(pace.limit_s, 3) if pace else None,
+                  **({"shows": shows(slow, "request", report.at - DAY_S, model=model, status="completed",
+                                     min_latency_ms=pace.limit_s * 1000)} if pace and slow else {})},
         )  # fmt: skip
 
 
@@ -83,7 +86,16 @@ def error_rate(report: HealthReport) -> Iterator[Finding]:
                 types: Counter[str] = Counter()
                 for each in failures:
                     types[each.error_type or "unknown"] += each.requests * (getattr(each, kind) == name)
-                yield _errors(kind, name, severity, failed[name], total, +types)
+                found = _errors(kind, name, severity, failed[name], total, +types)
+                if sum(types.values()) == _failed_of(report, kind, name):
+                    listing = shows(failed[name], "request", report.at - DAY_S, status="failed", **{kind: name})
+                    found = replace(found, data={**found.data, "shows": listing})
+                yield found
+
+
+def _failed_of(report: HealthReport, kind: Kind, name: str) -> int:
+    """All requests that failed, clients' mistakes too: what a list of the failed would have."""
+    return _by(kind, (each for each in report.past.trouble if each.status == "failed"))[name]
 
 
 def _errors(kind: Kind, name: str, severity: Severity, failed: int, total: int, types: Counter[str]) -> Finding:
@@ -122,9 +134,10 @@ def retry_rate(report: HealthReport) -> Iterator[Finding]:
         "Many requests need a second node",
         f"{retries:,} retries for {many(total, 'request')} in 24 h ({rate:.2f} each)."
         + (f" Attempts that failed in the last hour: {failing}." if failing else ""),
-        "The node that fails most costs every request that goes there its first attempt: `herd traces --q NODE` shows "
-        "the errors; drain it (`POST /fleet/nodes/NODE/drain` at this router's address) while it is repaired.",
-        data={"retries": retries, "requests": total, "rate": round(rate, 3)},
+        "The node that fails most costs every request that goes there its first attempt: `herd traces --tried NODE` "
+        "lists them; drain it (`POST /fleet/nodes/NODE/drain` at this router's address) while it is repaired.",
+        data={"retries": retries, "requests": total, "rate": round(rate, 3),
+              "shows": shows(retries, "retry", report.at - DAY_S, retried=True)},
     )
 
 
@@ -175,7 +188,8 @@ def _ended_so(
         f"{most(models.items())}; by node: {most(nodes.items()) or 'none'}.",
         fix,
         share=share(count, total),
-        data={"count": count, "requests": total, "models": dict(models), "nodes": dict(nodes)},
+        data={"count": count, "requests": total, "models": dict(models), "nodes": dict(nodes),
+              "shows": shows(count, "request", report.at - DAY_S, status=status)},
     )
 
 

@@ -1,8 +1,9 @@
 // One finding of a health check: what was seen, what to do, where to read on, and what an operator said of it.
 
 import { el } from "../dom.js";
+import { many } from "../format.js";
 import { chip, model, node, prose } from "../parts.js";
-import { runbook } from "../route.js";
+import { link, runbook } from "../route.js";
 import { ago, when } from "../when.js";
 import { SEVERITY } from "../words.js";
 import { actions } from "./finding_actions.js";
@@ -17,6 +18,7 @@ export function finding(found, context) {
       ? el("ul", { class: "subjects" }, found.parts.map(subject))
       : el("p", {}, prose(found.description)),
     el("p", {}, el("b", {}, "What to do: "), prose(found.fix)),
+    listing(found),
     found.acknowledged && el("p", {}, el("b", {}, "Acknowledged "), when(found.acknowledged.at), note(found)),
     found.silenced_until && el("p", {}, el("b", {}, "Silenced until "), when(found.silenced_until)),
     el("footer", {}, el("p", { class: "muted" }, about(found)), actions(found, context)),
@@ -33,7 +35,16 @@ const subject = (each) =>
     each.node_id && node(each.node_id),
     ": ",
     prose(each.description),
+    " ",
+    listing(each),
   );
+
+// The requests that the finding counted.
+function listing({ data: { shows } }) {
+  if (!shows) return null;
+  const text = shows.what === "retry" ? "Show the requests that were retried" : `Show ${shows.count === 1 ? "this" : "these"} ${many(shows.count, shows.what)}`;
+  return el("a", { class: "shows", href: link("traces", shows.filters) }, text);
+}
 
 const note = (found) => (found.acknowledged.note ? `: ${found.acknowledged.note}` : null);
 

@@ -61,7 +61,9 @@ function view({ status, health, recent, hour }, _route, context) {
 }
 
 const findingsOf = ({ node_id: name }, health) =>
-  (health?.recommendations ?? []).filter((each) => each.node_id === name && wantsALook(each));
+  (health?.recommendations ?? [])
+    .flatMap((each) => (each.parts?.length ? each.parts : [each]))
+    .filter((each) => each.node_id === name && wantsALook(each));
 
 function figures(status, health, hour, tone) {
   const { nodes_online: up, nodes_total: all, requests_active: active, models_loaded: models } = status.fleet;
@@ -83,13 +85,13 @@ function figures(status, health, hour, tone) {
       figure(
         hour.judged ? percent(hour.share) : "–",
         "errors, last hour",
-        link("traces", { status: "failed", period: "1h" }),
+        link("traces", { status: "errors", period: "1h" }),
         hour.share >= 5 ? "bad" : "",
         hour.requests
           ? `${count(hour.failed)} of ${many(hour.judged, "request")} failed or broke off`
           : "no request in the last hour",
       ),
-    hour && figure(brief(hour.requests), "requests, last hour", link("trends", { hours: 24 })),
+    hour && figure(brief(hour.requests), "requests, last hour", link("traces", { period: "1h" })),
   ];
 }
 

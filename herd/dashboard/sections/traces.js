@@ -21,8 +21,8 @@ const PERIODS = {
   "7d": "last 7 days",
 };
 const UNITS_S = { m: 60, h: 3600, d: 86_400 };
-const ASKED = ["q", "status", "model", "node_id", "tag", "min_latency_ms", "since", "until", "cursor"];
-const FILTERS = ["q", "status", "model", "node_id", "tag", "min_latency_ms", "period"];
+const ASKED = ["q", "status", "model", "node_id", "tag", "min_latency_ms", "since", "until", "tried", "retried", "cursor"];
+const FILTERS = ["q", "status", "model", "node_id", "tag", "min_latency_ms", "period", "since", "until", "tried", "retried"];
 
 async function load(route, signal) {
   if (route.id) return detail.load(route, signal);
@@ -49,6 +49,7 @@ function view(data, route, context) {
   return [
     heading("Traces", newer(params, context)),
     filters(params, status),
+    between(params),
     page.traces.length
       ? requestTable(page.traces, { caption: "Requests, newest first", params: without(params, "cursor", "focus") })
       : page.searched_until
@@ -73,6 +74,12 @@ function view(data, route, context) {
 
 const without = (params, ...names) =>
   Object.fromEntries(Object.entries(params).filter(([name]) => !names.includes(name)));
+
+/** The exact window that a link from elsewhere asked for. */
+function between({ since: from, until: to }) {
+  if (!from && !to) return null;
+  return el("p", { class: "muted" }, "Received", from && [" since ", when(Number(from))], to && [" until ", when(Number(to))]);
+}
 
 function nothing() {
   return [
@@ -152,7 +159,7 @@ function filters(params, status) {
       ),
     );
   const named = Object.fromEntries(status.nodes.map((node) => [node.node_id, node.node_id]));
-  if (params.node_id && !named[params.node_id]) named[params.node_id] = params.node_id;
+  for (const gone of [params.node_id, params.tried]) if (gone) named[gone] ??= gone;
   return el(
     "form",
     {
@@ -164,11 +171,14 @@ function filters(params, status) {
     field("Search", "q", { type: "search", placeholder: "id, trace id, model, node, error, tag", class: "search" }),
     select("Status", "status", {
       "": "any",
+      errors: "errors (failed or incomplete)",
       ...Object.fromEntries(Object.entries(STATUS).map(([key, { text }]) => [key, text])),
     }),
     field("Model", "model", { list: "model-names", placeholder: "any" }),
     names(status),
     select("Node", "node_id", { "": "any", ...named }),
+    select("Failed attempt at", "tried", { "": "any", ...named }),
+    select("Retried", "retried", { "": "any", true: "yes", false: "no" }),
     field("Tag", "tag", { placeholder: "any" }),
     field("Slower than (ms)", "min_latency_ms", { type: "number", min: "0", placeholder: "any" }),
     select("Received", "period", PERIODS),
