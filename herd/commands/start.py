@@ -65,7 +65,7 @@ def allow_open_files() -> None:
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket; raises CommandError with what to do where there can be none."""
     if port > 65535:  # getaddrinfo would take the remainder
-        raise SettingError(f"port is at most 65535, not {port}")
+        raise SettingError(f"port must be 65535 or less, not {port}")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -1,7 +1,7 @@
 """Every way in which a request can fail, as one tree.
 
     HerdError
-    ├── Refused                   herd did not take the request; no node saw it
+    ├── Refused                   Herd rejected the request; no node saw it
     │   ├── BadRequest            400  bad_request
     │   ├── HeadTimeout           408  bad_request
     │   ├── BodyTooLarge          413  bad_request
@@ -19,19 +19,19 @@
     │   ├── ConnectTimeout        504  connect_timeout    retryable
     │   ├── FirstByteTimeout      504  first_byte_timeout retryable
     │   ├── StallTimeout          504  stall_timeout      retryable
-    │   ├── Stuck                 504  stall_timeout      ended from outside; its client is told nothing
-    │   ├── Upstream4xx           the node's own, handed on
+    │   ├── Stuck                 504  stall_timeout      ended by the reaper; its client gets no error
+    │   ├── Upstream4xx           the node's own, passed through
     │   ├── NodeCannot            501  upstream_4xx       retryable
     │   ├── NodeLacksModel        404  model_missing      retryable
     │   ├── Upstream5xx           502  upstream_5xx       retryable
     │   ├── UpstreamBusy          503  upstream_busy      retryable
     │   ├── StreamAborted         502  stream_aborted     retryable
     │   ├── BadResponse           502  bad_response       retryable
-    │   ├── EngineGaveUp          502  repetition         the model repeats itself; nobody is to blame
-    │   └── OutOfFiles            503  internal           herd's own limit: no fault of the node's
+    │   ├── EngineGaveUp          502  repetition         the model repeats itself; nobody's fault
+    │   └── OutOfFiles            503  internal           Herd's own limit, not the node's fault
     └── Internal                  500  internal
 
-Retryable holds only until the first content byte went to the client. Foreign exceptions are mapped here by
+Retryable applies only until the first content byte went to the client. Foreign exceptions are mapped here by
 `dataplane.exchange`, nowhere else.
 """
 
@@ -39,7 +39,7 @@ from typing import ClassVar, Final, NamedTuple
 
 
 class HerdError(Exception):
-    """A failure that knows its HTTP status, its `error_type` and whether another node may be tried."""
+    """A failure with its HTTP status, its `error_type` and whether another node may be tried."""
 
     status: ClassVar[int] = 500
     error_type: ClassVar[str] = "internal"
@@ -51,7 +51,7 @@ class HerdError(Exception):
 
 
 class Refused(HerdError):
-    """Herd did not take the request; `retry_after_s` is a hint for the client where waiting helps."""
+    """Herd rejected the request; `retry_after_s` is a hint for the client if waiting helps."""
 
     def __init__(self, message: str, retry_after_s: int | None = None) -> None:
         super().__init__(message)
@@ -59,13 +59,13 @@ class Refused(HerdError):
 
 
 class BadRequest(Refused):
-    """The body or a parameter is unreadable or of the wrong type."""
+    """The body or a parameter is unreadable or has the wrong type."""
 
     status, error_type = 400, "bad_request"
 
 
 class HeadTimeout(Refused):
-    """The client did not send the whole head of its request in time."""
+    """The client did not send the complete request head in time."""
 
     status, error_type = 408, "bad_request"
 
@@ -83,48 +83,48 @@ class UrlTooLong(Refused):
 
 
 class TooManyConnections(Refused):
-    """The address has as many connections as it may, and none of them is idle."""
+    """The client address is at its connection limit, and none of its connections is idle."""
 
     status, error_type = 429, "bad_request"
 
 
 class HeadTooLarge(Refused):
-    """The head of the request has too many bytes or lines."""
+    """The request head has too many bytes or lines."""
 
     status, error_type = 431, "bad_request"
 
 
 class Unauthorized(Refused):
-    """A credential is needed and was not given, or is wrong."""
+    """A credential is required and is missing or wrong."""
 
     status, error_type = 401, "unauthorized"
 
 
 class Forbidden(Refused):
-    """The Host or the Origin is not one that may ask this."""
+    """The Host or Origin is not allowed."""
 
     status, error_type = 403, "unauthorized"
 
 
 class ModelMissing(Refused):
-    """No node of the fleet has the model."""
+    """No node in the fleet has the model."""
 
     status, error_type = 404, "model_missing"
 
 
 class QueueFull(Refused):
-    """Too many requests wait for this model already."""
+    """Too many requests are waiting for this model."""
 
     status, error_type = 429, "queue_full"
 
 
 class QueueTimeout(Refused):
-    """The request waited as long as it may, and no slot came free."""
+    """No slot came free within the queue timeout."""
 
     status, error_type = 503, "queue_timeout"
 
 
-NO_NODE_RETRY_S: Final = 10  # two heartbeats: by then a node that comes back has said so
+NO_NODE_RETRY_S: Final = 10  # two heartbeats: a node that comes back has reported by then
 
 
 class NoNode(Refused):
@@ -134,7 +134,7 @@ class NoNode(Refused):
 
 
 class NodeAnswer(NamedTuple):
-    """A node's own error answer, which is handed on as it is."""
+    """A node's own error response, passed through unchanged."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
@@ -142,7 +142,7 @@ class NodeAnswer(NamedTuple):
 
 
 class AttemptError(HerdError):
-    """A node failed one attempt; `http_status` is what it answered, if it did; `answer` is handed on if given."""
+    """A node failed one attempt; `http_status` is its response status, if any; `answer` is passed through if given."""
 
     def __init__(self, message: str, http_status: int | None = None, answer: NodeAnswer | None = None) -> None:
         super().__init__(message)
@@ -151,91 +151,91 @@ class AttemptError(HerdError):
 
 
 class ConnectFailed(AttemptError):
-    """The node refused or reset the connection before it answered."""
+    """The node refused the connection, or reset it before responding."""
 
     status, error_type, retryable = 502, "connect", True
 
 
 class ConnectTimeout(AttemptError):
-    """The node did not take the connection in time."""
+    """The node did not accept the connection in time."""
 
     status, error_type, retryable = 504, "connect_timeout", True
 
 
 class FirstByteTimeout(AttemptError):
-    """The node took the request and sent no content in time."""
+    """The node accepted the request but sent no content in time."""
 
     status, error_type, retryable = 504, "first_byte_timeout", True
 
 
 class StallTimeout(AttemptError):
-    """The node's answer stopped in its middle."""
+    """The node's answer stalled."""
 
     status, error_type, retryable = 504, "stall_timeout", True
 
 
 class Stuck(AttemptError):
-    """Neither node nor client moved for longer than any limit allows, so the request was ended from outside."""
+    """Neither node nor client made progress within any time limit, so the reaper ended the request."""
 
     status, error_type = 504, "stall_timeout"
 
 
 class Upstream4xx(AttemptError):
-    """The node calls the request wrong; its answer is handed on as it is."""
+    """The node rejected the request; its response is passed through unchanged."""
 
     status, error_type = 400, "upstream_4xx"
 
 
 class NodeCannot(AttemptError):
-    """The node's engine does not do what is asked (embeddings, pictures), whatever the client changes about it."""
+    """The node's engine does not support this kind of request (such as embeddings or images)."""
 
     status, error_type, retryable = 501, "upstream_4xx", True
 
 
 class NodeLacksModel(AttemptError):
-    """The node no longer has the model that its last heartbeat named."""
+    """The node no longer has the model that its last heartbeat listed."""
 
     status, error_type, retryable = 404, "model_missing", True
 
 
 class Upstream5xx(AttemptError):
-    """The node failed on its side."""
+    """The node returned a server error."""
 
     status, error_type, retryable = 502, "upstream_5xx", True
 
 
 class UpstreamBusy(AttemptError):
-    """The node has no room in its own queue."""
+    """The node's own queue is full."""
 
     status, error_type, retryable = 503, "upstream_busy", True
 
 
 class StreamAborted(AttemptError):
-    """The node's answer broke off before its proper end."""
+    """The node's answer ended before its end marker."""
 
     status, error_type, retryable = 502, "stream_aborted", True
 
 
 class BadResponse(AttemptError):
-    """The node answered something that is not of the dialect."""
+    """The node's response does not follow the dialect."""
 
     status, error_type, retryable = 502, "bad_response", True
 
 
 class EngineGaveUp(AttemptError):
-    """The engine stopped a model that repeats itself; the client has all that it would have without herd."""
+    """The engine stopped a model that repeats itself; the client got all it would have got from the engine."""
 
     status, error_type = 502, "repetition"
 
 
 class OutOfFiles(AttemptError):
-    """Herd, or its machine, may open no more files, so no connection could be made; the node knows nothing of it."""
+    """Herd or its host is out of file descriptors, so it could not connect to the node."""
 
     status, error_type = 503, "internal"
 
 
 class Internal(HerdError):
-    """A defect of herd's own."""
+    """A bug in Herd."""
 
 
 def error_types() -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What a health check found, as frozen values: the finding itself, and the episode that it becomes over time."""
+"""A health check's finding, and the episode that tracks it over time, as frozen values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Severity(StrEnum):
-    """How bad a finding is; only warning and critical cost points."""
+    """A finding's severity; only warning and critical lower the health score."""
 
     INFO = "info"
     WARNING = "warning"
@@ -41,15 +41,15 @@ class Finding:
 
     @property
     def subject(self) -> Subject:
-        """What it is about: the check, and the node and model if it is about one."""
+        """The check, and the node and model it concerns, if any."""
         return self.check_id, self.node_id, self.model
 
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """A finding from when it was first seen until it was over; times in unix seconds.
+    """A finding from when it was first seen until it was resolved; times in unix seconds.
 
-    `alerted`: the webhook was told that it is critical. `note` is what the operator said when acknowledging it.
+    `alerted`: the webhook was notified that it is critical. `note` is the operator's note on acknowledging it.
     """
 
     id: str
@@ -63,9 +63,9 @@ class Episode:
     alerted: bool = False
 
     def silenced(self, now: float) -> bool:
-        """Whether the operator wants to hear nothing of it now."""
+        """Whether notifications are silenced now."""
         return self.silenced_until is not None and now < self.silenced_until
 
     def seen(self, finding: Finding, now: float) -> "Episode":
-        """The same, seen again, with what is said of it now."""
+        """The same episode, seen again with its current text and numbers."""
         return replace(self, finding=finding, last_seen=now)

@@ -64,7 +64,7 @@ def obstacle(node: Node, expected: int = 0) -> str | None:
         (node.status != "online", f"it is {node.status}"),
         (not can_manage(node, PULL), "its engine does not pull models"),
         (node.draining, "it is draining"),
-        (node.pressure == "critical", "its memory pressure is critical"),
+        (node.pressure == "critical", "critical memory pressure"),
         (_disk_room(node, expected) <= 0, f"its disk has less than {_gib(DISK_FLOOR)} free"),
     ):
         if applies:

@@ -176,35 +176,35 @@ def room_for(case: Case) -> Room:
 
 
 def thermal(seen: Outlook) -> float:
-    """loading the model here: 0 if loaded; else by measured speed, less where the file cache is known to hold it."""
+    """time to load the model: 0 if loaded; otherwise from measured speed, less if it is in the file cache."""
     return seen.load_s
 
 
 def memory_fit(seen: Outlook) -> float:
-    """what evicting other models will cost those who ask for them; plus a tenth of a load that is not begun yet."""
+    """cost of evicting other models for the requests that need them, plus a tenth of a load not yet started."""
     if not seen.job.load_s or seen.case.warm:
         return 0.0
     return TAKEN * seen.job.load_s + sum(_missed_s(seen.case, victim) for victim in seen.job.victims)
 
 
 def queue_depth(seen: Outlook) -> float:
-    """until a slot and the machine's compute are free: the expected rest of the requests that are there."""
+    """time until a slot and compute are free: the expected remaining time of the requests on the node."""
     return seen.times.load_at
 
 
 def wait_time(seen: Outlook) -> float:
-    """the request's own way to the first token at the load that is there; to the end where it does not stream."""
+    """time to the first token at the node's current load; to the end of the answer without streaming."""
     times = seen.times
     return (times.first_at if seen.case.request.stream else times.end_at) - times.work_at + seen.saved_s
 
 
 def role_affinity(seen: Outlook) -> float:
-    """less what a cached prefix saves; plus how much later the first tokens of the requests there come."""
+    """time saved by a cached prefix (negative), plus the delay to first tokens of other requests on the node."""
     return delay_of_others(seen) - seen.saved_s
 
 
 def availability_trend(seen: Outlook) -> float:
-    """the chance that the node fails or is lost meanwhile, by its losses and absences of late, times starting again."""
+    """chance that the node fails or is lost meanwhile, from its recent losses, times the cost of starting over."""
     node = seen.case.node
     if not node.losses and node.uptime >= 1:
         return 0.0
@@ -212,7 +212,7 @@ def availability_trend(seen: Outlook) -> float:
 
 
 def context_fit(seen: Outlook) -> float:
-    """the reload that this request's context forces; 0 where the loaded one will do or nothing is known."""
+    """time of the reload that this request's context forces; 0 if the loaded context suffices or is unknown."""
     return seen.reload_s
 
 

@@ -1,6 +1,6 @@
-"""Why the node that answered was taken, and others were not: the one place where a decision is put into words.
+"""Explains a decision in words: why the node that answered was chosen, and others were not.
 
-From the decision and from how the request ended, and nothing else; the page and `herd explain` show it as it is.
+Depends only on the decision and the request's outcome; the page and `herd explain` show the text unchanged.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,41 +10,41 @@ from typing import Final
 from herd.core.routing import Candidate, Decision, Reason, RejectionReason
 
 SENTENCES: Final[Mapping[Reason, str]] = {
-    Reason.MODEL_LOADED: "{node} had {model} in memory, and no other candidate had.",
-    Reason.LEAST_LOADED: "Several candidates had {model} in memory; {node} cost the least time, its own and others'.",
+    Reason.MODEL_LOADED: "{node} was the only candidate with {model} loaded.",
+    Reason.LEAST_LOADED: "Several candidates had {model} loaded; {node} had the lowest total cost in time.",
     Reason.AFFINITY: (
-        "Several candidates had {model} in memory; what set {node} apart is affinity: its cache holds the beginning of "
-        "the conversation, or it delays others least."
+        "Several candidates had {model} loaded; {node} won by affinity: its cache holds the beginning of the "
+        "conversation, or it delays other requests least."
     ),
-    Reason.ONLY_CANDIDATE: "{node} was the only node that could take it.",
+    Reason.ONLY_CANDIDATE: "{node} was the only node that could take the request.",
     Reason.FALLBACK: "{model} answered on {node} instead of {asked}.",
-    Reason.RETRY: "The attempt before failed, and {node} was the next of the plan.",
-    Reason.COLD: "No candidate had {model} in memory; {node} could load it best.",
+    Reason.RETRY: "The previous attempt failed, and {node} was next in the plan.",
+    Reason.COLD: "No candidate had {model} loaded; {node} was the best place to load it.",
 }
 FALLBACKS: Final[Mapping[str | None, str]] = {
-    "loaded_alternative": "{asked} was in no memory, and {model}, which the client named as a fallback, was.",
-    "model_unavailable": "No node could serve {asked}; {model} is the first fallback of the client's that one could.",
-    "retry": "The nodes for {asked} failed or had no slot; {model} is what the client named next.",
+    "loaded_alternative": "{asked} was not loaded anywhere; the client's fallback {model} was.",
+    "model_unavailable": "No node could serve {asked}; {model} is the client's first fallback that a node could serve.",
+    "retry": "The nodes for {asked} failed or had no slot; {model} is the client's next fallback.",
 }
 LEFT_OUT: Final[Mapping[RejectionReason, str]] = {
     RejectionReason.OFFLINE: "offline",
-    RejectionReason.ENGINE_DOWN: "its engine does not answer",
-    RejectionReason.ENDPOINT_UNSUPPORTED: "its engine does not speak this endpoint",
+    RejectionReason.ENGINE_DOWN: "engine unreachable",
+    RejectionReason.ENDPOINT_UNSUPPORTED: "engine does not support this endpoint",
     RejectionReason.MODEL_ABSENT: "does not have the model",
     RejectionReason.DRAINING: "draining",
-    RejectionReason.BREAKER_OPEN: "its breaker is open",
-    RejectionReason.CRITICAL_PRESSURE: "its memory pressure is critical",
-    RejectionReason.DOES_NOT_FIT: "the model does not fit into its memory",
-    RejectionReason.EXCLUDED: "failed this request already",
+    RejectionReason.BREAKER_OPEN: "circuit breaker open",
+    RejectionReason.CRITICAL_PRESSURE: "critical memory pressure",
+    RejectionReason.DOES_NOT_FIT: "model does not fit in memory",
+    RejectionReason.EXCLUDED: "already failed this request",
 }
 NOBODY: Final = "No node could take the request."
-NO_SLOT: Final = "The plan was made, and the request ended before a slot of it came free."
-SECOND: Final = "{first} came first in the plan and had no free slot; {node} was the next that had one."
+NO_SLOT: Final = "The request ended before any node in the plan had a free slot."
+SECOND: Final = "{first} was first in the plan but had no free slot; {node} was the next with one."
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a request ended, as its row says: by which node and model, what was asked for, and what came before."""
+    """A request's outcome as in its row: node, served and requested model, retries, fallback."""
 
     node_id: str | None
     model: str | None
@@ -55,7 +55,7 @@ class Outcome:
 
 
 def why(decision: Decision, outcome: Outcome) -> str:
-    """The sentences; names stand in them as they are, so whoever shows them shows text."""
+    """The explanation as plain text; names in it are not escaped."""
     first = decision.plan[0] if decision.plan else None
     sentence = _sentence(decision, outcome)
     told = sentence.format(
@@ -65,26 +65,26 @@ def why(decision: Decision, outcome: Outcome) -> str:
 
 
 def _in_seconds(decision: Decision, outcome: Outcome) -> Iterator[str]:
-    """What was predicted for the node that was taken, and for the best of the others; nothing for rows in points."""
+    """The prediction for the chosen node and for the best other one; nothing for rows in points."""
     taken = next((c for c in decision.plan if (c.node_id, c.model) == (outcome.node_id, outcome.model)), None)
     if taken is None or taken.predicted is None:
         return
-    yield f"Predicted: {taken.node_id} answers in {_seconds(taken.predicted_ttft_s)}{_mostly(taken)}"
+    yield f"Predicted time to first token: {_seconds(taken.predicted_ttft_s)} on {taken.node_id}{_mostly(taken)}"
     rival = next((c for c in decision.plan if c.model == taken.model and c is not taken and c.predicted), None)
     if rival is None:
         yield "."
         return
     cost = rival.total - rival.predicted_ttft_s
     if rival.predicted_ttft_s < taken.predicted_ttft_s and rival.total > taken.total and cost > 0:
-        yield f"; {rival.node_id} in {_seconds(rival.predicted_ttft_s)}, at {_seconds(cost)} of other requests' time."
+        yield f"; {_seconds(rival.predicted_ttft_s)} on {rival.node_id}, delaying other requests by {_seconds(cost)}."
     else:
-        yield f"; {rival.node_id} would need {_seconds(rival.predicted_ttft_s)}{_mostly(rival)}."
+        yield f"; {_seconds(rival.predicted_ttft_s)} on {rival.node_id}{_mostly(rival)}."
 
 
 def _mostly(candidate: Candidate) -> str:
-    """The part of a prediction that is most of it, where that is not the prompt."""
+    """The largest part of a prediction, unless it is the prompt."""
     assert candidate.predicted is not None
-    parts = ((candidate.predicted.load_s, "to load"), (candidate.predicted.queue_s, "to wait for others"))
+    parts = ((candidate.predicted.load_s, "load"), (candidate.predicted.queue_s, "queue"))
     seconds, words = max(parts)
     return f", of which {_seconds(seconds)} {words}" if seconds > candidate.predicted.prefill_s else ""
 

@@ -1,4 +1,4 @@
-// Asks the router. It knows paths, time limits and what an answer's status means, and nothing of what is shown.
+// HTTP calls to the router: paths, timeouts and status codes. Knows nothing of the views.
 
 import { at } from "./place.js";
 
@@ -12,7 +12,7 @@ export class ApiError extends Error {
   }
 }
 
-/** The JSON of a GET; parameters that are empty are left out. Throws ApiError; status 0 where nobody answers. */
+/** JSON of a GET; empty parameters are omitted. Throws ApiError, with status 0 if there is no response. */
 export const get = (path, parameters = {}, signal = undefined) =>
   ask("GET", path + query(parameters), undefined, signal);
 
@@ -46,14 +46,14 @@ async function ask(method, path, body, signal) {
     if (signal?.aborted) throw error;
     throw new ApiError(
       0,
-      error.name === "TimeoutError" ? "The router took too long to answer." : "The router does not answer.",
+      error.name === "TimeoutError" ? "The router took too long to respond." : "The router is not responding.",
     );
   });
   const found = await answer.json().catch(() => null);
   if (answer.ok && found !== null) return found;
   throw new ApiError(
     answer.status,
-    messageOf(found) ?? `The router answered with status ${answer.status}.`,
+    messageOf(found) ?? `The router returned status ${answer.status}.`,
     found?.fields ?? [],
   );
 }
@@ -65,7 +65,7 @@ function messageOf(found) {
 
 const answers = new Map();
 
-/** The same answer again while it is younger than `age_ms`: for figures that cost the router more than they change. */
+/** A cached GET, for at most `age_ms`: for figures that are costly to compute and change slowly. */
 export async function lately(path, parameters, age_ms, signal) {
   const key = path + query(parameters);
   const known = answers.get(key);
@@ -75,7 +75,7 @@ export async function lately(path, parameters, age_ms, signal) {
   return found;
 }
 
-/** What was read is no longer true, after a change that this page made. */
+/** Drop cached responses after a change made by this page. */
 export function forgetAnswers() {
   answers.clear();
 }

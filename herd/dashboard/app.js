@@ -1,4 +1,4 @@
-// The page's beginning: knows the sections, their order and their letters, and connects navigation, keys and live feed.
+// Entry point: the list of sections and their shortcuts; connects navigation, keyboard and live feed.
 
 import { forgetAnswers } from "./api.js";
 import { remember } from "./changes.js";
@@ -22,8 +22,8 @@ import { Shell } from "./shell.js";
 
 const SECTIONS = [fleet, trends, latency, usage, models, apps, traces, health, recommendations, settings];
 const WORDS = {
-  live: ["Live", "The router tells this page what changes."],
-  polling: ["Every 5 s", "There is no live stream; this page asks the router every five seconds."],
+  live: ["Live", "Updates arrive as they happen."],
+  polling: ["Every 5 s", "No live stream available; the page polls the router every five seconds."],
 };
 
 const shell = new Shell(document.getElementById("main"), SECTIONS);
@@ -77,7 +77,7 @@ function greeted({ version, edition: now }) {
   if (edition && edition !== now) {
     patch(document.getElementById("version"), [
       `${version} · `,
-      el("a", { href: at("/dashboard") }, "reload: the page is newer"),
+      el("a", { href: at("/dashboard") }, "reload for the new version"),
     ]);
   }
   edition ??= now;

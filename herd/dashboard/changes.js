@@ -1,4 +1,4 @@
-// What changed in the fleet since the page was opened, newest first: from the live feed, and gone with the page.
+// Fleet events since the page was opened, newest first, from the live feed.
 
 import { announce, el } from "./dom.js";
 import { when } from "./when.js";
@@ -37,8 +37,8 @@ export function list() {
 }
 
 function sentence({ kind, node_id: node, model, data }) {
-  if (kind === "drain_changed") return `${node} ${data.draining ? "is drained" : "takes requests again"}`;
-  if (kind === "setting_changed") return `Setting ${data.name}: ${data.before} is now ${data.value}`;
+  if (kind === "drain_changed") return `${node} ${data.draining ? "is draining" : "accepts requests again"}`;
+  if (kind === "setting_changed") return `Setting ${data.name} changed from ${data.before} to ${data.value}`;
   if (kind === "breaker_changed")
     return [node, "breaker", data.to?.replaceAll("_", " "), model && `for ${model}`].filter(Boolean).join(" ");
   return [node, CHANGES[kind], model, data.reason && `(${data.reason})`].filter(Boolean).join(" ");

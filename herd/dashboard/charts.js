@@ -24,7 +24,7 @@ export function chart({ title, level = "h3", about = null, x, series, show, stac
     "figure",
     { class: "chart", data: { key: `chart-${title}` } },
     el("figcaption", {}, el(level, {}, title), about && el("p", { class: "muted" }, about)),
-    blank ? el("p", { class: "blank" }, "Nothing in this window.") : [el("herd-chart", { spec }), alternative(spec)],
+    blank ? el("p", { class: "blank" }, "No data in this window.") : [el("herd-chart", { spec }), alternative(spec)],
   );
 }
 
@@ -47,14 +47,14 @@ function alternative(spec) {
   return el(
     "details",
     { class: "alternative", on: { toggle: fill } },
-    el("summary", {}, "As a table", el("span", { class: "unseen" }, `: ${spec.title}`)),
+    el("summary", {}, "Show as table", el("span", { class: "unseen" }, `: ${spec.title}`)),
     el("herd-lazy", { class: "values", spec: fill }),
   );
 }
 
 const shown = (spec, value) => (value === null || value === undefined ? NONE : spec.show(value));
 
-/** What stands in it is made when its details are opened, and kept when the page is patched. */
+/** The table is built when the details are opened, and kept when the page is patched. */
 class Lazy extends HTMLElement {
   #fill = null;
   set spec(fill) {
@@ -67,7 +67,7 @@ class Lazy extends HTMLElement {
   }
 }
 
-/** The canvas with its legend. It draws itself anew when its numbers, its width or the theme change. */
+/** The canvas with its legend. Redraws when its data, width or theme change. */
 class Chart extends HTMLElement {
   #spec = null;
   #plot = null;
@@ -106,7 +106,7 @@ class Chart extends HTMLElement {
     const canvas = el("div", {
       class: "canvas",
       role: "img",
-      "aria-label": `Chart: ${this.#spec.title}. The table below it has the same numbers.`,
+      "aria-label": `Chart: ${this.#spec.title}. The table below shows the same numbers.`,
     });
     this.replaceChildren(legend, canvas);
     this.#plot = new uPlot(options(this.#spec, this.clientWidth || 320, this), data(this.#spec), canvas);
@@ -123,7 +123,7 @@ class Chart extends HTMLElement {
       this.#plot.setSize({ width: this.clientWidth, height: HEIGHT });
   }
 
-  /** The values under the pointer, or the names alone. */
+  /** The values under the pointer, or only the names. */
   point(index) {
     this.#legend(index);
   }
@@ -151,7 +151,7 @@ customElements.define("herd-lazy", Lazy);
 
 function data({ x, series, stacked }) {
   if (!stacked) return [x, ...series.map((each) => each.values)];
-  // The last of the list lies at the bottom: each drawn value is the sum of its own and of those below it.
+  // The last series is at the bottom: each drawn value is the sum of its own and those below.
   const sums = x.map(() => 0);
   const drawn = [...series].reverse().map((each) => x.map((_, index) => (sums[index] += each.values[index] ?? 0)));
   return [x, ...drawn.reverse()];
@@ -213,7 +213,7 @@ function seriesOptions(each, color) {
   };
 }
 
-/** Room for half a bar at either end; a single point stands in the middle of a window of its own. */
+/** Padding of half a bar at either end; a single point is centred. */
 function xRange(spec, low, high) {
   const step = spec.step ?? (spec.x.length > 1 ? (high - low) / (spec.x.length - 1) : 3600);
   return [low - step / 2, high + step / 2];

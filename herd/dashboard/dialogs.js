@@ -1,8 +1,8 @@
-// Asks before something is done, and shows the keyboard's page. The browser's own dialog holds the focus and knows Escape.
+// Confirmation dialogs and the shortcut list. The browser's dialog element handles focus and Escape.
 
 import { el } from "./dom.js";
 
-/** Resolves to true when the reader agrees; `fields` are nodes to fill in between. */
+/** Resolves to true on confirmation; `fields` are form fields to show. */
 export function ask(title, text, action, fields = []) {
   return new Promise((resolve) => {
     const box = dialog(title, () => resolve(box.returnValue === "yes"));

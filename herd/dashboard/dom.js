@@ -1,4 +1,4 @@
-// Builds nodes and brings the page in step with them. A string only ever becomes text: there is no way to markup here.
+// Builds DOM nodes and patches the page with them. Strings always become text, never markup.
 
 const PROPERTIES = new Set(["value", "checked", "selected", "disabled", "readOnly", "indeterminate"]);
 const KEPT = new Set(["open"]); // what the reader opened stays open
@@ -31,7 +31,7 @@ function flat(children) {
     .filter((child) => child !== null && child !== undefined && child !== false && child !== "");
 }
 
-/** Make the children of `host` those of `fresh`, keeping focus, selection, scroll and what the reader opened. */
+/** Make the children of `host` match `fresh`, keeping focus, selection, scroll position and open details. */
 export function patch(host, fresh) {
   const wanted = flat([fresh]).map((child) => (child instanceof Node ? child : document.createTextNode(String(child))));
   patchChildren(host, wanted);
@@ -91,7 +91,7 @@ function patchAttributes(old, next) {
     if (name === "style" || KEPT.has(name) || (name === "value" && old === document.activeElement)) continue;
     if (old.getAttribute(name) !== value) old.setAttribute(name, value);
   }
-  // A style attribute would be refused by the page's own policy; the object behind it is not.
+  // The page's CSP blocks style attributes, but not the style object.
   if (old.style.cssText !== next.style.cssText) old.style.cssText = next.style.cssText;
 }
 
@@ -104,7 +104,7 @@ function patchProperties(old, next) {
   if ("disabled" in next && old.disabled !== next.disabled) old.disabled = next.disabled;
 }
 
-/** Say something to a screen reader, once. */
+/** Announce a message to screen readers. */
 export function announce(text) {
   document.getElementById("announcer").textContent = text;
 }

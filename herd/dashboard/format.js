@@ -1,4 +1,4 @@
-// Numbers, times and sizes as people read them. Pure, except that it knows the reader's time zone.
+// Formats numbers, times and sizes. Pure, apart from the browser's time zone.
 
 const LOCALE = "en-GB";
 const plain = new Intl.NumberFormat(LOCALE, { maximumFractionDigits: 0 });
@@ -21,7 +21,7 @@ const known = (value) => typeof value === "number" && Number.isFinite(value);
 
 export const count = (value) => (known(value) ? plain.format(value) : NONE);
 
-/** 12,345,678 as 12.3M (a small m is a thousandth); the exact number belongs into a title. */
+/** 12,345,678 as 12.3M (a small m is a thousandth); put the exact number in a title. */
 export const brief = (value) =>
   known(value) ? (Math.abs(value) < 10_000 ? plain.format(value) : compact.format(value).replace("m", "M")) : NONE;
 
@@ -29,7 +29,7 @@ export const points = (value, digits = 1) => (known(value) ? value.toFixed(digit
 
 export function percent(value) {
   if (!known(value)) return NONE;
-  return `${value === 0 || value >= 10 ? value.toFixed(0) : value >= 0.1 ? value.toFixed(1) : value.toFixed(2)} %`;
+  return `${value === 0 || value >= 10 ? value.toFixed(0) : value >= 0.1 ? value.toFixed(1) : value.toFixed(2)}%`;
 }
 
 /** Milliseconds in the unit that leaves two or three digits. */
@@ -58,15 +58,15 @@ const joined = (first, unit, second, smaller) =>
 
 const size = (value) => (value >= 100 ? value.toFixed(0) : value.toFixed(1));
 
-/** Memory: the router's fields in `_gb` are 2^30 bytes, and so is what findings say. */
+/** Memory: the router's `_gb` fields are 2^30 bytes, as in findings. */
 export const gibibytes = (gib) => (known(gib) ? `${size(gib)} GiB` : NONE);
 
-/** A download: 10^9 bytes, as Ollama's library and its own progress tell it. */
+/** Download sizes: 10^9 bytes, as in Ollama's library and progress messages. */
 export const gigabytes = (bytes) => (known(bytes) ? `${size(bytes / 1e9)} GB` : NONE);
 
 export const used = (some, all) => (known(some) && known(all) ? `${size(some)} of ${gibibytes(all)}` : NONE);
 
-/** Tokens of a context as its makers count them, 131,072 as 128k; what is no whole number of those is told exactly. */
+/** Context length in k tokens of 1,024 (131,072 is 128k); other lengths exactly. */
 export const context = (tokens) => (tokens % 1024 ? plain.format(tokens) : `${plain.format(tokens / 1024)}k`);
 
 export const rate = (perSecond) =>
@@ -82,7 +82,7 @@ export const timeOfDay = (unix) => clock.format(asDate(unix));
 export const moment = (unix) => long.format(asDate(unix));
 export const minute = (unix) => short.format(asDate(unix));
 
-/** A UTC day, as the API names it, in words. */
+/** A UTC day of the API, written out. */
 export const utcDay = (text) => day.format(new Date(`${text}T00:00:00Z`));
 
 export const isToday = (unix) => asDate(unix).toDateString() === new Date().toDateString();

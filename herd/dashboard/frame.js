@@ -1,4 +1,4 @@
-// What stands around the content on every page of the router: the menu of a narrow screen, and the choice of the theme.
+// The frame around every page: the narrow-screen menu and the theme switch.
 
 const THEMES = ["system", "light", "dark"];
 

@@ -1,4 +1,4 @@
-// The keyboard: digits and g-letter go to sections, `/` to the search, `?` shows the list.
+// Keyboard shortcuts: digits and g+letter open sections, `/` the search, `?` shows the list.
 
 import { tell } from "./dialogs.js";
 import { el } from "./dom.js";
@@ -72,8 +72,8 @@ export function showKeys(sections) {
     ),
   );
   const more = [
-    ["/", "Search the traces"],
-    ["Esc", "Leave a field, a dialog, a request"],
+    ["/", "Search traces"],
+    ["Esc", "Close a dialog, leave a field or a request"],
     ["?", "This list"],
   ].map(([key, text]) => el("div", {}, el("dt", {}, el("kbd", {}, key)), el("dd", {}, text)));
   tell("Keyboard", el("dl", { class: "keys" }, rows, more));

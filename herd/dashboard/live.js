@@ -1,4 +1,4 @@
-// Hears from the router what changes. Falls back to telling "something may have changed" every five seconds.
+// Receives events from the router. Falls back to polling every five seconds.
 
 import { at } from "./place.js";
 
@@ -28,7 +28,7 @@ export function listen(told, state) {
     source.onerror = () => {
       poll(true);
       state("polling");
-      // The browser tries again by itself after a broken connection, but not after an answer that is no stream.
+      // The browser reconnects by itself after a broken connection, but not after a response that is no stream.
       if (source.readyState === EventSource.CLOSED) again = setTimeout(open, AGAIN_MS);
     };
     for (const kind of ["hello", "fleet", "request", "finding", "dropped"]) {
@@ -42,7 +42,7 @@ export function listen(told, state) {
     source = null;
   }
 
-  // A page in the background, or kept for the Back button, gives its place among the listeners to others.
+  // A page in the background, or kept for the Back button, frees its connection for others.
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) {
       close();

@@ -1,9 +1,9 @@
-// The small pieces that all sections are made of: headings, chips, bars, notes, empty states, things to copy.
+// Building blocks of the sections: headings, chips, bars, notes, empty states, copy buttons.
 
 import { announce, el } from "./dom.js";
 import { link } from "./route.js";
 
-/** A word with a mark; the mark's shape differs too, since not everyone sees colours. `tone`: good, warn, bad, plain. */
+/** A label with a mark, whose shape differs as well as its colour. `tone`: good, warn, bad, plain. */
 export function chip(text, tone = "plain", title = null) {
   return el("span", { class: `chip ${tone}`, title }, el("span", { class: "mark", "aria-hidden": "true" }), text);
 }
@@ -34,7 +34,7 @@ export function meter(label, share, text, tone = "") {
   );
 }
 
-/** A figure with its name below, as a link where there is more to see. */
+/** A number with its label, optionally a link. */
 export function figure(value, name, href = null, tone = "", title = null) {
   const inside = [el("span", { class: `figure-value ${tone}` }, value), el("span", { class: "figure-name" }, name)];
   return href ? el("a", { class: "figure", href, title }, inside) : el("div", { class: "figure", title }, inside);
@@ -58,7 +58,7 @@ export function empty(title, text, command = null) {
   return el("div", { class: "empty" }, el("h2", {}, title), el("p", {}, text), command && copyable(command));
 }
 
-/** Text of the router's own, in which what stands between backticks is code. */
+/** Text from the router; backticks mark code. */
 export function prose(text) {
   return String(text ?? "")
     .split("`")
@@ -70,7 +70,7 @@ export function unavailable(what) {
     "div",
     { class: "empty" },
     el("h2", {}, `${what}: not available from this router`),
-    el("p", {}, "The router that serves this page does not answer this question. A newer version may."),
+    el("p", {}, "This router does not provide this section. A newer version may."),
   );
 }
 
@@ -78,20 +78,20 @@ export function failed(error) {
   return el(
     "div",
     { class: "empty", role: "alert" },
-    el("h2", {}, "This could not be read"),
+    el("h2", {}, "Could not load this section"),
     el("p", {}, error.message),
-    el("p", { class: "muted" }, "The page keeps trying."),
+    el("p", { class: "muted" }, "Retrying…"),
   );
 }
 
-/** The router is sure that there is no such thing: asking again by itself would not bring it back. */
+/** The router has no such record, so the page does not retry. */
 export function absent(error) {
   return el(
     "div",
     { class: "empty", role: "alert" },
-    el("h2", {}, "Not on record"),
+    el("h2", {}, "Not found"),
     el("p", {}, error.message),
-    el("p", { class: "muted" }, "Reload the page to look again."),
+    el("p", { class: "muted" }, "Reload the page to try again."),
   );
 }
 
@@ -111,7 +111,7 @@ export function copyButton(text, label = "Copy", what = "") {
 
 async function copied(text, button, label) {
   const done = await toClipboard(text);
-  button.textContent = done ? "Copied" : "Select it by hand";
+  button.textContent = done ? "Copied" : "Copy manually";
   announce(button.textContent);
   setTimeout(() => (button.textContent = label), 1500);
 }
@@ -134,7 +134,7 @@ function fallbackCopy(text) {
   return done;
 }
 
-/** A choice of few, as links: the address keeps it. `options`: value to words. */
+/** A choice between a few options, as links that set the address. `options`: value to label. */
 export function choice(label, options, chosen, href) {
   const items = Object.entries(options).map(([value, words]) =>
     el("a", { href: href(value), "aria-current": value === String(chosen) ? "true" : null }, words),

@@ -1,9 +1,9 @@
-// Where the router is: at the root of its host, or under whatever path a proxy puts it. Every address begins here.
+// The router's base URL: the root of its host, or a path given by a proxy. Every URL is built here.
 
 const ROOT = new URL("../../", import.meta.url);
 
-/** The address of one of the router's paths, which begins with a slash. */
+/** The URL of a router path, which begins with a slash. */
 export const at = (path) => new URL(path.slice(1), ROOT).href;
 
-/** The router's own address without a slash at its end, as one would write it on a command line. */
+/** The router's URL without a trailing slash, for command lines. */
 export const router = ROOT.href.replace(/\/$/, "");

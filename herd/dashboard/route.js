@@ -1,8 +1,8 @@
-// The address: `#/section/id?filters`. The one place that knows how a view is written as a link, and read from one.
+// The address: `#/section/id?filters`. The only place that writes and parses links to views.
 
 import { at } from "./place.js";
 
-/** The view that the address names; `section` is empty where it names none. */
+/** The view in the address; `section` is empty if there is none. */
 export function current() {
   const [path, text = ""] = location.hash.replace(/^#\/?/, "").split("?", 2);
   const [section = "", ...rest] = path.split("/").map(decoded);
@@ -19,13 +19,13 @@ export function go(section, params = {}, id = null) {
   location.hash = link(section, params, id);
 }
 
-/** The same without a step in the browser's history: for filters that follow each key. */
+/** The same without a history entry, for filters that update on each key. */
 export function stay(section, params = {}, id = null) {
   history.replaceState(null, "", link(section, params, id));
   window.dispatchEvent(new HashChangeEvent("hashchange"));
 }
 
-/** The section of the served runbook that `docs/runbook.md#…`, as the router names it, stands for. */
+/** The served runbook's section for a `docs/runbook.md#…` reference from the router. */
 export const runbook = (named) => at(`/dashboard/runbook#${named.split("#")[1] ?? ""}`);
 
 function decoded(part) {

@@ -1,4 +1,4 @@
-// The runbook's page is text; only its frame moves: the menu closes when one of its links was followed.
+// The runbook page is static text; only the menu is active: it closes when a link is followed.
 
 import { menuButton, openMenu, themeButton } from "./frame.js";
 

@@ -1,4 +1,4 @@
-// What a section's numbers are about: a window of time, a node, a model, a tag. One bar for all sections, kept in the
+// The scope of a section's numbers: time window, node, model, tag. One filter bar for all sections, kept in the
 // address, passed on to the router and to the files that it offers.
 
 import { lately, query } from "./api.js";
@@ -13,11 +13,11 @@ const NAMES_AGE_MS = 60_000;
 const NAMES_DAYS = 30;
 const MOST_NAMES = 200; // of a fleet where each user is a tag, the busiest; any other can stand in the address
 
-/** What of the address goes to the router as a filter. */
+/** The parameters of the address that are sent to the router as filters. */
 export const scopeOf = (params) =>
   Object.fromEntries(Object.keys(NAMES).flatMap((name) => (params[name] ? [[name, params[name]]] : [])));
 
-/** What there is to choose: every node, and the models and tags of the last 30 days. */
+/** The options: every node, and the models and tags of the last 30 days. */
 export async function namesOf(signal) {
   const asked = (path) => lately(path, { days: NAMES_DAYS }, NAMES_AGE_MS, signal);
   const [status, models, apps] = await Promise.all([
@@ -54,12 +54,12 @@ export const isScoped = (params) => Object.keys(scopeOf(params)).length > 0;
 
 const unscoped = (params) => ({ ...params, ...Object.fromEntries(Object.keys(NAMES).map((name) => [name, ""])) });
 
-/** Nothing passes the filters: which they are, and what to do. */
+/** Shown when nothing matches: the active filters, and what to do. */
 export function nothingPasses(params) {
   const on = Object.entries(scopeOf(params)).map(([name, value]) => `${NAMES[name].toLowerCase()} ${value}`);
   return empty(
-    "No such request in this window",
-    `${many(on.length, "filter is", "filters are")} on: ${on.join(", ")}. Choose a longer window, or clear them.`,
+    "No matching requests in this window",
+    `${many(on.length, "active filter")}: ${on.join(", ")}. Choose a longer window, or clear the filters.`,
   );
 }
 

@@ -1,9 +1,9 @@
-// Turns rows by day or hour into the series of a chart: one column of values for each name, without holes in time.
+// Turns rows by day or hour into chart series: one column of values per name, without gaps in time.
 
 const DAY_S = 86_400;
 const COLORS = ["--series-1", "--series-2", "--series-3", "--series-4", "--series-5", "--series-6"];
 
-/** Bars by UTC day, one series for each of `names`, and one for all others together where there are any. */
+/** Bars by UTC day: one series per name in `names`, and one for all others. */
 export function byDay(rows, column, value, names, days, now = Date.now() / 1000) {
   const today = Math.floor(now / DAY_S);
   const x = Array.from({ length: days + 1 }, (_, index) => (today - days + index) * DAY_S);

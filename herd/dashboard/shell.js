@@ -1,4 +1,4 @@
-// Shows one section at a time: loads what it asks for, patches the page with what it makes of it, and repeats that when
+// Shows one section at a time: loads its data, patches the page with its view, and repeats that when
 // something changed. It knows nothing of any section's content.
 
 import { ApiError } from "./api.js";
@@ -33,12 +33,12 @@ export class Shell {
     setInterval(() => this.#grownOld(), 1000);
   }
 
-  /** Go where the address says. */
+  /** Show the section in the address. */
   start() {
     this.#navigate();
   }
 
-  /** Something happened: `kind` is what the live feed calls it. */
+  /** Handle an event; `kind` is its name in the live feed. */
   happened(kind, data) {
     const live = this.#section?.live?.(this.#route) ?? {};
     if (kind !== "poll" && this.#section?.heard?.(kind, data, this.#context())) this.#renderSoon();
@@ -66,11 +66,11 @@ export class Shell {
     return this.#sections.find((each) => each.id === name) ?? { ...NOWHERE, view: () => this.#nowhere(name) };
   }
 
-  /** An address with a slip in it, or of an older page. */
+  /** An unknown section: a typing error, or a link from an older version. */
   #nowhere(name) {
     return [
       heading(NOWHERE.title),
-      el("p", {}, "This page has no section ", el("code", {}, name), ". It has these:"),
+      el("p", {}, "No section named ", el("code", {}, name), ". Available sections:"),
       el(
         "ul",
         { class: "plain" },
@@ -122,7 +122,7 @@ export class Shell {
     }
   }
 
-  /** A fleet that ends thousands of requests a second is shown twice a second. */
+  /** Limits updates to two per second, even with thousands of requests per second. */
   #renderSoon() {
     this.#coming ??= setTimeout(() => {
       this.#coming = null;
@@ -155,11 +155,11 @@ export class Shell {
     return el(
       "p",
       { class: "note bad", role: "alert" },
-      `${error.message} What you see is of ${new Date(this.#last).toLocaleTimeString("en-GB")} or before.`,
+      `${error.message} Last updated at ${new Date(this.#last).toLocaleTimeString("en-GB")}.`,
     );
   }
 
-  /** After a step in the navigation, and only then, the focus goes to the new title. */
+  /** Focus moves to the new title only after navigation. */
   #arrived() {
     const focused = document.activeElement;
     const back =
@@ -175,7 +175,7 @@ export class Shell {
     if (this.#route.params.focus === "search") this.#main.querySelector("input[type=search]")?.focus();
     else if (!focused?.closest("dialog")) this.#main.querySelector("h1")?.focus({ preventScroll: true });
     window.scrollTo(0, 0);
-    announce(`${this.#section.title} is shown.`);
+    announce(`${this.#section.title} section`);
   }
 
   #context() {

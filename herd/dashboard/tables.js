@@ -1,5 +1,5 @@
 // Tables that a screen reader can walk and a phone can show: below a certain width each row becomes a small list.
-// The roles are said aloud, since a table that is laid out as blocks loses them in some browsers.
+// Roles are explicit, because some browsers drop them from a table laid out as blocks.
 
 import { el } from "./dom.js";
 import { picker } from "./parts.js";
@@ -23,7 +23,7 @@ export function table({
   const sorted = order ? [...rows].sort(order.compare) : rows;
   return el(
     "div",
-    // What may be wider than the screen must be reachable by keyboard, so that it can be scrolled.
+    // A table wider than the screen must be focusable, so that the keyboard can scroll it.
     columns.length > 8
       ? { class: "table dense", tabindex: "0", role: "region", "aria-label": caption }
       : { class: "table" },
@@ -50,11 +50,11 @@ export function table({
   );
 }
 
-/** On a phone there are no heads to sort by. */
+/** A phone shows no column heads, so sorting needs a select. */
 function sorter(columns, view) {
   const ways = columns.filter((column) => column.sort).map((column) => [nameOf(column), column]);
   const options = ways.map(([name, { head, first }]) => [`${name}.${first ? "up" : "down"}`, head]);
-  return picker("Sort by", { "": "as it comes", ...Object.fromEntries(options) }, view.params.sort, (sort) =>
+  return picker("Sort by", { "": "default", ...Object.fromEntries(options) }, view.params.sort, (sort) =>
     go(view.section, { ...view.params, sort }),
   );
 }

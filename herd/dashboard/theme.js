@@ -1,11 +1,11 @@
-// Sets light or dark before anything is painted. A classic script, so that it runs before the body does.
+// Applies the theme before the first paint. A classic script, so that it runs before the body.
 "use strict";
 (function () {
   const KEY = "herd-theme";
   const systemsDark = matchMedia("(prefers-color-scheme: dark)");
   let choice = "system";
 
-  /** The sheet goes by one attribute, whoever made the choice. */
+  /** The style sheet depends on one attribute only. */
   function apply() {
     const dark = choice === "dark" || (choice === "system" && systemsDark.matches);
     document.documentElement.dataset.theme = dark ? "dark" : "light";
@@ -17,7 +17,7 @@
     try {
       localStorage.setItem(KEY, choice);
     } catch {
-      // storage may be switched off; the choice holds until the page is closed
+      // storage may be disabled; the choice then lasts until the page is closed
     }
     apply();
   }

@@ -1,11 +1,11 @@
-// Whether the fleet is well, as one sentence: from the findings where the router gives them, else from the nodes alone.
+// The fleet's health in one sentence, from the findings if available, else from the nodes alone.
 
 import { many } from "./format.js";
 
-/** Whether the operator has seen a finding already, or wants to hear nothing of it for now. */
+/** Whether a finding is acknowledged or silenced. */
 export const isQuiet = (found) => Boolean(found.acknowledged || found.silenced_until);
 
-/** What the line above counts, and so what every number beside it counts. */
+/** The findings counted by the verdict and by the numbers next to it. */
 export const wantsALook = (found) => found.severity !== "info" && !isQuiet(found);
 
 export function verdict(status, health) {
@@ -13,27 +13,27 @@ export function verdict(status, health) {
   const of = (severity) => health?.recommendations.filter((each) => each.severity === severity && !isQuiet(each)) ?? [];
   const [critical, warning] = [of("critical"), of("warning")];
   if (!up)
-    return { tone: "bad", line: "No node can take requests.", more: named(critical) ?? "All nodes are offline." };
+    return { tone: "bad", line: "No node can accept requests.", more: named(critical) ?? "All nodes are offline." };
   if (critical.length)
     return {
       tone: "bad",
-      line: `The fleet needs you: ${many(critical.length, "critical finding")}.`,
+      line: `Action needed: ${many(critical.length, "critical finding")}.`,
       more: named(critical),
     };
   if (warning.length)
     return {
       tone: "warn",
-      line: `The fleet works; ${many(warning.length, "thing needs", "things need")} a look.`,
+      line: `The fleet is working; ${many(warning.length, "warning needs", "warnings need")} attention.`,
       more: named(warning),
     };
   const missing = status.nodes.filter((node) => node.status === "offline" && !node.left);
   if (!health && missing.length)
     return {
       tone: "warn",
-      line: `The fleet works; ${many(missing.length, "node is", "nodes are")} offline.`,
+      line: `The fleet is working; ${many(missing.length, "node is", "nodes are")} offline.`,
       more: missing.map((node) => node.node_id).join(", "),
     };
-  return { tone: "good", line: "The fleet is well.", more: null };
+  return { tone: "good", line: "The fleet is healthy.", more: null };
 }
 
 function named(findings) {

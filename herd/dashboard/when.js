@@ -1,4 +1,4 @@
-// Moments as nodes: local time to read, UTC in the title, the machine's form for whoever copies it.
+// Times as elements: local time as text, UTC as title, ISO 8601 as machine-readable value.
 
 import { el } from "./dom.js";
 import { NONE, ZONE, iso, isToday, moment, span, timeOfDay, utc } from "./format.js";
@@ -16,7 +16,7 @@ export function exactly(unix) {
   return el("time", { datetime: iso(unix), title: utc(unix) }, `${moment(unix)} (${ZONE})`);
 }
 
-// Beside ten minutes and more, seconds say nothing, and they change while they are read.
+// Beyond ten minutes, seconds are noise.
 const roughly = (seconds) => span(seconds < 600 ? seconds : seconds - (seconds % 60));
 
 export function ago(unix, now = Date.now() / 1000) {

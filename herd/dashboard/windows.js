@@ -1,4 +1,4 @@
-// The windows of time that sections look through, as choices whose answer stands in the address.
+// The sections' time windows, as choices kept in the address.
 
 import { choice } from "./parts.js";
 import { link } from "./route.js";

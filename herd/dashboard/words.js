@@ -1,32 +1,32 @@
-// What the router's own words mean, in sentences. A test holds the lists equal to the router's.
+// Labels and help for the router's own terms. A test keeps these lists equal to the router's.
 
 export const STATUS = {
   completed: {
     text: "completed",
     tone: "good",
-    means: "The answer reached the client with the proper end of its dialect.",
+    means: "The client received the complete answer.",
   },
-  failed: { text: "failed", tone: "bad", means: "No node could answer; the client got an error before any content." },
+  failed: { text: "failed", tone: "bad", means: "No node could answer. The client received an error before any content." },
   incomplete: {
     text: "incomplete",
     tone: "bad",
-    means: "The answer had begun and did not reach its proper end; the client was told within it.",
+    means: "The answer broke off. The client received an error in the stream.",
   },
-  client_disconnected: { text: "client left", tone: "plain", means: "The client left before its answer was whole." },
-  rejected: { text: "rejected", tone: "warn", means: "Herd itself did not take the request; no node saw it." },
+  client_disconnected: { text: "disconnected", tone: "plain", means: "The client left before the answer was complete." },
+  rejected: { text: "rejected", tone: "warn", means: "Herd rejected the request. No node saw it." },
 };
 
 export const ERRORS =
-  "Requests that failed or broke off, of all but those that were rejected and those whose client left";
+  "Failed or incomplete requests, without rejections and client disconnects";
 
 export const SIGNALS = {
-  thermal: { text: "Load", asks: "Seconds to load the model here." },
-  memory_fit: { text: "Eviction", asks: "What putting other models out of memory costs those who ask for them." },
-  queue_depth: { text: "Queue", asks: "Seconds until a slot and the memory are free." },
-  wait_time: { text: "Own work", asks: "Seconds on its own prompt; for an answer that does not stream, to its end." },
-  role_affinity: { text: "Affinity", asks: "Less what a cached prefix saves; plus the delay of the requests there." },
-  availability_trend: { text: "Availability", asks: "The chance of losing the node, times starting again." },
-  context_fit: { text: "Context", asks: "Seconds of a reload that this context forces." },
+  thermal: { text: "Load", asks: "Time to load the model on this node." },
+  memory_fit: { text: "Eviction", asks: "Cost of evicting other models, for the requests that need them." },
+  queue_depth: { text: "Queue", asks: "Time until a slot and the memory are free." },
+  wait_time: { text: "Own work", asks: "Time to process the prompt; without streaming, to generate the whole answer." },
+  role_affinity: { text: "Affinity", asks: "Time saved by a cached prefix (negative), plus the delay to other requests." },
+  availability_trend: { text: "Availability", asks: "Chance of losing the node times the cost of starting again." },
+  context_fit: { text: "Context", asks: "Time of the reload that this request's context forces." },
 };
 
 export const SEVERITY = {
@@ -37,8 +37,8 @@ export const SEVERITY = {
 
 export const CHANGES = {
   node_joined: "joined",
-  node_left: "left in order",
-  node_lost: "fell silent",
+  node_left: "shut down",
+  node_lost: "went offline",
   node_back: "is back",
   node_degraded: "is degraded",
   engine_lost: "lost its engine",
@@ -48,15 +48,15 @@ export const CHANGES = {
   model_added: "has a new model",
   model_removed: "no longer has",
   drain_changed: "drain changed",
-  node_forgotten: "was struck off",
+  node_forgotten: "was removed",
   breaker_changed: "breaker changed",
-  slots_limited: "takes fewer requests at once",
-  zombie_reaped: "stuck request ended",
+  slots_limited: "accepts fewer concurrent requests",
+  zombie_reaped: "stuck request reaped",
   setting_changed: "setting changed",
   pull_started: "pulls",
-  pull_finished: "has pulled",
-  pull_failed: "could not pull",
-  preload: "loaded ahead",
-  preload_failed: "could not load ahead",
-  door_closed: "refused at the door",
+  pull_finished: "pulled",
+  pull_failed: "failed to pull",
+  preload: "preloaded",
+  preload_failed: "failed to preload",
+  door_closed: "refused access",
 };

@@ -1,6 +1,6 @@
-"""Which models should be in which node's memory at once: what is asked for, packed into the room there is.
+"""Suggested placement: which models to keep in which node's memory, given the requests.
 
-Greedy, in three passes. First each model once, those with the most requests for each byte first, where it fills the
+Greedy, in three passes. First each model once, those with the most requests per byte first, where it fills the
 room best, so that room stays for large ones. Then, while there is room, each moves to where it is expected to be
 clearly faster. Last, further copies of a model while each of its copies carries more than a node's equal share of all
 requests. A node that is fast enough and has the model on its disk comes before one that has not, and a copy goes only
@@ -11,15 +11,15 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-READABLE: Final = 10.0  # tokens a second: slower than this, people read faster
-COMPARABLE: Final = 0.8  # of the fastest node's speed: expectations are no more exact than that
+READABLE: Final = 10.0  # tokens per second: reading speed
+COMPARABLE: Final = 0.8  # of the fastest node's speed: estimates are no more exact than that
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A model that is asked for: how often, the bytes that it needs, and where it is on disk.
+    """A requested model: number of requests, bytes needed, and the nodes that have it on disk.
 
-    `speeds` are the expected tokens a second by node, where they are known.
+    `speeds` are the expected tokens per second by node, if known.
     """
 
     model: str
@@ -30,19 +30,19 @@ class Wanted:
 
     @property
     def density(self) -> float:
-        """Requests for each byte."""
+        """Requests per byte."""
         return self.requests / max(1, self.needed)
 
     def speed_on(self, node_id: str) -> float:
-        """Tokens a second that a node is expected to answer with; one that nobody knows is just fast enough."""
+        """Expected tokens per second on a node; an unknown speed counts as just fast enough."""
         return self.speeds.get(node_id, READABLE)
 
     def fast_on(self, node_id: str) -> bool:
-        """Whether a node answers with it as fast as one reads, as far as that is known."""
+        """Whether a node answers at reading speed or faster, as far as known."""
         return self.speed_on(node_id) >= READABLE
 
     def rank_on(self, node_id: str) -> tuple[bool, bool]:
-        """What counts before any speed; the smaller, the better."""
+        """Sort key that takes precedence over speed; smaller is better."""
         return not self.fast_on(node_id), node_id not in self.holders
 
 
@@ -58,7 +58,7 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """What goes where, what found no room, and the bytes that stay free by node."""
+    """The placements, the models without room, and the free bytes left by node."""
 
     placements: tuple[Placement, ...]
     unplaced: tuple[Wanted, ...]
@@ -66,11 +66,11 @@ class Mix:
 
 
 def pack(rooms: Mapping[str, int], wanted: Iterable[Wanted]) -> Mix:
-    """The best mix for nodes with so many usable bytes."""
+    """The suggested placement for nodes with these usable bytes."""
     left = dict(rooms)
     order = sorted(wanted, key=lambda each: (-each.density, -each.requests, each.model))
     where: dict[str, str] = {}
-    # A move makes room, where something else may find its place; each round places more or makes some faster.
+    # A move makes room for other models; each round places more models or makes some faster.
     while _once(order, left, where) or _moves(order, left, where):
         pass
     placements = [Placement(each.model, where[each.model], each.needed) for each in order if each.model in where]
@@ -79,7 +79,7 @@ def pack(rooms: Mapping[str, int], wanted: Iterable[Wanted]) -> Mix:
 
 
 def _once(order: Iterable[Wanted], left: dict[str, int], where: dict[str, str]) -> bool:
-    """Place what has no place yet; whether there was any such."""
+    """Place models that have no place yet; whether any was placed."""
     before = len(where)
     for each in order:
         fits = _fits(each, left)
@@ -90,7 +90,7 @@ def _once(order: Iterable[Wanted], left: dict[str, int], where: dict[str, str]) 
 
 
 def _moves(order: Iterable[Wanted], left: dict[str, int], where: dict[str, str]) -> bool:
-    """Move what would clearly be faster where there is room; whether there was any such."""
+    """Move models to clearly faster nodes with room; whether any moved."""
     moved = False
     for each in order:
         here = where.get(each.model)
@@ -125,7 +125,7 @@ def _fits(wanted: Wanted, left: Mapping[str, int]) -> list[str]:
 
 
 def _fastest(wanted: Wanted, names: Collection[str]) -> list[str]:
-    """Of these nodes those of the best rank that are about as fast as the fastest of them."""
+    """The nodes of the best rank that are about as fast as the fastest of them."""
     rank = min(map(wanted.rank_on, names), default=None)
     ranked = [name for name in names if wanted.rank_on(name) == rank]
     bound = COMPARABLE * max(map(wanted.speed_on, ranked), default=0.0)

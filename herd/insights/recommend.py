@@ -1,7 +1,7 @@
-"""Which models a node should have: what fits, what is asked for, what is missing and what nobody needs.
+"""Model recommendations per node: what fits, what is requested, what is missing and what is unused.
 
-Pure: machines, traffic and catalogue go in, a document comes out. A size comes from the node that has the model, else
-from the catalogue; a model that neither knows is named, never guessed at. Memory is told in GiB, as everywhere.
+Pure: machines, traffic and catalogue go in, a document comes out. A model's size comes from the node that has it, else
+from the catalogue; models of unknown size are listed, never guessed. Memory is in GiB, as everywhere.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,15 +16,15 @@ from herd.insights.packing import READABLE, Mix, Placement, Wanted, pack
 
 Document = dict[str, Any]
 
-MOST_NAMED: Final = 20  # models that are asked for and nowhere to be found: names are whatever clients send
+MOST_NAMED: Final = 20  # limit of listed missing models: clients can send any name
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What was asked for and done in the last `days`.
+    """Requests of the last `days`.
 
-    `asked` counts requests by the model that was asked for, `served` by node and model; `tokens_per_s` is measured, by
-    node and model. `complete`: there are records of all those days.
+    `asked` counts requests by requested model, `served` by node and model; `tokens_per_s` is measured, by
+    node and model. `complete`: records cover all of those days.
     """
 
     days: int = 7
@@ -36,7 +36,7 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Advice:
-    """Everything that a recommendation is drawn from; the machines in the order of their names."""
+    """The input of the recommendations; machines sorted by name."""
 
     machines: Sequence[Machine]
     traffic: Traffic
@@ -60,7 +60,7 @@ class Advice:
 
     @cached_property
     def _open(self) -> list[Machine]:
-        """The nodes to recommend models for: there, wanted, and with an engine that can load any."""
+        """The nodes to recommend models for: online, not draining, with an engine that can load any model."""
         return [
             machine
             for machine in self.machines
@@ -69,7 +69,7 @@ class Advice:
 
     @cached_property
     def mix(self) -> Mix:
-        """What should be in memory where, by what is asked for."""
+        """Which models should be in which node's memory, given the requests."""
         wanted = [
             Wanted(
                 model,
@@ -85,7 +85,7 @@ class Advice:
 
     @cached_property
     def coverage(self) -> Document:
-        """By category: the models that nodes have for it, those nodes, and the requests for such models."""
+        """Per category: available models, their nodes, and the number of requests."""
         covered: Document = {}
         for category in CATEGORIES:
             here = {
@@ -113,11 +113,11 @@ class Advice:
         return told
 
     def size(self, model: str) -> int:
-        """Bytes of a model's weights, as a node tells or as the catalogue has it; 0 where nobody knows."""
+        """Bytes of a model's weights, from a node or the catalogue; 0 if unknown."""
         return self._told_sizes.get(model) or self.library.size_of(model)
 
     def category(self, model: str) -> str | None:
-        """What a model is for in the first place; None where it is not in the catalogue."""
+        """A model's main category; None if it is not in the catalogue."""
         return next(iter(self._categories(model)), None)
 
     def _categories(self, model: str) -> tuple[str, ...]:
@@ -130,13 +130,13 @@ class Advice:
 
     @cached_property
     def _gaps(self) -> dict[str, str]:
-        """The categories for which no node has a model, each with the node that has most room left."""
+        """The categories without any model in the fleet, each with the node that has the most room left."""
         roomiest = max(self._open, key=lambda machine: (self.mix.left[machine.node_id], machine.node_id), default=None)
         open_ = (category for category in CATEGORIES if not self.coverage[category]["covered"])
         return dict.fromkeys(open_, roomiest.node_id) if roomiest else {}
 
     def _speed(self, machine: Machine, model: str) -> tuple[float | None, str | None]:
-        """Tokens a second, and where the number is from; None for embeddings, which generate nothing."""
+        """Tokens per second and the source of the number; None for embeddings, which generate nothing."""
         measured = self.traffic.tokens_per_s.get((machine.node_id, model))
         if measured:
             return measured, "measured"
@@ -194,7 +194,7 @@ class Advice:
         }
 
     def _recommended(self, machine: Machine) -> Iterator[Document]:
-        """What traffic asks for first, then the best of each category that fits here."""
+        """Requested models first, then the best model of each category that fits the node."""
         told = set()
         for placement in self.mix.placements:
             if placement.node_id == machine.node_id:
@@ -213,16 +213,16 @@ class Advice:
         asked = self.traffic.asked[placement.model]
         share = 100 * asked / sum(self.traffic.asked.values())
         if held:
-            then = "it is on this node's disk and fits beside the others: keep it in memory"
+            then = "on this node's disk, and fits alongside the others: keep it in memory"
         elif placement.copy > 1:
-            then = "that is more than one node's share: a copy here would take part of it"
+            then = "more than one node's share, so a second copy here would take some of the load"
         else:
-            then = "pull it here, where it fits beside the others"
-        reason = f"Asked for {_times(asked)} in {self.traffic.days} days, {share:.0f} % of all requests; {then}."
+            then = "pull it here, where it fits alongside the others"
+        reason = f"{_requests(asked)} in {self.traffic.days} days, {share:.0f}% of the total; {then}."
         return {"reason": reason, "priority": "high", "already_available": held}
 
     def _best(self, machine: Machine, category: str) -> Model | None:
-        """The best of a category that fits a node, unless it is known to answer slower than one reads."""
+        """The best model of a category that fits a node, without models known to be slower than reading speed."""
         hardware = self._hardware[machine.node_id]
 
         def fast(model: Model) -> bool:
@@ -240,31 +240,31 @@ class Advice:
     def _why_best(self, machine: Machine, name: str, categories: Sequence[str]) -> Document:
         model = self.library.find(name)
         figure = self.library.quality(model, categories[0]) if model else None
-        proof = f": {figure.score:g} % on {figure.benchmark} ({figure.source})" if figure else ""
+        proof = f": {figure.score:g}% on {figure.benchmark} ({figure.source})" if figure else ""
         speed = unknown = ""
         if categories[0] != "embedding":
             if self._speed(machine, name)[0]:
-                speed = " and answers there as fast as one reads"
+                speed = " and answers at reading speed or faster"
             else:
-                unknown = "; how fast it answers there is not known"
+                unknown = "; speed on this node unknown"
         gaps = [category for category in categories if self._gaps.get(category) == machine.node_id]
-        before = f"No node has a model for {_listed(gaps)}; the" if gaps else "The"
+        before = f"No node has a model for {_listed(gaps)}; best" if gaps else "Best"
         return {
-            "reason": f"{before} best for {_listed(categories)} that fits this node{speed}{proof}{unknown}.",
+            "reason": f"{before} model for {_listed(categories)} that fits this node{speed}{proof}{unknown}.",
             "priority": "medium" if gaps else "low",
             "already_available": self._holds(machine, name),
             "best_for": list(categories),
         }
 
     def _holds(self, machine: Machine, model: str) -> bool:
-        """Whether a node has a model, in whatever quantisation."""
+        """Whether a node has a model, in any quantisation."""
         known = self.library.find(model)
         return model in machine.models or (
             known is not None and any(self.library.find(other) is known for other in machine.models)
         )
 
     def _drop(self, machine: Machine, recommended: set[str]) -> Iterator[Document]:
-        """What lies on a disk and was not used, while there are records that would tell."""
+        """Models on disk that were not used, if the records cover the whole window."""
         if not self.traffic.complete or machine.status == "offline":
             return
         for model, size in sorted(machine.models.items(), key=lambda item: (-item[1], item[0])):
@@ -273,8 +273,8 @@ class Advice:
             used = (machine.node_id, model) in self.traffic.served
             if used or model in recommended or (asked and not elsewhere):
                 continue
-            why = f"other nodes answered the {_times(asked)} that it was asked for" if asked else "nobody asked for it"
-            freed = f"; its removal would free {_gb(size)} GiB of disk" if size else ""
+            why = f"other nodes served its {_requests(asked)}" if asked else "no requests"
+            freed = f"; removing it frees {_gb(size)} GiB of disk" if size else ""
             reason = f"Not used here in {self.traffic.days} days: {why}{freed}."
             yield {"model": model, "size_gb": _gb(size) if size else None, "reason": reason}
 
@@ -289,24 +289,24 @@ class Advice:
         }
 
     def _missing(self) -> Iterator[Document]:
-        """What is asked for and has no place: its size is not known, or no node has the room left."""
+        """Requested models without a place: unknown size, or no node with enough room."""
         unplaced = {each.model for each in self.mix.unplaced}
         named = sorted(self.traffic.asked.items(), key=lambda item: (-item[1], item[0]))
         without = [(model, asked) for model, asked in named if model in unplaced or not self.size(model)]
         for model, asked in without[:MOST_NAMED]:
             size = self.size(model)
-            reason = f"Asked for {_times(asked)} in {self.traffic.days} days; {self._why_not(size)}."
+            reason = f"{_requests(asked)} in {self.traffic.days} days; {self._why_not(size)}."
             yield {"model": model, "requests": asked, "ram_gb": _gb(needed(size)) if size else None, "reason": reason}
 
     def _why_not(self, size: int) -> str:
         if not size:
-            return "no node has it and the catalogue does not know it, so its size is unknown"
+            return "not on any node or in the catalogue, so its size is unknown"
         if not self._open:
-            return "no node takes requests"
+            return "no node accepts requests"
         roomiest = max(machine.usable for machine in self._open)
         if needed(size) > roomiest:
-            return f"it needs {_gb(needed(size))} GiB, and the largest node has {_gb(roomiest)} GiB for models"
-        return f"it needs {_gb(needed(size))} GiB, and models with more requests for each GiB take the room"
+            return f"needs {_gb(needed(size))} GiB, but the largest node has {_gb(roomiest)} GiB for models"
+        return f"needs {_gb(needed(size))} GiB, but models with more requests per GiB take the room"
 
 
 def recommend(
@@ -325,8 +325,8 @@ def _gb(size: float) -> float:
     return round(size / GIB, 2)
 
 
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count:,} times"
+def _requests(count: int) -> str:
+    return "1 request" if count == 1 else f"{count:,} requests"
 
 
 def _listed(categories: Sequence[str]) -> str:

@@ -89,8 +89,9 @@ def vitals(picture: Picture) -> Document:
         "requests_waiting": report.waiting,
         "store_up": report.telemetry.store_up and report.telemetry.readable,
         **_day(report),
-        "findings": Counter(each.episode.finding.severity.value for each in picture.entries
-                            if not each.episode.silenced(report.at)),
+        "findings": Counter(
+            each.episode.finding.severity.value for each in picture.entries if not each.episode.silenced(report.at)
+        ),
         "silenced": len(picture.episodes) - len(picture.heard),
     }
 

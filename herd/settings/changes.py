@@ -1,6 +1,6 @@
-"""Changes settings while the router runs: checked as a whole, kept in `config.toml`, taken over, told as events.
+"""Changes settings at run time: validates them together, saves them in `config.toml`, applies them, emits events.
 
-It knows the order of these steps; what a setting does is known where it is read.
+It knows the order of these steps; the effect of a setting is known only where it is read.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ from herd.settings.table import BY_NAME, NAME, Value
 from herd.settings.values import Settings
 
 logger = logging.getLogger(__name__)
-STRONGER = ("environment", "command line")  # what beats the file at the next start
+STRONGER = ("environment", "command line")  # these override the file at the next start
 
 
 class Refusal(ValueError):
-    """A change that was asked for is wrong; `problems` says by name what, and nothing was changed."""
+    """A requested change is invalid; `problems` maps names to messages, and nothing was changed."""
 
     def __init__(self, problems: Mapping[str, str]) -> None:
         super().__init__("; ".join(problems.values()))
@@ -30,7 +30,7 @@ class Refusal(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One setting that has another value now; `kept` False: the environment or command line wins at the next start."""
+    """One changed setting; `kept` False: the environment or command line overrides it at the next start."""
 
     name: str
     before: Value
@@ -39,7 +39,7 @@ class Change:
 
 
 class Switchboard:
-    """The one way to change a setting; `follow` is called after a change, for whoever holds a copy of a value."""
+    """The only way to change a setting; `follow` is called after a change, to update copies of values."""
 
     def __init__(self, settings: Settings, emit: Callable[[FleetChanged], None], follow: Callable[[], None]) -> None:
         self.settings = settings
@@ -51,13 +51,13 @@ class Switchboard:
 
     @property
     def path(self) -> Path:
-        """The file in which changes are kept: the one that the start read, and the next one reads."""
+        """The file that changes are saved in: the one read at startup."""
         return self.settings.file
 
     async def change(self, wanted: Mapping[str, object], by: str | None = None) -> tuple[Change, ...]:
-        """Take new values, all or none; returns those that are other than before.
+        """Apply new values, all or none; returns those that differ from before.
 
-        Raises Refusal where a name, a type or a value is wrong, file.NotKept where the file cannot be written.
+        Raises Refusal if a name, type or value is wrong, file.NotKept if the file cannot be written.
         """
         values = accepted(wanted)
         async with self._one_at_a_time:
@@ -76,9 +76,9 @@ class Switchboard:
         return tuple(changes)
 
     async def reread(self) -> tuple[Change, ...]:
-        """Take from the file what is other there now and may change; what needs a start is named in the log.
+        """Apply run-time settings that changed in the file; settings that need a restart are logged.
 
-        Raises SettingError where the file is wrong; then nothing changes.
+        Raises SettingError if the file is invalid; then nothing changes.
         """
         async with self._one_at_a_time:
             place = {"HERD_DATA_DIR": str(self.path.parent)}
@@ -86,7 +86,7 @@ class Switchboard:
             other = {name: value for name, value in fresh.items() if value != self.settings.values[name]}
             for name in other.keys() - {"data_dir"}:
                 if not BY_NAME[name].runtime:
-                    logger.warning("%s is other in %s, and takes effect at the next start", name, self.path)
+                    logger.warning("%s changed in %s and takes effect at the next start", name, self.path)
             values = {name: value for name, value in other.items() if BY_NAME[name].runtime}
             changes = [Change(name, self.settings.values[name], value, True) for name, value in values.items()]
             if changes:
@@ -97,7 +97,7 @@ class Switchboard:
         return tuple(changes)
 
     def _refuse_contradictions(self, values: Mapping[str, Value]) -> None:
-        """Values that go together now must do so at the next start as well, or there is none."""
+        """Reject values that would contradict each other now or at the next start."""
         now = {**self.settings.values, **values}
         for together in (now, {**now, **self._stronger}):
             if wrong := contradictions(together):
@@ -105,15 +105,15 @@ class Switchboard:
 
 
 def accepted(wanted: Mapping[str, object]) -> dict[str, Value]:
-    """The values by name, if all of them are right and may change at run time. Raises Refusal."""
+    """The values by name, if all are valid and can change at run time. Raises Refusal."""
     values: dict[str, Value] = {}
     problems: dict[str, str] = {}
     for name, value in wanted.items():
         setting = BY_NAME.get(name)
         try:
             if setting and not setting.runtime:
-                raise SettingError(f"{name} cannot change while the router runs; set it in {NAME} and restart")
-            values[name] = checked(name, value, "the request")
+                raise SettingError(f"{name} requires a restart: set it in {NAME} and restart the router")
+            values[name] = checked(name, value)
         except SettingError as error:
             problems[name] = str(error)
     if problems:

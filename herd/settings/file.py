@@ -1,6 +1,6 @@
-"""Writes settings into `config.toml` and leaves everything else in it, comments included, as it was.
+"""Writes settings into `config.toml` and leaves everything else in it unchanged, including comments.
 
-The file is replaced as a whole or not at all, and only its owner may read it: it can hold addresses that are secrets.
+The file is replaced atomically, and only its owner may read it, since it can hold secret URLs.
 """
 
 import os
@@ -15,18 +15,18 @@ from herd.settings.table import Value
 
 
 class NotKept(RuntimeError):
-    """The file could not be written; the text says why, and nothing of it was changed."""
+    """The file could not be written; the text says why, and the file is unchanged."""
 
 
 def keep(path: Path, values: Mapping[str, Value]) -> None:
-    """Set these settings in the file, which is made where there is none. Raises NotKept."""
+    """Set these settings in the file, which is created if missing. Raises NotKept."""
     target = path.resolve()  # a link to a file that is kept elsewhere stays a link
     try:
         text = _with(target.read_bytes().decode() if target.exists() else "", values)
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _replace(target, text.encode())
     except (OSError, UnicodeError, TOMLKitError) as error:
-        raise NotKept(f"{path} cannot be changed: {error}") from error
+        raise NotKept(f"{path} cannot be written: {error}") from error
 
 
 def _with(text: str, values: Mapping[str, Value]) -> str:

@@ -1,8 +1,8 @@
-"""Reading the settings at a start.
+"""Reading the settings at startup.
 
-Where a value comes from, later ones winning: default, `config.toml` in the data directory, `HERD_*` in the environment,
-the command line, a change at run time. A name or type that is not of the table, or two values that contradict each
-other, stop the start, with a sentence that says which and where.
+Sources, later ones winning: default, `config.toml` in the data directory, `HERD_*` in the environment,
+the command line, a change at run time. An unknown name, a wrong type, or two values that contradict each
+other prevent the start, with a message that says which and where.
 """
 
 import json
@@ -20,11 +20,11 @@ from herd.settings.values import Settings
 
 
 class SettingError(ValueError):
-    """A setting's name or value is not of the table; the text says which, and where it was read."""
+    """A setting's name or value is wrong; the text says which, and where it was read."""
 
 
 def load(command_line: Mapping[str, Value] | None = None, environment: Mapping[str, str] | None = None) -> Settings:
-    """All settings; raises SettingError for a wrong name or value, wherever it stands."""
+    """All settings; raises SettingError for a wrong name or value in any source."""
     environment = os.environ if environment is None else environment
     values: dict[str, Value] = {setting.name: setting.default for setting in TABLE}
     sources = dict.fromkeys(values, "default")
@@ -47,71 +47,72 @@ def load(command_line: Mapping[str, Value] | None = None, environment: Mapping[s
     take("environment", lambda name: f"{_variable(name)} in the environment", spoken)
     take("command line", lambda _: "the command line", command_line or {})
     for name, words in contradictions(values).items():
-        if sources[name] != "default":  # one of them is not: the defaults agree
+        if sources[name] != "default":  # at least one is not, since the defaults agree
             raise SettingError(f"{in_file(name) if sources[name] == 'file' else f'the {sources[name]}'}: {words}")
     return Settings(values, sources, path)
 
 
 def contradictions(values: Mapping[str, Value]) -> dict[str, str]:
-    """What is wrong with values that are right by themselves, in words, by the name of every setting that has part."""
+    """Contradictions between values that are valid by themselves: a message for each setting involved."""
     found: dict[str, str] = {}
     for less, more in ASCENDING:
         if values[less] > values[more]:  # type: ignore[operator]  # both are numbers
-            words = f"{less} is at most {more}, not {values[less]:g} beside {values[more]:g}"
+            words = f"{less} must not exceed {more} ({values[less]:g} > {values[more]:g})"
             found.update(dict.fromkeys((less, more), words))
     if values["trace_url"] and TRACE_ID not in str(values["trace_url"]):
-        found["trace_url"] = f"trace_url has {TRACE_ID} in it, where the id goes, not {_written(values['trace_url'])}"
+        found["trace_url"] = f"trace_url must contain {TRACE_ID}, not {_written(values['trace_url'])}"
     return found
 
 
-def checked(name: str, value: object, where: str) -> Value:
-    """The value if it is right for the setting; raises SettingError with the reason."""
+def checked(name: str, value: object, where: str = "") -> Value:
+    """The value if it is valid for the setting; raises SettingError with the reason."""
     setting = BY_NAME.get(name)
+    place = f"{where}: " if where else ""
     if setting is None:
-        raise SettingError(f"{where}: there is no setting {_written(name)}{_meant(name, str)}")
+        raise SettingError(f"{place}unknown setting {_written(name)}{_meant(name, str)}")
     wanted = type(setting.default)
     if wanted is float and type(value) is int:
-        value = float(max(-LARGE, min(LARGE, value)))  # there are whole numbers that no float can hold
+        value = float(max(-LARGE, min(LARGE, value)))  # some integers overflow a float
     if type(value) is not wanted or not isinstance(value, get_args(Value)):
-        raise SettingError(f"{where}: {name} takes {_TYPE_WORDS[wanted]}, not {_written(value)}")
+        raise SettingError(f"{place}{name} must be {_TYPE_WORDS[wanted]}, not {_written(value)}")
     if wrong := _out_of_bounds(setting, value):
-        raise SettingError(f"{where}: {name} {wrong}, not {_written(value)}")
+        raise SettingError(f"{place}{name} must be {wrong}, not {_written(value)}")
     return value
 
 
 def _out_of_bounds(setting: Setting, value: Value) -> str | None:
-    """What a value of the right type should be and is not."""
+    """What a value of the right type must be and is not."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         if isinstance(value, float) and not math.isfinite(value):
-            return "is a finite number"
+            return "a finite number"
         if value < setting.minimum:
-            return f"is at least {setting.minimum:g}"
-        return f"is at most {setting.maximum:.12g}" if value > setting.maximum else None
+            return f"{setting.minimum:g} or more"
+        return f"{setting.maximum:.12g} or less" if value > setting.maximum else None
     if setting.choices and value not in setting.choices:
-        return f"is one of {', '.join(setting.choices)}"
+        return f"one of {', '.join(setting.choices)}"
     if setting.pattern and value and not re.fullmatch(setting.pattern, str(value)):
-        return f"is empty or like `{setting.form}`"
+        return f"empty or of the form `{setting.form}`"
     return None
 
 
 def _meant(name: str, spell: Callable[[str], str]) -> str:
     near = get_close_matches(name, BY_NAME, 1)
-    return f"{f', did you mean {spell(near[0])}?' if near else ';'} `herd docs settings` lists them all"
+    return f"{f', did you mean {spell(near[0])}?' if near else ';'} `herd docs settings` lists all settings"
 
 
 def _written(value: object) -> str:
-    """A value as JSON has it, from wherever it came; without what is within a list or an object."""
+    """A value as JSON, with the contents of lists and objects elided."""
     if isinstance(value, list | dict):
         return "[…]" if isinstance(value, list) else "{…}"
     return json.dumps(value, default=str)
 
 
 LARGE: Final = 10**18  # beyond every setting's bounds
-_TYPE_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+_TYPE_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
 
 
 def _from_file(path: Path) -> tuple[str, Mapping[str, object]]:
-    """The file's text and what it says; nothing where there is none."""
+    """The file's text and values; empty if there is no file."""
     try:
         text = path.read_text(encoding="utf-8")
         return text, tomllib.loads(text)
@@ -122,7 +123,7 @@ def _from_file(path: Path) -> tuple[str, Mapping[str, object]]:
 
 
 def _line_of(name: str, text: str) -> int | None:
-    """The line on which a TOML file gives a name its value, or begins its table; None where it is written otherwise."""
+    """The line of a TOML file that sets a name or opens its table; None if it is written in another way."""
     given = re.compile(rf"""\s*\[*\s*["']?{re.escape(name)}["']?\s*[=.\]]""")
     return next((number for number, line in enumerate(text.split("\n"), 1) if given.match(line)), None)
 
@@ -132,7 +133,7 @@ def _variable(name: str) -> str:
 
 
 _OF_OTHERS = {"router_url", "url", "metrics_bind", "metrics_token"}  # the agent's and the command line's
-# Kubernetes tells every container of the namespace about a service called herd, or herd-something, in these.
+# Kubernetes sets these in every container of the namespace for a service called herd, or herd-something.
 _OF_KUBERNETES = re.compile(
     r"HERD_(\w+_)?(SERVICE_HOST=.*|SERVICE_PORT(_\w+)?=\d*|PORT=(tcp|udp|sctp)://.*|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?=.*)"
 )
@@ -145,7 +146,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
         if not key.startswith(VARIABLE) or name in _OF_OTHERS or _OF_KUBERNETES.fullmatch(f"{key}={text}"):
             continue
         if name not in BY_NAME:
-            raise SettingError(f"the environment: there is no setting {key}{_meant(name, _variable)}")
+            raise SettingError(f"the environment: unknown setting {key}{_meant(name, _variable)}")
         named[name] = text
     return named
 
@@ -157,4 +158,4 @@ def _from_text(name: str, text: str) -> object:
             return {"true": True, "false": False, "1": True, "0": False}[text.strip().lower()]
         return wanted(text)
     except (KeyError, ValueError):
-        return text  # `checked` refuses it with the right sentence
+        return text  # `checked` rejects it with the right message

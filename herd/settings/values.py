@@ -1,4 +1,4 @@
-"""The settings' values as they are now, and where each came from."""
+"""Current values of all settings, and their sources."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,11 +7,11 @@ from herd.settings.table import Value
 
 
 class Settings:
-    """All values as they are now, and where each came from.
+    """Current values of all settings, and their sources.
 
-    Sources are `default`, `file`, `environment`, `command line` and `run time`. Whoever needs a value asks each time
-    that it is needed: those that may change at run time do. `file` is the one that the next start reads as well,
-    wherever it sends the data.
+    Sources are `default`, `file`, `environment`, `command line` and `run time`. Read a value each time it is
+    needed, since run-time settings change. `file` is the one that the next start reads as well,
+    wherever it puts the data.
     """
 
     def __init__(self, values: Mapping[str, Value], sources: Mapping[str, str], file: Path) -> None:
@@ -25,11 +25,11 @@ class Settings:
 
     @property
     def sources(self) -> Mapping[str, str]:
-        """Where each value came from."""
+        """The source of each value."""
         return self._now[1]
 
     def change(self, values: Mapping[str, Value], source: str = "run time") -> None:
-        """Take these values from now on; they are checked before."""
+        """Apply these values, which were validated before."""
         before, sources = self._now
         self._now = {**before, **values}, {**sources, **dict.fromkeys(values, source)}
 

@@ -37,7 +37,7 @@ def test_explain_tells_the_life_the_candidates_and_the_replay(served):
     for step in ("received from 127.0.0.1", "attempt 1 failed, upstream_5xx", "attempt 2", "end: completed"):
         assert step in life
     assert "→  small" in told.stdout
-    assert "The attempt before failed" in told.stdout
+    assert "The previous attempt failed" in told.stdout
     assert told.stdout.endswith("replayed: same plan\n")
 
 
@@ -45,13 +45,13 @@ def test_every_node_left_out_is_named_with_its_reason_in_words(served, inside):
     """Why a request did not go somewhere is asked more often than why it did."""
     told = inside("explain", "qwen-1", "--url", served.url).stdout
     assert "small  qwen3:8b  does not have the model" in told
-    assert "big was the only node that could take it." in told
+    assert "big was the only node that could take the request." in told
 
 
 def test_a_fallback_is_explained_by_what_was_missing(served, inside):
     """An answer by another model than the one asked for needs its reason."""
     told = inside("explain", "fallback-1", "--url", served.url).stdout
-    assert "No node could serve absent:1b; llama3.2:3b is the first fallback" in told
+    assert "No node could serve absent:1b; llama3.2:3b is the client's first fallback" in told
 
 
 def test_a_rejected_request_is_explained_too(served, inside):
@@ -141,7 +141,7 @@ def test_a_second_choice_is_explained_by_the_firsts_missing_slot(stored, inside)
     """The best node did not get it; that must not look like a mistake."""
     seen = fleet(node("ada"), node("bob"))
     told = inside("explain", "r-1", "--data-dir", stored(finished("r-1", node_id="ada", seen=seen))).stdout
-    assert "bob came first in the plan and had no free slot; ada was the next that had one." in " ".join(told.split())
+    assert "bob was first in the plan but had no free slot; ada was the next with one." in " ".join(told.split())
 
 
 def test_a_decision_of_another_version_does_not_hide_the_rest(stored, inside):

@@ -56,7 +56,7 @@ def test_the_checks_that_pass_are_named_below_the_findings(watched, inside):
 def test_a_warning_is_status_1_and_says_what_to_do(watched, inside):
     """A script can tell it from something critical."""
     told = sick(watched, inside, 1, agent_version="0.0.1")
-    assert "WARNING  Node ada runs another version" in told.stdout
+    assert "WARNING  Node ada runs a different version" in told.stdout
     assert "pip install --upgrade" in told.stdout
     assert "version_mismatch" in told.stdout
 
@@ -123,7 +123,7 @@ def test_what_is_over_is_shown_as_the_past(watched, inside):
     sick(watched, inside, 1, agent_version="0.0.1")
     sick(watched, inside, 0)
     past = ("health", "--past", "--url", watched[0].url)
-    told = until(lambda: _holding(inside(*past), "runs another version"), "it is over")
+    told = until(lambda: _holding(inside(*past), "runs a different version"), "it is over")
     assert told.returncode == 0
     assert json.loads(inside(*past, "--json").stdout)["findings"][0]["resolved_at"]
 

@@ -43,7 +43,7 @@ def test_every_number_has_bounds_and_what_is_beyond_them_is_refused(setting, tmp
     assert setting.minimum <= setting.default <= setting.maximum <= 10_000_000
     kind = type(setting.default)
     for beyond in (setting.minimum - 1, setting.maximum + 1, 10**12):
-        with pytest.raises(SettingError, match=f"{setting.name} is at (least|most)"):
+        with pytest.raises(SettingError, match=f"{setting.name} must be .* or (more|less)"):
             load({"data_dir": str(tmp_path), setting.name: kind(beyond)}, {})
 
 
@@ -59,28 +59,28 @@ def test_the_command_line_beats_the_environment_beats_the_file_beats_the_default
 @pytest.mark.parametrize(
     ("file", "environment", "words"),
     [
-        ("prot = 1", {}, r"config.toml, line 1: there is no setting \"prot\", did you mean port\?"),
-        ('advertise = "false"', {}, 'line 1: advertise takes true or false, not "false"'),
-        ("# mine\n\nport = true", {}, "config.toml, line 3: port takes a whole number, not true"),
-        ("retries = 2\n  'port' = 0", {}, "config.toml, line 2: port is at least 1"),
-        ("retries = 1000", {}, "line 1: retries is at most 10, not 1000"),
-        ("# port = 1\n\n[logs]\nlevel = 'INFO'", {}, 'config.toml, line 3: there is no setting "logs"; `herd docs'),
-        ("port = 1\nlog.level = 'INFO'", {}, 'config.toml, line 2: there is no setting "log"'),
-        ('"por\\u0074s" = 1', {}, 'config.toml: there is no setting "ports", did you mean port'),
-        ('context_protection = "maybe"', {}, "is one of strip, warn, off"),
+        ("prot = 1", {}, r"config.toml, line 1: unknown setting \"prot\", did you mean port\?"),
+        ('advertise = "false"', {}, 'line 1: advertise must be true or false, not "false"'),
+        ("# mine\n\nport = true", {}, "config.toml, line 3: port must be a whole number, not true"),
+        ("retries = 2\n  'port' = 0", {}, "config.toml, line 2: port must be 1 or more"),
+        ("retries = 1000", {}, "line 1: retries must be 10 or less, not 1000"),
+        ("# port = 1\n\n[logs]\nlevel = 'INFO'", {}, 'config.toml, line 3: unknown setting "logs"; `herd docs'),
+        ("port = 1\nlog.level = 'INFO'", {}, 'config.toml, line 2: unknown setting "log"'),
+        ('"por\\u0074s" = 1', {}, 'config.toml: unknown setting "ports", did you mean port'),
+        ('context_protection = "maybe"', {}, "must be one of strip, warn, off"),
         ("retries = 1\nport = \n", {}, r"config.toml: .*line 2, column 8"),
-        ("", {"HERD_PORT": "many"}, 'HERD_PORT in the environment: port takes a whole number, not "many"'),
-        ("", {"HERD_ADVERTISE": "perhaps"}, "advertise takes true or false"),
-        ("", {"HERD_NOPE": "1"}, "the environment: there is no setting HERD_NOPE; `herd docs settings` lists them all"),
-        ("", {"HERD_RETRYS": "1"}, r"the environment: there is no setting HERD_RETRYS, did you mean HERD_RETRIES\?"),
-        ("retries = [[1]]", {}, r"retries takes a whole number, not \[…\]"),
+        ("", {"HERD_PORT": "many"}, 'HERD_PORT in the environment: port must be a whole number, not "many"'),
+        ("", {"HERD_ADVERTISE": "perhaps"}, "advertise must be true or false"),
+        ("", {"HERD_NOPE": "1"}, "the environment: unknown setting HERD_NOPE; `herd docs settings` lists all settings"),
+        ("", {"HERD_RETRYS": "1"}, r"the environment: unknown setting HERD_RETRYS, did you mean HERD_RETRIES\?"),
+        ("retries = [[1]]", {}, r"retries must be a whole number, not \[…\]"),
         (
             "heartbeat_offline_s = 5",
             {},
-            "config.toml, line 1: heartbeat_degraded_s is at most heartbeat_offline_s, not 15",
+            "config.toml, line 1: heartbeat_degraded_s must not exceed heartbeat_offline_s",
         ),
-        ("", {"HERD_HEALTH_RETRY_INFO": "2"}, "environment: health_retry_info is at most health_retry_warning"),
-        ('trace_url = "http://box/"', {}, "config.toml, line 1: trace_url has {trace_id} in it"),
+        ("", {"HERD_HEALTH_RETRY_INFO": "2"}, "environment: health_retry_info must not exceed health_retry_warning"),
+        ('trace_url = "http://box/"', {}, "config.toml, line 1: trace_url must contain {trace_id}"),
     ],
 )
 def test_a_wrong_name_or_type_is_refused_saying_which_and_where(tmp_path, file, environment, words):
@@ -104,7 +104,7 @@ def test_a_text_of_another_form_is_answered_with_one_that_is_right(setting, tmp_
     assert load({**place, setting.name: setting.form}, {}).text(setting.name) == setting.form
     with pytest.raises(SettingError) as caught:
         load({**place, setting.name: "a="}, {})
-    assert f'{setting.name} is empty or like `{setting.form}`, not "a="' in str(caught.value)
+    assert f'{setting.name} must be empty or of the form `{setting.form}`, not "a="' in str(caught.value)
 
 
 def test_equivalent_models_of_another_form_are_refused_with_the_rule_that_is_wrong(tmp_path):

@@ -67,10 +67,10 @@ async def test_a_change_is_kept_in_the_file_that_the_start_read_wherever_that_se
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
-        ({"heartbeat_offline_s": 10}, "heartbeat_degraded_s is at most heartbeat_offline_s, not 15 beside 10"),
-        ({"health_disk_critical_pct": 11}, "health_disk_critical_pct is at most health_disk_warning_pct"),
-        ({"health_memory_warning_pct": 99, "health_memory_critical_pct": 98}, "not 99 beside 98"),
-        ({"trace_url": "https://box/trace"}, r"trace_url has {trace_id} in it"),
+        ({"heartbeat_offline_s": 10}, r"heartbeat_degraded_s must not exceed heartbeat_offline_s \(15 > 10\)"),
+        ({"health_disk_critical_pct": 11}, "health_disk_critical_pct must not exceed health_disk_warning_pct"),
+        ({"health_memory_warning_pct": 99, "health_memory_critical_pct": 98}, r"\(99 > 98\)"),
+        ({"trace_url": "https://box/trace"}, r"trace_url must contain {trace_id}"),
     ],
 )
 async def test_values_that_contradict_each_other_are_refused_with_words(desk, wanted, words):
@@ -90,7 +90,7 @@ async def test_two_values_that_agree_are_taken_together(desk):
 async def test_a_change_that_the_next_start_would_refuse_is_refused_today(tmp_path):
     """The environment wins at that start, beside what the file then says."""
     desk = Desk(tmp_path, HERD_HEARTBEAT_OFFLINE_S="60")
-    with pytest.raises(Refusal, match="not 100 beside 60"):
+    with pytest.raises(Refusal, match=r"\(100 > 60\)"):
         await desk.board.change({"heartbeat_degraded_s": 100, "heartbeat_offline_s": 200})
     assert desk.restarted().number("heartbeat_degraded_s") == 15
 
@@ -112,23 +112,26 @@ async def test_a_value_that_is_there_already_changes_nothing_and_tells_nothing(d
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
-        ({"retires": 1}, 'there is no setting "retires", did you mean retries?'),
-        ({"retries": "3"}, 'retries takes a whole number, not "3"'),
-        ({"retries": 2.0}, "retries takes a whole number, not 2.0"),
-        ({"retries": True}, "retries takes a whole number, not true"),
-        ({"retries": None}, "retries takes a whole number, not null"),
-        ({"retries": -1}, "retries is at least 0"),
-        ({"retries": 10**400}, "retries is at most 10,"),
-        ({"loaded_fallback": "false"}, 'loaded_fallback takes true or false, not "false"'),
-        ({"loaded_fallback": 0}, "loaded_fallback takes true or false, not 0"),
-        ({"stall_timeout_s": float("nan")}, "stall_timeout_s is a finite number"),
-        ({"stall_timeout_s": 10**400}, "stall_timeout_s is at most 86400,"),
-        ({"stall_timeout_s": False}, "stall_timeout_s takes a number, not false"),
-        ({"context_protection": "maybe"}, "context_protection is one of strip, warn, off"),
-        ({"webhook_url": "ftp://box"}, 'webhook_url is empty or like `https://example.com/alerts`, not "ftp://box"'),
-        ({"webhook_url": "http://b\ud800x"}, "webhook_url is empty or like"),
-        ({"port": 1234}, "port cannot change while the router runs"),
-        ({"data_dir": "/elsewhere"}, "data_dir cannot change while the router runs"),
+        ({"retires": 1}, 'unknown setting "retires", did you mean retries?'),
+        ({"retries": "3"}, 'retries must be a whole number, not "3"'),
+        ({"retries": 2.0}, "retries must be a whole number, not 2.0"),
+        ({"retries": True}, "retries must be a whole number, not true"),
+        ({"retries": None}, "retries must be a whole number, not null"),
+        ({"retries": -1}, "retries must be 0 or more"),
+        ({"retries": 10**400}, "retries must be 10 or less,"),
+        ({"loaded_fallback": "false"}, 'loaded_fallback must be true or false, not "false"'),
+        ({"loaded_fallback": 0}, "loaded_fallback must be true or false, not 0"),
+        ({"stall_timeout_s": float("nan")}, "stall_timeout_s must be a finite number"),
+        ({"stall_timeout_s": 10**400}, "stall_timeout_s must be 86400 or less,"),
+        ({"stall_timeout_s": False}, "stall_timeout_s must be a number, not false"),
+        ({"context_protection": "maybe"}, "context_protection must be one of strip, warn, off"),
+        (
+            {"webhook_url": "ftp://box"},
+            'webhook_url must be empty or of the form `https://example.com/alerts`, not "ftp://box"',
+        ),
+        ({"webhook_url": "http://b\ud800x"}, "webhook_url must be empty or of the form"),
+        ({"port": 1234}, "port requires a restart"),
+        ({"data_dir": "/elsewhere"}, "data_dir requires a restart"),
     ],
 )
 async def test_one_wrong_name_type_or_value_changes_nothing_at_all(desk, wanted, words):
@@ -196,7 +199,7 @@ async def test_a_file_that_cannot_be_read_is_left_alone_and_nothing_changes(desk
     """Someone is perhaps in the middle of editing it."""
     content = broken if isinstance(broken, bytes) else broken.encode()
     desk.file.write_bytes(content)
-    with pytest.raises(NotKept, match=r"config\.toml cannot be changed"):
+    with pytest.raises(NotKept, match=r"config\.toml cannot be written"):
         await desk.board.change({"queue_limit": 3})
     assert (desk.file.read_bytes(), desk.settings.count("queue_limit"), desk.told) == (content, 256, [])
 

@@ -56,7 +56,7 @@ def test_equal_room_goes_to_the_smaller_node_id():
         ({"engine_reachable": False}, "its engine does not pull models"),
         ({"endpoints": frozenset(LLAMACPP_ENDPOINTS)}, "its engine does not pull models"),
         ({"draining": True}, "it is draining"),
-        ({"pressure": "critical"}, "its memory pressure is critical"),
+        ({"pressure": "critical"}, "critical memory pressure"),
         ({"disk_free": DISK_FLOOR}, "its disk has less than 5.0 GiB free"),
         ({"disk_free": 0}, "its disk has less than 5.0 GiB free"),
     ],

@@ -25,16 +25,16 @@ def test_every_reason_and_every_fallback_has_its_sentence():
 @pytest.mark.parametrize(
     ("outcome", "says"),
     [
-        (Outcome("ada", "m:1b", "m:1b"), "ada had m:1b in memory, and no other candidate had."),
+        (Outcome("ada", "m:1b", "m:1b"), "ada was the only candidate with m:1b loaded."),
         (
             Outcome("bob", "m:1b", "m:1b"),
-            "ada came first in the plan and had no free slot; bob was the next that had one.",
+            "ada was first in the plan but had no free slot; bob was the next with one.",
         ),
-        (Outcome("bob", "m:1b", "m:1b", retry_count=1), "The attempt before failed, and bob was the next of the plan."),
+        (Outcome("bob", "m:1b", "m:1b", retry_count=1), "The previous attempt failed, and bob was next in the plan."),
         (Outcome(None, None, "m:1b"), NO_SLOT),
         (
             Outcome("ada", "m:1b", "x:1b", fallback_used=True, fallback_reason="model_unavailable"),
-            "No node could serve x:1b; m:1b is the first fallback of the client's that one could.",
+            "No node could serve x:1b; m:1b is the client's first fallback that a node could serve.",
         ),
         (Outcome("ada", "m:1b", "x:1b", fallback_used=True), "m:1b answered on ada instead of x:1b."),
     ],
@@ -53,11 +53,11 @@ def seconds(node_id, ttft_s, total=None, queue_s=0.0, load_s=0.0):
     ("first", "second", "says"),
     [
         (seconds("gpu", 0.4), seconds("mini", 2.1, load_s=1.7),
-         "Predicted: gpu answers in 0.4 s; mini would need 2.1 s, of which 1.7 s to load."),
+         "Predicted time to first token: 0.4 s on gpu; 2.1 s on mini, of which 1.7 s load."),
         (seconds("gpu", 3.0, queue_s=2.5), seconds("mini", 9.0),
-         "Predicted: gpu answers in 3.0 s, of which 2.5 s to wait for others; mini would need 9.0 s."),
+         "Predicted time to first token: 3.0 s on gpu, of which 2.5 s queue; 9.0 s on mini."),
         (seconds("gpu", 0.4), seconds("mini", 0.05, 1.25),
-         "Predicted: gpu answers in 0.4 s; mini in 50 ms, at 1.2 s of other requests' time."),
+         "Predicted time to first token: 0.4 s on gpu; 50 ms on mini, delaying other requests by 1.2 s."),
     ],
 )  # fmt: skip
 def test_what_was_predicted_is_said_in_seconds_beside_the_best_of_the_others(first, second, says):
@@ -84,7 +84,7 @@ def test_a_name_with_braces_is_only_a_name():
 def test_no_other_file_puts_a_decision_into_words():
     """Two lists of the same sentences would drift apart."""
     files = [*HERD.rglob("*.py"), *HERD.rglob("*.js")]
-    for words in ("the next of the plan", "not speak this endpoint"):
+    for words in ("next in the plan", "not support this endpoint"):
         assert [file.name for file in files if words in file.read_text(encoding="utf-8")] == ["why.py"]
     page = (HERD / "dashboard/sections/trace.js").read_text(encoding="utf-8")
     assert "trace.decision.why" in page

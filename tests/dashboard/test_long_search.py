@@ -33,7 +33,7 @@ def test_a_search_that_stopped_is_not_taken_for_one_that_found_nothing(visit, bu
     """Who reads that nothing matches looks elsewhere, while the request is a page further back."""
     page = visit(busy).go("#/traces?min_latency_ms=60000")
     page.get_by_text("Searched back to").wait_for()
-    page.get_by_text("Nothing so far").wait_for()
-    page.get_by_role("link", name="Go on").click()
+    page.get_by_text("Nothing found so far").wait_for()
+    page.get_by_role("link", name="Continue").click()
     page.get_by_role("link", name=f"r{LOOKED_THROUGH}").wait_for()
     assert page.get_by_text("Searched back to").count() == 0

@@ -47,7 +47,7 @@ def test_a_node_is_drained_by_its_button_after_a_question_and_taken_back(visit, 
     page.get_by_role("dialog").get_by_role("button", name="Drain").click()
     expect(card).to_contain_text("draining")
     assert node(busy, "mini")["draining"]
-    card.get_by_role("button", name="End the drain").click()
+    card.get_by_role("button", name="Resume").click()
     expect(card.get_by_role("button", name="Drain", exact=True)).to_be_visible()
     assert not node(busy, "mini")["draining"]
 
@@ -70,7 +70,14 @@ def test_a_link_to_a_request_shows_its_life_and_its_decision(visit, busy):
     """It is sent to a colleague, who has nothing but the link."""
     tab = visit(busy)
     page = tab.go("#/traces/told-1")
-    for text in ("Prefill", "Decode", "Left out", "does not have the model", "Decided again now", "review"):
+    for text in (
+        "Prefill",
+        "Decode",
+        "Excluded",
+        "does not have the model",
+        "Replayed from the stored inputs",
+        "review",
+    ):
         tab.sees(text)
     stored = busy.router.get("/dashboard/api/traces/told-1")
     row = page.get_by_role("row").filter(has_text="answered")
@@ -103,7 +110,7 @@ def test_a_request_that_is_not_on_record_says_so_once_and_offers_the_list(visit,
     tab.page.clock.install()
     page = tab.go("#/traces/nobody-knows")
     tab.sees("no request 'nobody-knows' on record")
-    assert page.get_by_text("keeps trying").count() == 0
+    assert page.get_by_text("Retrying").count() == 0
     page.clock.run_for(60_000)
     page.evaluate("fetch('/dashboard/api/traces?limit=1').then((answer) => answer.status)")  # the last that is asked
     assert sum(url.endswith("/traces/nobody-knows") for url in asked) == 1
@@ -160,12 +167,12 @@ def test_a_setting_is_switched_and_kept_over_a_reload(visit, busy):
     switch = page.get_by_role("switch", name="loaded_fallback")
     expect(switch).to_be_checked()
     switch.uncheck()
-    tab.sees("Saved: true is now false.")
+    tab.sees("Saved: changed from true to false.")
     page.reload()
     expect(page.get_by_role("switch", name="loaded_fallback")).not_to_be_checked()
     assert "loaded_fallback = false" in (busy.router.data_dir / "config.toml").read_text()
     page.get_by_role("switch", name="loaded_fallback").check()
-    tab.sees("Saved: false is now true.")
+    tab.sees("Saved: changed from false to true.")
 
 
 def test_a_wrong_value_is_answered_with_the_reason_and_changes_nothing(visit, busy):
@@ -175,7 +182,7 @@ def test_a_wrong_value_is_answered_with_the_reason_and_changes_nothing(visit, bu
     field = page.get_by_role("spinbutton", name="queue_limit")
     field.fill("0")
     field.press("Enter")
-    tab.sees("queue_limit is at least 1, not 0")
+    tab.sees("queue_limit must be 1 or more, not 0")
     expect(field).to_have_value("256")
     assert page.get_by_role("spinbutton", name="port").count() == 0  # does not change at run time
 
@@ -195,21 +202,21 @@ def test_a_finding_is_acknowledged_with_a_note_then_silenced_and_told_of_again(v
     expect(page.get_by_role("link", name=re.compile(rf"^{len(heard)} findings?$"))).to_be_visible()
     tab.turn_to("#/health")
     card.get_by_role("button", name="Silence").click()
-    page.get_by_role("dialog").get_by_label("For").select_option("a day")
+    page.get_by_role("dialog").get_by_label("Duration").select_option("a day")
     page.get_by_role("dialog").get_by_role("button", name="Silence").click()
     expect(card).to_contain_text("Silenced until")
     stored = finding(busy, found["id"])
     assert stored["acknowledged"]["note"] == "known <b>since</b> noon"
     for note, kept in (("", "known <b>since</b> noon"), ("until Monday", "until Monday")):
-        card.get_by_role("button", name="Change the note").click()
+        card.get_by_role("button", name="Edit note").click()
         field = page.get_by_role("dialog").get_by_role("textbox")
         expect(field).to_have_value("known <b>since</b> noon")
         field.fill(note)
-        page.get_by_role("dialog").get_by_role("button", name="Keep the note").click()
+        page.get_by_role("dialog").get_by_role("button", name="Save note").click()
         until(lambda kept=kept: finding(busy, found["id"])["acknowledged"]["note"] == kept, "the note is there")
         expect(card).to_contain_text(kept)
     assert stored["silenced_until"] > stored["last_seen"] + 80_000
-    card.get_by_role("button", name="End the silence").click()
+    card.get_by_role("button", name="Unsilence").click()
     expect(card.get_by_role("button", name="Silence", exact=True)).to_be_visible()
     assert finding(busy, found["id"])["silenced_until"] is None
 
@@ -221,10 +228,10 @@ def test_a_nodes_card_says_that_there_is_a_finding_about_it_and_leads_there(visi
     until(lambda: tight(busy), "the finding is there")
     tab = visit(busy)
     page = tab.go("#/fleet")
-    said = page.get_by_role("article", name="Node mini").get_by_title("mini has nearly used up its memory")
+    said = page.get_by_role("article", name="Node mini").get_by_title("mini is almost out of memory")
     expect(said).to_have_text(re.compile(r"^\d findings?$"))
     said.click()
-    tab.sees("mini has nearly used up its memory")
+    tab.sees("mini is almost out of memory")
     httpx.post(settings, json={"health_memory_warning_pct": 85, "health_resolve_after_s": 0}).raise_for_status()
     until(lambda: not tight(busy), "the finding is over")
     httpx.post(settings, json={"health_resolve_after_s": 60}).raise_for_status()
@@ -263,7 +270,7 @@ def test_an_address_that_names_no_section_says_so_and_offers_those_that_there_ar
     """Another section under a mistyped address would be taken for the answer."""
     tab = visit(busy)
     page = tab.go("#/<b>nonsense")
-    tab.sees("This page has no section <b>nonsense.")
+    tab.sees("No section named <b>nonsense.")
     assert page.title() == "No such page · Herd"
     assert page.get_by_role("navigation").locator("[aria-current]").count() == 0
     page.locator("main").get_by_role("link", name="Health").click()
@@ -287,7 +294,7 @@ def test_a_request_that_ends_appears_by_itself(visit, busy):
     expect(page.get_by_role("link", name="Request appears-1")).to_be_visible()
     tab.turn_to("#/traces")
     chat(busy, "appears-2")
-    page.get_by_role("button", name="request ended since: show").click()
+    page.get_by_role("button", name="Show 1 new request").click()
     expect(page.get_by_role("link", name="Request appears-2")).to_be_visible()
 
 
@@ -307,10 +314,10 @@ def test_a_router_that_stops_is_told_and_one_that_is_back_is_shown_again(visit, 
     tab = visit(fleet, expected=("ERR_", "50[0-9]"))
     page = tab.go("#/fleet")
     fleet.router.stop()
-    tab.sees("The router does not answer. What you see is of")
+    tab.sees("The router is not responding. Last updated at")
     tab.sees("one")
     fleet.router.start()
-    expect(page.get_by_text("The router does not answer.")).to_have_count(0)
+    expect(page.get_by_text("The router is not responding.")).to_have_count(0)
     expect(page.locator("#connection")).to_have_text("Live")
     fleet.nodes.stop()
     fleet.router.stop()
@@ -354,7 +361,7 @@ def test_the_first_tab_stop_leads_past_the_navigation(visit, busy):
     page = tab.go("#/fleet")
     page.evaluate("document.activeElement.blur()")
     page.keyboard.press("Tab")
-    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("main")).to_be_focused()
     assert page.url.endswith("#/fleet")
@@ -417,7 +424,7 @@ def test_a_request_leads_to_its_spans_where_a_setting_says_where_they_are(visit,
     assert answer.status_code == 200
     tab = visit(busy)
     page = tab.go("#/traces/told-1")
-    link = page.get_by_role("link", name="Its spans")
+    link = page.get_by_role("link", name="Spans")
     if href is None:
         assert link.count() == 0
     else:
@@ -437,12 +444,12 @@ def test_a_pull_under_way_is_shown_with_its_progress_and_with_who_waits_and_goes
     """Whoever started a model for the first time wonders for an hour what is going on."""
     tab = visit(pulling)
     page = tab.go("#/fleet")
-    assert page.get_by_text("Being pulled").count() == 0
+    assert page.get_by_text("Pulls in progress").count() == 0
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(chat, pulling, "pulled-1", model="wanted:8b")
-        tab.sees("Being pulled")
+        tab.sees("Pulls in progress")
         line = page.get_by_role("listitem").filter(has_text="wanted:8b to box")
-        expect(line).to_have_text(re.compile(r"wanted:8b to box: [1-9]\d? % of 5\.0 GB, 1 request waiting"))
-        tab.sees("box has pulled wanted:8b")
+        expect(line).to_have_text(re.compile(r"wanted:8b to box: [1-9]\d?% of 5\.0 GB, 1 request waiting"))
+        tab.sees("box pulled wanted:8b")
         assert answer.result().status_code == 200
-    expect(page.get_by_text("Being pulled")).to_have_count(0)
+    expect(page.get_by_text("Pulls in progress")).to_have_count(0)

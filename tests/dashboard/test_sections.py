@@ -12,16 +12,16 @@ from playwright.sync_api import expect
 from tests.dashboard.conftest import SECTIONS, SHAPES
 
 SHOWN = {
-    "fleet": ["nodes up", "studio", "gpu-box", "mini", "llama3.3:70b", "Just ended"],
+    "fleet": ["nodes up", "studio", "gpu-box", "mini", "llama3.3:70b", "Latest requests"],
     "trends": ["Requests per hour", "Time to first token", "Tokens per hour"],
-    "latency": ["Percentiles", "First token", "Herd's own", "By model and node", "llama3.2:3b", "studio"],
+    "latency": ["Percentiles", "First token", "Router overhead", "By model and node", "llama3.2:3b", "studio"],
     "usage": ["Requests by model", "Tokens in", "llama3.2:3b", "qwen3:8b"],
     "models": ["llama3.2:3b", "loaded", "nomic-embed-text:latest"],
     "apps": ["prod", "batch", "night", "user:ann"],
     "traces": ["llama3.2:3b", "completed", "rejected", "studio"],
-    "health": ["of 100", "What to do:", "node_offline", "passes", "heartbeat_offline_s"],
+    "health": ["of 100", "What to do:", "node_offline", "passing", "heartbeat_offline_s"],
     "recommendations": ["studio", "gpu-box", "mini"],
-    "settings": ["retention_days", "Days that rows are kept.", "/.fleet-manager/config.toml"],
+    "settings": ["retention_days", "Days to keep rows in the trace store.", "/.fleet-manager/config.toml"],
 }
 TO_DO = {
     "fleet": "herd-node",
@@ -33,7 +33,7 @@ TO_DO = {
     "traces": "curl -s http",
     "health": "herd-node",
     "recommendations": "herd-node",
-    "settings": "Change at once",
+    "settings": "Take effect immediately",
 }
 SCOPED = ("trends", "latency", "usage", "models", "apps")
 STRICT = {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
@@ -134,10 +134,10 @@ def test_filters_that_nothing_matches_say_so_instead_of_blank_charts_or_of_how_t
     tab.go("#/fleet")
     for section in SCOPED:
         tab.turn_to(f"#/{section}?node_id=mini&tag=nobody-uses-this")
-        tab.sees("2 filters are on: node mini, tag nobody-uses-this.")
+        tab.sees("2 active filters: node mini, tag nobody-uses-this.")
         assert tab.page.locator("figure.chart, main table, .copyable").count() == 0
         tab.page.get_by_role("link", name="Clear filters").click()
-        expect(tab.page.get_by_text("filters are on")).to_have_count(0)
+        expect(tab.page.get_by_text("active filters")).to_have_count(0)
         assert tab.page.url.endswith(f"#/{section}")
 
 
@@ -146,7 +146,7 @@ def test_on_a_phone_every_number_says_what_it_is_and_a_table_can_be_sorted(visit
     tab = visit(busy, "narrow")
     page = tab.go("#/models")
     row = page.locator("main tbody tr").filter(has_text="llama3.2:3b")
-    for text in (r"\d % of all", r"p50 [\d.]+ m?s\s+p95 [\d.]+ m?s", r"in [\d,.k]+\s+out [\d,.k]+"):
+    for text in (r"\d% of all", r"p50 [\d.]+ m?s\s+p95 [\d.]+ m?s", r"in [\d,.k]+\s+out [\d,.k]+"):
         assert re.search(text, row.inner_text()), text
     page.get_by_label("Sort by").select_option("Model")
     expect(page).to_have_url(re.compile(r"/dashboard#/models\?sort=model.up$"))

@@ -38,7 +38,7 @@ def test_where_no_engine_answers_the_answer_says_to_start_one(lonely):
     state = lonely.nodes.nodes["only"]
     state.hardware.set(reachable=False)
     answer = until(lambda: (found := chat(lonely, "other:1b")).status_code == 503 and found, "the engine is away")
-    assert "only: its engine does not answer" in answer.json()["error"]
+    assert "only: engine unreachable" in answer.json()["error"]
     assert "start Ollama" in answer.json()["error"]
     told = [lonely.router.metric(name, node="only") for name in ("herd_node_up", "herd_node_ready")]
     assert told == [1, 0], "an alert must be able to tell"

@@ -20,10 +20,10 @@ def test_fallbacks_are_told_and_are_a_warning_over_five_percent(count, of, expec
     assert severities("vram_fallback", report(past=past)) == expected
 
 
-def test_fallbacks_are_told_by_who_answered_for_whom():
+def test_fallbacks_list_the_requested_and_the_answering_model():
     """Which model to load is the answer to it."""
     told = one("vram_fallback", report(past=fallen_back(7)))
-    assert f"big:70b by {LLAMA} 7" in told.description
+    assert f"big:70b → {LLAMA} 7" in told.description
     assert told.data["reasons"] == {"loaded_alternative": 7}
 
 
@@ -41,7 +41,7 @@ def test_context_protection_names_the_largest_context_that_was_asked():
     """It is what the model should be loaded with."""
     asked = [ContextActions("a:1b", "warned", 2, 9000, 4096), ContextActions("b:1b", "warned", 1, 65_536, 8192)]
     told = one("context_protection", report(past=history(context=tuple(asked))))
-    assert "b:1b for 65,536 tokens, where 8,192 are loaded" in told.description
+    assert "b:1b for 65,536 tokens; 8,192 are loaded" in told.description
 
 
 @pytest.mark.parametrize(("loads", "unloads", "fires"), [(4, 3, True), (5, 5, True), (4, 1, False), (3, 3, False)])
@@ -70,8 +70,8 @@ def test_the_share_is_that_of_the_gpu_where_there_is_one():
     card = node(loaded=(LoadedFacts(LLAMA, 9 * GIB, 2 * GIB, 65_536),), vram_total=16 * GIB, vram_used=9 * GIB)
     told = one("kv_cache_bloat", report(card))
     assert told.severity == "warning"
-    assert "7.0 GiB of context and buffers" in told.description
-    assert "44 % of the node's memory" in told.description
+    assert "7.0 GiB of KV cache and buffers" in told.description
+    assert "44% of the node's memory" in told.description
     assert "65,536 tokens" in told.description
 
 
@@ -80,13 +80,13 @@ def test_the_share_is_that_of_the_gpu_where_there_is_one():
     [(131_072, 3000, 100, True), (8192, 3000, 100, False), (131_072, 100_000, 100, False), (131_072, 3000, 19, False),
      (131_072, 0, 100, False), (None, 3000, 100, False)],
 )  # fmt: skip
-def test_a_context_that_no_request_comes_near_is_wasted_memory(context, tokens, requests, fires):
+def test_a_context_far_larger_than_any_request_is_wasted_memory(context, tokens, requests, fires):
     """Memory that another model could live in."""
     wide = node(loaded=(LoadedFacts(LLAMA, 12 * GIB, 2 * GIB, context),))
     past = history(served=(served(requests, largest_tokens=tokens),))
     told = found("context_waste", report(wide, past=past, limits={"health_kv_info_pct": 100}))
     assert bool(told) is fires
-    assert all("With 8,192 some 9.4 GiB would be free" in each.description for each in told)
+    assert all("A context of 8,192 would free about 9.4 GiB" in each.description for each in told)
 
 
 @pytest.mark.parametrize(("context", "fires"), [(131_072, True), (4096, False)])

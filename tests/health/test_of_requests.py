@@ -41,10 +41,10 @@ def test_requests_far_over_their_models_usual_latency_are_a_warning(slow, timeou
     assert [each.model for each in told] == ([LLAMA] if fires else [])
 
 
-def test_slow_requests_are_told_with_what_is_usual():
+def test_slow_requests_come_with_the_usual_latency():
     """Slow compared to what is the first question."""
     told = one("request_timeouts", report(past=history(paces=(Pace(LLAMA, 12.0, 36.0, 5),))))
-    assert "5 took over 36 s, where 95 of 100 take under 12 s" in told.description
+    assert "5 took over 36 s (p95 is 12 s)" in told.description
 
 
 @pytest.mark.parametrize("error_type", ["connect", "upstream_5xx", "upstream_4xx"])
@@ -63,15 +63,15 @@ def failing(failed, of=100, **changes):
     [(5, 100, []), (6, 100, ["warning"] * 2), (25, 100, ["warning"] * 2), (26, 100, ["critical"] * 2), (19, 19, [])],
 )
 def test_failures_over_five_percent_warn_and_over_a_quarter_are_critical_for_node_and_model(failed, of, expected):
-    """From twenty requests on; both the node and the model are told, for either may be the cause."""
+    """From twenty requests on; both the node and the model are reported, for either may be the cause."""
     assert severities("error_rate", failing(failed, of)) == expected
 
 
-def test_failures_are_told_with_counts_and_types():
+def test_failures_come_with_counts_and_types():
     """The type says whether to look at the network or at the engine."""
     told = {each.node_id or each.model: each for each in found("error_rate", failing(30))}
     assert set(told) == {"ada", LLAMA}
-    assert "30 of 100 requests in 24 h failed (30 %): connect 30" in told["ada"].description
+    assert "30 of 100 requests in 24 h failed (30%): connect 30" in told["ada"].description
     assert "--node ada" in told["ada"].fix
 
 
@@ -109,23 +109,23 @@ def test_retries_over_0_3_a_request_are_told_and_over_0_5_warn(retries, of, expe
     ("check_id", "status", "quiet", "loud"),
     [("client_disconnects", "client_disconnected", 10, 11), ("incomplete_streams", "incomplete", 5, 6)],
 )
-def test_clients_that_leave_and_answers_that_break_off_warn_over_their_share(check_id, status, quiet, loud):
-    """1 % and 0.5 %, by node and model."""
+def test_disconnects_and_incomplete_streams_warn_above_their_threshold(check_id, status, quiet, loud):
+    """1% and 0.5%, by node and model."""
     for count, expected in ((quiet, []), (loud, ["warning"])):
         past = history(served=(served(1000 - count), served(count, status=status)))
         assert severities(check_id, report(past=past)) == expected
-    assert f"by model: {LLAMA} {loud}; by node: ada {loud}" in one(check_id, report(past=past)).description
+    assert f"By model: {LLAMA} {loud}. By node: ada {loud}" in one(check_id, report(past=past)).description
 
 
 @pytest.mark.parametrize(
     ("check_id", "status", "words"),
     [
-        ("client_disconnects", "client_disconnected", "1 client left before its answer was whole"),
-        ("incomplete_streams", "incomplete", "1 answer began and did not reach its proper end"),
+        ("client_disconnects", "client_disconnected", "1 client disconnected before the answer was complete"),
+        ("incomplete_streams", "incomplete", "1 answer ended without its end marker"),
     ],
 )
-def test_one_alone_is_told_in_the_singular(check_id, status, words):
-    """`1 clients left` reads as if nobody had looked."""
+def test_a_count_of_one_is_singular(check_id, status, words):
+    """`1 clients disconnected` would look careless."""
     past = history(served=(served(39), served(1, status=status)))
     assert words in one(check_id, report(past=past)).description
 
@@ -146,7 +146,7 @@ def burning(bad, of, **recent):
 
 
 def test_a_budget_that_burns_fast_is_critical_and_one_that_burns_slowly_warns():
-    """15 % spend the month within two days; 4 % within a week."""
+    """15% spends the month within two days; 4% within a week."""
     assert severities("slo_burn", report(past=burning(15, 100))) == ["critical"]
     assert severities("slo_burn", report(past=burning(4, 100))) == ["warning"]
     assert found("slo_burn", report(past=burning(2, 100))) == []
@@ -177,7 +177,7 @@ def test_refusals_for_want_of_room_spend_the_budget():
 
 
 def test_a_night_with_one_failed_request_wakes_nobody():
-    """One of ten is 10 %, and nothing."""
+    """One of ten is 10%, and no evidence."""
     assert found("slo_burn", report(past=burning(9, 19))) == []
 
 

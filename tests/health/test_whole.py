@@ -25,7 +25,7 @@ def test_one_check_over_many_nodes_is_one_entry_with_each_node_in_it():
     told = entry.episode
     assert (told.finding.title, told.finding.node_id) == ("3 nodes are offline", None)
     assert told.finding.data["nodes"] == ["bob", "cy", "dee"]
-    assert told.finding.description.startswith("bob: Its last heartbeat came 60 s ago")
+    assert told.finding.description.startswith("bob: Last heartbeat 60 s ago")
     assert (told.id, told.first_seen) == ("id0,id1,id2", 900.0)
     assert [part.finding.node_id for part in entry.parts] == ["bob", "cy", "dee"]
 

@@ -73,7 +73,7 @@ def test_what_is_asked_for_and_on_no_disk_is_recommended_first():
     placed = document["fleet"]["mix"][0]
     first = node(document, placed["node_id"])["recommended_models"][0]
     assert (first["model"], first["priority"], first["already_available"]) == ("qwen3:8b", "high", False)
-    assert "120 times in 7 days, 100 % of all requests; pull it here" in first["reason"]
+    assert "120 requests in 7 days, 100% of the total; pull it here" in first["reason"]
 
 
 def test_what_is_asked_for_and_on_disk_is_said_to_be_there():
@@ -81,7 +81,7 @@ def test_what_is_asked_for_and_on_disk_is_said_to_be_there():
     document = told([mac("qwen3:8b"), pc()], Traffic(asked={"qwen3:8b": 1}))
     first = node(document, "mac")["recommended_models"][0]
     assert (first["model"], first["already_available"]) == ("qwen3:8b", True)
-    assert "once in 7 days" in first["reason"]
+    assert "1 request in 7 days" in first["reason"]
     assert "keep it in memory" in first["reason"]
 
 
@@ -109,8 +109,8 @@ def test_no_speed_is_claimed_where_none_is_known():
         assert chats
         for row in chats:
             assert (row["tokens_per_s"] is not None) is known
-            assert ("as fast as one reads" in row["reason"]) is known
-            assert ("how fast it answers there is not known" in row["reason"]) is not known
+            assert ("at reading speed or faster" in row["reason"]) is known
+            assert ("speed on this node unknown" in row["reason"]) is not known
 
 
 def test_a_model_that_nobody_knows_is_named_and_not_sized_by_guess():
@@ -133,9 +133,9 @@ def test_a_model_of_ones_own_has_the_size_that_its_node_tells():
 def test_what_no_node_has_room_for_says_how_much_is_missing():
     """The number decides whether to buy memory or another model."""
     (missing,) = told([pc()], Traffic(asked={"llama3.3:70b": 5}))["fleet"]["missing"]
-    assert "it needs 44.55 GiB, and the largest node has 11.4 GiB for models" in missing["reason"]
+    assert "needs 44.55 GiB, but the largest node has 11.4 GiB for models" in missing["reason"]
     (without,) = told([], Traffic(asked={"llama3.3:70b": 5}))["fleet"]["missing"]
-    assert "no node takes requests" in without["reason"]
+    assert "no node accepts requests" in without["reason"]
 
 
 def test_what_was_not_used_for_a_week_may_go():
@@ -143,7 +143,7 @@ def test_what_was_not_used_for_a_week_may_go():
     traffic = Traffic(asked={"qwen3:8b": 5}, served={("mac", "qwen3:8b"): 5}, complete=True)
     (drop,) = node(told([mac("qwen3:8b", "llama3.3:70b", gib=16)], traffic), "mac")["drop"]
     assert (drop["model"], drop["size_gb"]) == ("llama3.3:70b", 40.05)
-    assert drop["reason"] == "Not used here in 7 days: nobody asked for it; its removal would free 40.05 GiB of disk."
+    assert drop["reason"] == "Not used here in 7 days: no requests; removing it frees 40.05 GiB of disk."
 
 
 def test_nothing_is_dropped_that_was_asked_for_and_is_nowhere_else():

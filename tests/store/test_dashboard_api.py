@@ -158,7 +158,7 @@ async def test_one_trace_shows_the_decision_with_all_signals_and_rejections(get,
     ]  # fmt: skip
     assert decision["rejected"] == [{"node_id": "cyd", "model": "llama3.2:3b", "reason": "draining", "why": "draining"}]
     assert (decision["reason"], decision["replays"]) == ("model_loaded", True)
-    assert decision["why"].startswith("The attempt before failed, and ada was the next of the plan. Predicted: ada")
+    assert decision["why"].startswith("The previous attempt failed, and ada was next in the plan. Predicted time to")
     assert decision["unit"] == "seconds"
     assert set(decision["plan"][0]["predicted"]) == {"queue_s", "load_s", "prefill_s", "decode_s"}
 

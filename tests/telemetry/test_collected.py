@@ -117,7 +117,7 @@ def test_a_retry_is_told_alike_by_row_metric_and_spans(collected, tried_twice):
     row = next(row for row in collected.fleet.router.rows() if row["trace_id"] == spans[0].trace_id)
     assert (row["node_id"], row["retry_count"], row["excluded_nodes"]) == ("cold", 1, '["warm"]')
     assert (
-        "The attempt before failed"
+        "The previous attempt failed"
         in collected.fleet.router.get(f"/dashboard/api/traces/{row['request_id']}")["decision"]["why"]
     )
     route = the(spans, "herd.route").attributes

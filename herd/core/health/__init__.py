@@ -1,1 +1,1 @@
-"""Whether the fleet is well: a report of facts, checks over it, and the findings' history."""
+"""Fleet health: a report of facts, the checks over it, and the history of findings."""

@@ -1,4 +1,4 @@
-"""How numbers stand in a finding's text: counts, shares, bytes, times, and lists that do not run away."""
+"""How findings format numbers: counts, percentages, bytes, durations, and lists cut to a length."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,8 +14,8 @@ def many(count: float, word: str) -> str:
 
 
 def percent(share: float) -> str:
-    """A share of 0 to 1 with the digits that matter: `0.4 %`, `12 %`."""
-    return f"{share * 100:.1f} %" if share < 0.0995 else f"{share * 100:.0f} %"
+    """A share of 0 to 1 as a percentage, with a decimal below 10: `0.4%`, `12%`."""
+    return f"{share * 100:.1f}%" if share < 0.0995 else f"{share * 100:.0f}%"
 
 
 def gib(size: float) -> str:
@@ -24,7 +24,7 @@ def gib(size: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """Seconds as a person would say them: `45 s`, `4.2 min`, `3.0 h`, `2.1 days`."""
+    """Seconds in a readable unit: `45 s`, `4.2 min`, `3.0 h`, `2.1 days`."""
     for limit, size, unit in ((100.0, 1.0, "s"), (6000.0, 60.0, "min"), (172_800.0, 3600.0, "h")):
         if seconds < limit:
             return f"{seconds / size:.{0 if unit == 's' and seconds >= 10 else 1}f} {unit}"
@@ -32,12 +32,12 @@ def span(seconds: float) -> str:
 
 
 def sentence(text: str) -> str:
-    """The text with a large first letter and a full stop."""
+    """The text with a capital letter and a full stop."""
     return f"{text[:1].upper()}{text[1:]}."
 
 
 def short(name: str) -> str:
-    """A name as it is, or its beginning."""
+    """The name, truncated if it is long."""
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
@@ -48,13 +48,13 @@ def listed(names: Sequence[str]) -> str:
 
 
 def most(counts: Iterable[tuple[str, float]], word: str = "") -> str:
-    """The largest first: `a 12, b 3`."""
+    """Names with their counts, largest first: `a 12, b 3`."""
     ranked = sorted(counts, key=lambda pair: (-pair[1], pair[0]))
     return listed([f"{short(name)} {count:,.0f}{word}" for name, count in ranked])
 
 
 def share(part: float, whole: float) -> float:
-    """A part of a whole, 0 of nothing."""
+    """`part / whole`, or 0 if the whole is 0."""
     return part / whole if whole else 0.0
 
 

@@ -1,4 +1,4 @@
-"""The findings over time: when each began, whether it goes on, what the operator said of it, when it was over.
+"""Findings over time: when each opened, whether it still holds, what the operator noted, when it was resolved.
 
 Pure bookkeeping in memory; what changed comes back as events, and as alerts for the webhook.
 """
@@ -10,12 +10,12 @@ from typing import Final, Literal
 from herd.core.events import FindingChanged
 from herd.core.finding import Episode, Finding, Severity, Subject
 
-KEEP_EVERY_S: Final = 30.0  # how often "still there" is worth a write
+KEEP_EVERY_S: Final = 30.0  # how often an unchanged finding is written again
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """What the webhook should be told: that something critical began, or that it is over."""
+    """A webhook notification: a critical finding opened or was resolved."""
 
     status: Literal["firing", "resolved"]
     episode: Episode
@@ -23,14 +23,14 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What one look changed."""
+    """What one evaluation changed."""
 
     changes: tuple[FindingChanged, ...] = ()
     alerts: tuple[Alert, ...] = ()
 
 
 class Ledger:
-    """The open episodes; `new_id` makes a name for each that begins."""
+    """The open episodes; `new_id` makes an id for each new one."""
 
     def __init__(self, new_id: Callable[[], str]) -> None:
         self._new_id = new_id
@@ -43,11 +43,11 @@ class Ledger:
 
     @property
     def open(self) -> Mapping[Subject, Episode]:
-        """The episodes that are not over, by what they are about."""
+        """The unresolved episodes by subject."""
         return self._open
 
     def restore(self, episodes: Iterable[Episode], now: float) -> None:
-        """Go on with what was kept before a restart; what was open then gets its time to be seen again."""
+        """Continue with the episodes stored before a restart; open ones get time to be seen again."""
         self._since = now
         for episode in episodes:
             subject = episode.finding.subject
@@ -57,7 +57,7 @@ class Ledger:
                 self._silences[subject] = max(self._silences.get(subject, 0.0), episode.silenced_until)
 
     def take(self, findings: Iterable[Finding], now: float, resolve_after_s: float, alerting: bool) -> Taken:
-        """Take in what the checks find at `now`; an episode is over once it was not seen for `resolve_after_s`."""
+        """Record the findings at `now`; an episode is resolved when it was not seen for `resolve_after_s`."""
         changes: list[FindingChanged] = []
         for finding in findings:
             changes += self._see(finding, now)
@@ -67,19 +67,19 @@ class Ledger:
         return self._alerted(changes, now, resolve_after_s) if alerting else Taken(tuple(changes))
 
     def told(self, episode_id: str, now: float) -> FindingChanged | None:
-        """The webhook has the alert of an episode; before that a restart has it told again. None where that is over."""
+        """The webhook has delivered an episode's alert; until then a restart sends it again. None if it is resolved."""
         if episode_id not in self._being_told:
             return None
         self._being_told.discard(episode_id)
         return self._keep(replace(self._of(episode_id), alerted=True), "seen", now)
 
     def acknowledge(self, episode_id: str, note: str, now: float) -> FindingChanged:
-        """The operator knows of it; an empty note leaves the one before. KeyError where no open episode has the id."""
+        """Acknowledge an episode; an empty note keeps the previous one. KeyError if no open episode has the id."""
         before = self._of(episode_id)
         return self._keep(replace(before, acknowledged_at=now, note=note or before.note), "acknowledged", now)
 
     def silence(self, episode_id: str, until: float, now: float) -> FindingChanged:
-        """The operator wants to hear nothing of its subject until then, new episodes included. KeyError as above."""
+        """Silence an episode's subject until then, including new episodes. KeyError as above."""
         episode = replace(self._of(episode_id), silenced_until=until if until > now else None)
         self._silences[episode.finding.subject] = until
         return self._keep(episode, "silenced", now)
@@ -118,12 +118,12 @@ class Ledger:
         return FindingChanged(now, "resolved", replace(episode, resolved_at=now))
 
     def _alerted(self, changes: list[FindingChanged], now: float, resolve_after_s: float) -> Taken:
-        """The same with what the webhook is to be told: that something is critical and not silenced, or no more so."""
+        """The changes plus the webhook's alerts: unsilenced critical findings that opened or ended."""
         alerts = [Alert("resolved", change.episode) for change in changes if _ends_an_alert(change)]
         for episode in tuple(self._open.values()):
             told = episode.alerted or episode.id in self._being_told
             if episode.finding.severity is not Severity.CRITICAL:
-                # What flickers about its threshold is one alarm, not ten.
+                # A value that flaps around its threshold is one alert, not ten.
                 if told and now - self._critical_at.get(episode.id, 0.0) > resolve_after_s:
                     self._being_told.discard(episode.id)
                     calmed = replace(episode, alerted=False)

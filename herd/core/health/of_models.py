@@ -1,4 +1,4 @@
-"""The checks that look at models: do they stay in memory, does their context fit what is asked, who stands in."""
+"""Checks of models: fallbacks, context size, memory, and how often they are loaded and unloaded."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -7,12 +7,12 @@ from herd.core.finding import Finding, Severity
 from herd.core.health.amounts import GIB, gib, many, most, percent, share, short
 from herd.core.health.report import HealthReport, LoadedFacts, NodeFacts
 
-WASTE = 1 * GIB  # less than this is not worth a reload
-LEAST_CONTEXT = 4096  # what Ollama loads by itself: with less, the first longer conversation would be cut
+WASTE = 1 * GIB  # smaller savings are not worth a reload
+LEAST_CONTEXT = 4096  # Ollama's default: with less, the first longer conversation would be truncated
 
 
 def vram_fallback(report: HealthReport) -> Iterator[Finding]:
-    """Requests that another model answered than the one they asked for."""
+    """Requests that a fallback model answered."""
     total = sum(each.requests for each in report.past.served)
     found = sum(each.requests for each in report.past.fallbacks)
     if not found:
@@ -22,15 +22,15 @@ def vram_fallback(report: HealthReport) -> Iterator[Finding]:
     pairs: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     for each in report.past.fallbacks:
-        pairs[f"{short(each.from_model)} by {short(each.to_model)}"] += each.requests
+        pairs[f"{short(each.from_model)} → {short(each.to_model)}"] += each.requests
         reasons[each.reason] += each.requests
     yield Finding(
         "vram_fallback",
         Severity.WARNING if much and judged else Severity.INFO,
-        "Requests are answered by another model than they asked for",
+        "Requests are answered by a fallback model",
         f"{found:,} of {many(total, 'request')} in 24 h ({percent(share(found, total))}): {most(pairs.items())}.",
-        "Load the model that is asked for where it fits (`ollama run MODEL`, with a long keep_alive), or take "
-        "`fallback_models` out of the requests. `herd explain REQUEST_ID` says why it was not taken.",
+        "Load the requested model on a node where it fits (`ollama run MODEL`, with a long keep_alive), or remove "
+        "`fallback_models` from the requests. `herd explain REQUEST_ID` shows why the requested model was not used.",
         share=share(found, total),
         data={
             "fallbacks": found,
@@ -42,7 +42,7 @@ def vram_fallback(report: HealthReport) -> Iterator[Finding]:
 
 
 def context_protection(report: HealthReport) -> Iterator[Finding]:
-    """Requests whose `num_ctx` would have made a node reload a model, or did."""
+    """Requests whose `num_ctx` would have forced a node to reload a model, or did."""
     counts: Counter[str] = Counter()
     models: Counter[str] = Counter()
     for each in report.past.context:
@@ -54,35 +54,35 @@ def context_protection(report: HealthReport) -> Iterator[Finding]:
     largest = max(warned, key=lambda each: each.most_asked, default=None)
     told = [f"{count:,} {action}" for action, count in counts.most_common()]
     beyond = (
-        f" The largest asked {largest.model} for {largest.most_asked:,} tokens, where {largest.least_loaded:,} are "
-        "loaded: each such request makes the engine load the model again."
+        f" The largest asked {largest.model} for {largest.most_asked:,} tokens; {largest.least_loaded:,} are loaded. "
+        "Each such request forces a reload."
         if largest
-        else " No node had to reload a model for them."
+        else " None of them caused a reload."
     )
     yield Finding(
         "context_protection",
         Severity.WARNING if largest else Severity.INFO,
-        "Requests ask for a context of their own",
+        "Requests override the loaded context size",
         f"{many(counts.total(), 'request')} in 24 h with a num_ctx other than the loaded one ({', '.join(told)}), "
-        f"most for {most(models.items())}.{beyond}",
-        "Load the model with the context that is needed (OLLAMA_CONTEXT_LENGTH, or `PARAMETER num_ctx` in a "
-        "Modelfile), or take num_ctx out of the client's settings. `herd logs --grep 'Context protection'` lists them.",
+        f"by model: {most(models.items())}.{beyond}",
+        "Load the model with the context it needs (OLLAMA_CONTEXT_LENGTH, or `PARAMETER num_ctx` in a Modelfile), or "
+        "remove num_ctx from the client's settings. `herd logs --grep 'Context protection'` lists them.",
         data={"actions": dict(counts), "models": dict(models.most_common(20))},
     )
 
 
 def model_thrashing(report: HealthReport) -> Iterator[Finding]:
-    """Models that a node loads and unloads again and again."""
+    """Models that a node repeatedly loads and unloads."""
     limit = report.threshold("health_thrash_loads")
     for each in report.past.turnover:
         if each.loads >= limit and each.unloads >= limit - 1:
             yield Finding(
                 "model_thrashing",
                 Severity.WARNING,
-                f"{each.model} does not stay loaded on {each.node_id}",
-                f"Loaded {each.loads} times and unloaded {each.unloads} times within the last hour.",
-                "Too many models want that node's memory. Raise keep_alive or OLLAMA_MAX_LOADED_MODELS if there is "
-                "room; else give the model a node of its own, or delete a model there that others hold too.",
+                f"Model thrashing: {each.model} on {each.node_id}",
+                f"Loaded {each.loads} times and unloaded {each.unloads} times in the last hour.",
+                "Too many models compete for the node's memory. If there is room, raise keep_alive or "
+                "OLLAMA_MAX_LOADED_MODELS. Otherwise move a model, or delete one that other nodes have.",
                 node_id=each.node_id,
                 model=each.model,
                 data={"loads": each.loads, "unloads": each.unloads},
@@ -90,7 +90,7 @@ def model_thrashing(report: HealthReport) -> Iterator[Finding]:
 
 
 def kv_cache_bloat(report: HealthReport) -> Iterator[Finding]:
-    """Loaded models that take much more memory than their weights: context times slots."""
+    """Loaded models that use far more memory than their weights: KV cache grows with context and slots."""
     for node, loaded in _loaded(report):
         if not loaded.weights or loaded.size < report.threshold("health_kv_ratio") * loaded.weights:
             continue
@@ -100,12 +100,12 @@ def kv_cache_bloat(report: HealthReport) -> Iterator[Finding]:
             yield Finding(
                 "kv_cache_bloat",
                 severity,
-                f"{loaded.model} takes {loaded.size / loaded.weights:.1f} times its weights on {node.node_id}",
-                f"{gib(loaded.size)} for {gib(loaded.weights)} of weights: {gib(beside)} of context and buffers, "
+                f"{loaded.model} takes {loaded.size / loaded.weights:.1f} times its weights' size on {node.node_id}",
+                f"{gib(loaded.size)} for {gib(loaded.weights)} of weights: {gib(beside)} of KV cache and buffers, "
                 f"{percent(share(beside, node.capacity))} of the node's memory"
                 + (f", with a context of {loaded.context:,} tokens." if loaded.context else "."),
-                "Lower OLLAMA_CONTEXT_LENGTH or the model's num_ctx, or OLLAMA_NUM_PARALLEL (each slot has a cache of "
-                "its own); OLLAMA_FLASH_ATTENTION=1 with OLLAMA_KV_CACHE_TYPE=q8_0 halves it.",
+                "Lower OLLAMA_CONTEXT_LENGTH or the model's num_ctx, or OLLAMA_NUM_PARALLEL (each slot has its own "
+                "cache). OLLAMA_FLASH_ATTENTION=1 with OLLAMA_KV_CACHE_TYPE=q8_0 halves the cache.",
                 node_id=node.node_id,
                 model=loaded.model,
                 data={"loaded_bytes": loaded.size, "weights_bytes": loaded.weights, "context": loaded.context},
@@ -120,7 +120,7 @@ def _kv_severity(report: HealthReport, pct: float) -> Severity | None:
 
 
 def context_waste(report: HealthReport) -> Iterator[Finding]:
-    """Models loaded with a context that no request of the day came near to."""
+    """Models loaded with a context far larger than any request in 24 h needed."""
     requests: Counter[str | None] = Counter()
     largest: defaultdict[str | None, int] = defaultdict(int)
     for each in report.past.served:
@@ -132,16 +132,16 @@ def context_waste(report: HealthReport) -> Iterator[Finding]:
             continue
         if loaded.context < report.threshold("health_context_factor") * used:
             continue
-        doubled = 1 << (2 * used - 1).bit_length()  # the power of two that leaves the largest request twice its room
+        doubled = 1 << (2 * used - 1).bit_length()  # the next power of two above twice the largest request
         enough = max(LEAST_CONTEXT, doubled)
         saved = (loaded.size - loaded.weights) * (1 - enough / loaded.context) if loaded.weights else 0.0
         if saved >= WASTE:
             yield Finding(
                 "context_waste",
                 Severity.INFO,
-                f"{loaded.model} has a larger context than it needs on {node.node_id}",
-                f"{loaded.context:,} tokens are loaded; the largest of {many(requests[loaded.model], 'request')} in "
-                f"24 h took {used:,}. With {enough:,} some {gib(saved)} would be free.",
+                f"Oversized context: {loaded.model} on {node.node_id}",
+                f"Loaded with {loaded.context:,} tokens; the largest of {many(requests[loaded.model], 'request')} in "
+                f"24 h used {used:,}. A context of {enough:,} would free about {gib(saved)}.",
                 f"Load it with a num_ctx of {enough} (OLLAMA_CONTEXT_LENGTH, or `PARAMETER num_ctx` in a Modelfile).",
                 node_id=node.node_id,
                 model=loaded.model,

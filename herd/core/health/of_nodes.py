@@ -1,4 +1,4 @@
-"""The checks that look at one node at a time: is it there, is it well, is it used, is it of this time and version."""
+"""Checks of one node at a time: availability, memory, disk, use, clock and version."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -8,58 +8,58 @@ from herd.core.finding import Finding, Severity
 from herd.core.health.amounts import GIB, gib, listed, many, most, percent, sentence, share, shows, span
 from herd.core.health.report import HOUR_S, HealthReport, NodeFacts
 
-ROOMY = 100 * GIB  # a disk with so much room is not low, however large it is
-SPILL = 0.05  # of a model: engines keep a few tables of every model in main memory
+ROOMY = 100 * GIB  # a disk with this much free space is never low, however large it is
+SPILL = 0.05  # of a model: engines always keep a few tensors in main memory
 
 
 def no_node_ready(report: HealthReport) -> Iterator[Finding]:
-    """Whether no node at all can take a request."""
+    """No node can accept requests."""
     if any(node.ready or node.awaited for node in report.nodes):
         return
     states = [f"{node.node_id} {_why_not_ready(node)}" for node in report.nodes]
     yield Finding(
         "no_node_ready",
         Severity.CRITICAL,
-        "No node can take requests",
-        f"{sentence(listed(states))} Every request is refused." if states else "No node has reported yet.",
-        "Start `herd-node` beside an Ollama or llama.cpp server; where it runs already, its `herd-node.jsonl` says "
-        "which router it reports to. End a drain with `herd undrain NODE`."
+        "No node can accept requests",
+        f"{sentence(listed(states))} Every request is rejected." if states else "No node has joined yet.",
+        "Start `herd-node` on a machine that runs Ollama or llama.cpp. If it is already running, its `herd-node.jsonl` "
+        "shows which router it reports to. `herd undrain NODE` resumes a draining node."
         if states
-        else "Start `herd-node` beside an Ollama or llama.cpp server. `herd demo` shows a fleet without either.",
+        else "Start `herd-node` on a machine that runs Ollama or llama.cpp. `herd demo` shows a simulated fleet.",
         data={"nodes": len(report.nodes)},
     )
 
 
 def _why_not_ready(node: NodeFacts) -> str:
     if not node.here:
-        return "left" if node.left else "is offline"
+        return "has shut down" if node.left else "is offline"
     if not node.reachable:
-        return "has no engine that answers"
+        return "has no reachable engine"
     return "is draining" if node.draining else "is out of memory"
 
 
 def node_offline(report: HealthReport) -> Iterator[Finding]:
-    """Nodes that sent no heartbeat for `heartbeat_offline_s` and did not leave in order."""
+    """Nodes that have sent no heartbeat for `heartbeat_offline_s` and did not shut down cleanly."""
     for node in report.nodes:
         if node.here or node.left or node.awaited:
             continue
         elsewhere = {model for other in report.nodes if other.here for model in other.models}
         alone = sorted(node.models - elsewhere)
-        lost = f" Only it has {listed(alone)}." if alone else ""
+        lost = f" No other node has {listed(alone)}." if alone else ""
         yield Finding(
             "node_offline",
             Severity.CRITICAL,
             f"Node {node.node_id} is offline",
-            f"Its last heartbeat came {span(node.silent_s)} ago; it gets no requests.{lost}",
-            f"See whether the machine is on and `herd-node` runs there, and what its `herd-node.jsonl` says. If it is "
-            f"gone for good: `DELETE /fleet/nodes/{node.node_id}` at this router's address.",
+            f"Last heartbeat {span(node.silent_s)} ago. No requests are sent to it.{lost}",
+            "Check that the machine is on and `herd-node` is running, and read its log, `herd-node.jsonl`. To remove "
+            f"the node for good: `DELETE /fleet/nodes/{node.node_id}` on this router.",
             node_id=node.node_id,
             data={"silent_s": round(node.silent_s, 1), "models_only_there": alone},
         )
 
 
 def node_degraded(report: HealthReport) -> Iterator[Finding]:
-    """Nodes whose heartbeats are late, whose engine is away, that fail attempts, or whose memory is under pressure."""
+    """Nodes with late heartbeats, an unreachable engine, failing attempts or memory pressure."""
     for node in report.nodes:
         reasons = list(_worries(report, node)) if node.here else []
         if reasons:
@@ -79,16 +79,16 @@ def node_degraded(report: HealthReport) -> Iterator[Finding]:
 
 def _worries(report: HealthReport, node: NodeFacts) -> Iterator[str]:
     if node.silent_s >= report.threshold("heartbeat_degraded_s"):
-        yield f"its last heartbeat is {span(node.silent_s)} old"
+        yield f"last heartbeat {span(node.silent_s)} ago"
     if not node.reachable:
-        yield f"its engine does not answer ({node.engine_error or 'no reason given'})"
+        yield f"engine unreachable ({node.engine_error or 'no reason given'})"
     if node.pressure != "normal":
-        yield f"its system reports memory pressure `{node.pressure}`"
+        yield f"the operating system reports memory pressure `{node.pressure}`"
     for tries in report.past.tries:
         failing = share(tries.failed, tries.attempts) * 100 > report.threshold("health_node_errors_pct")
         if tries.node_id == node.node_id and failing and tries.attempts >= report.threshold("health_min_requests"):
             yield (
-                f"{tries.failed} of {many(tries.attempts, 'attempt')} of the last hour failed there "
+                f"{tries.failed} of {many(tries.attempts, 'attempt')} in the last hour failed "
                 f"({percent(share(tries.failed, tries.attempts))})"
             )
 
@@ -99,7 +99,7 @@ def _failed_there(report: HealthReport, node: NodeFacts) -> dict[str, Any]:
 
 
 def memory_pressure(report: HealthReport) -> Iterator[Finding]:
-    """Nodes whose memory is nearly used up, or whose VRAM is too small for the models that are wanted there."""
+    """Nodes whose memory is almost full, or whose VRAM is too small for their models."""
     warning, critical = (report.threshold(f"health_memory_{name}_pct") / 100 for name in ("warning", "critical"))
     for node in report.nodes:
         used = {"memory": (node.memory_total - node.memory_available, node.memory_total)}
@@ -110,32 +110,32 @@ def memory_pressure(report: HealthReport) -> Iterator[Finding]:
         if not tight:
             continue
         worst = max(share(*pair) for pair in tight.values())
-        told = [f"{gib(part)} of {gib(whole)} of {name} in use ({percent(share(part, whole))})"
+        told = [f"{gib(part)} of {gib(whole)} {name} in use ({percent(share(part, whole))})"
                 for name, (part, whole) in tight.items()]  # fmt: skip
         yield Finding(
             "memory_pressure",
             Severity.CRITICAL if worst >= critical else Severity.WARNING,
             f"{node.node_id} is short of {' and '.join(tight)}",
             f"{'; '.join([*told, *reasons])}. Loaded: {listed([each.model for each in node.loaded]) or 'nothing'}.",
-            "Unload what is not needed (`ollama stop MODEL` there), lower OLLAMA_MAX_LOADED_MODELS, "
-            "OLLAMA_NUM_PARALLEL or the models' num_ctx, or move a model to a node with more room.",
+            "Unload models that are not needed (`ollama stop MODEL` on the node), lower OLLAMA_MAX_LOADED_MODELS, "
+            "OLLAMA_NUM_PARALLEL or the models' num_ctx, or move a model to a node with more memory.",
             node_id=node.node_id,
             data={name: {"used_bytes": part, "total_bytes": whole} for name, (part, whole) in tight.items()},
         )
 
 
 def _too_little_vram(report: HealthReport, node: NodeFacts) -> Iterator[str]:
-    """Signs of a want of VRAM; an engine that fills it with models is in its normal state."""
+    """Signs of too little VRAM; VRAM full of models is normal."""
     for loaded in node.loaded:
         if loaded.spilled > SPILL * loaded.size:
             yield f"{gib(loaded.spilled)} of {loaded.model} did not fit and run on the CPU"
     for tries in report.past.tries:
         if tries.node_id == node.node_id and tries.out_of_memory:
-            yield f"{many(tries.out_of_memory, 'attempt')} of the last hour failed for want of memory"
+            yield f"{many(tries.out_of_memory, 'attempt')} in the last hour ran out of memory"
 
 
 def underutilized_node(report: HealthReport) -> Iterator[Finding]:
-    """Healthy nodes that hold models that were asked for, and got none of the requests."""
+    """Healthy nodes that hold requested models but served no requests."""
     known_s = report.threshold("health_idle_h") * 3600
     busy = {each.node_id for each in report.past.served} | {tries.node_id for tries in report.past.tries}
     for node in report.nodes:
@@ -149,33 +149,33 @@ def underutilized_node(report: HealthReport) -> Iterator[Finding]:
             yield Finding(
                 "underutilized_node",
                 Severity.INFO,
-                f"Node {node.node_id} is not used",
-                f"No request in 24 h, while other nodes worked on {many(asked.total(), 'request')} for models "
-                f"that it holds ({most(asked.items())}).",
-                "`herd explain REQUEST_ID` of a request for one of them shows its seconds: a cold model, little memory "
-                "or failed attempts cost it the work. Load the model there, or use the machine for something else.",
+                f"Node {node.node_id} is idle",
+                f"No requests in 24 h, while other nodes served {many(asked.total(), 'request')} for models "
+                f"that it also has ({most(asked.items())}).",
+                "`herd explain REQUEST_ID` of such a request shows why other nodes scored better: usually a cold "
+                "model, low memory or failed attempts. Load the model there, or use the machine for something else.",
                 node_id=node.node_id,
                 data={"asked_of_others": dict(asked)},
             )
 
 
 def version_mismatch(report: HealthReport) -> Iterator[Finding]:
-    """Nodes whose agent is of another version than the router."""
+    """Nodes whose agent version differs from the router's."""
     for node in report.nodes:
         if node.here and node.agent_version and node.agent_version != report.router_version:
             yield Finding(
                 "version_mismatch",
                 Severity.WARNING,
-                f"Node {node.node_id} runs another version",
-                f"Its herd-node is {node.agent_version}, the router {report.router_version}.",
-                "Bring both to one version: `pip install --upgrade .` in one checkout for both, then restart them.",
+                f"Node {node.node_id} runs a different version",
+                f"herd-node {node.agent_version}, router {report.router_version}.",
+                "Install the same version on both (`pip install --upgrade .` from one checkout), then restart both.",
                 node_id=node.node_id,
                 data={"agent_version": node.agent_version, "router_version": report.router_version},
             )
 
 
 def node_version_unknown(report: HealthReport) -> Iterator[Finding]:
-    """Nodes that do not say which version their agent or their engine is of."""
+    """Nodes that do not report the version of their agent or engine."""
     for node in report.nodes:
         silent = [name for name, version in (("agent", node.agent_version), ("engine", node.engine_version))
                   if not version and (name == "agent" or node.reachable)]  # fmt: skip
@@ -183,17 +183,17 @@ def node_version_unknown(report: HealthReport) -> Iterator[Finding]:
             yield Finding(
                 "node_version_unknown",
                 Severity.INFO,
-                f"Node {node.node_id} does not tell its version",
-                f"Its {' and its '.join(silent)} did not say which version it is.",
-                "Upgrade the agent; where it is the engine, ask it: `curl http://NODE:11434/api/version`. What depends "
-                "on a version cannot be checked until then.",
+                f"Node {node.node_id} does not report a version",
+                f"Unknown version: {' and '.join(silent)}.",
+                "Upgrade the agent. For the engine, see whether it answers `curl http://NODE:11434/api/version`. "
+                "Version checks skip this node until then.",
                 node_id=node.node_id,
                 data={"unknown": silent},
             )
 
 
 def clock_skew(report: HealthReport) -> Iterator[Finding]:
-    """Nodes whose clock differs from the router's."""
+    """Nodes whose clock is off from the router's."""
     limit = report.threshold("health_clock_skew_s")
     for node in report.nodes:
         if node.here and abs(node.clock_skew_s) > limit:
@@ -202,8 +202,8 @@ def clock_skew(report: HealthReport) -> Iterator[Finding]:
                 "clock_skew",
                 Severity.WARNING,
                 f"The clock of {node.node_id} is wrong",
-                f"It is {span(abs(node.clock_skew_s))} {way} the router's (limit {span(limit)}).",
-                "Switch time synchronisation on there (`timedatectl set-ntp true`; macOS: Date & Time, set "
+                f"{span(abs(node.clock_skew_s))} {way} the router's clock (limit {span(limit)}).",
+                "Enable time synchronisation on the node (`timedatectl set-ntp true`; macOS: Date & Time, set "
                 "automatically). Until then its logs and spans do not line up with the router's.",
                 node_id=node.node_id,
                 data={"clock_skew_s": round(node.clock_skew_s, 2)},
@@ -211,17 +211,17 @@ def clock_skew(report: HealthReport) -> Iterator[Finding]:
 
 
 def breaker_open(report: HealthReport) -> Iterator[Finding]:
-    """Nodes that are left alone for a model because it keeps failing there."""
+    """Circuit breakers that keep requests for a model away from a node where it keeps failing."""
     for node in report.nodes:
         for model, state in sorted(node.breakers.items()) if node.here else ():
             yield Finding(
                 "breaker_open",
                 Severity.WARNING,
-                f"{node.node_id} is left alone for {model}",
-                f"The breaker of {model} on {node.node_id} is {state.replace('_', '-')}: five attempts in a row, or "
-                "half of the last twenty, failed there.",
-                f"`herd traces --node {node.node_id}` shows the errors. A single request tries it again by itself, at "
-                "least once a minute; restart the engine there if it goes on.",
+                f"Circuit breaker open: {model} on {node.node_id}",
+                f"The breaker is {state.replace('_', '-')} because five attempts in a row, or half of the last "
+                "twenty, failed.",
+                f"`herd traces --node {node.node_id}` shows the errors. Herd retries with a single request at least "
+                "once a minute. If that keeps failing, restart the engine.",
                 node_id=node.node_id,
                 model=model,
                 data={"state": state},
@@ -229,7 +229,7 @@ def breaker_open(report: HealthReport) -> Iterator[Finding]:
 
 
 def disk_low(report: HealthReport) -> Iterator[Finding]:
-    """Disks with little room: those with the models on them, and the one with herd's own records."""
+    """Disks that are almost full: those that hold models, and the one that holds Herd's records."""
     disks = [(node.node_id, node.disk_total, node.disk_free) for node in report.nodes if node.here]
     for node_id, total, free in (*disks, (None, report.telemetry.disk_total, report.telemetry.disk_free)):
         if not total or free is None or free >= ROOMY:
@@ -241,9 +241,9 @@ def disk_low(report: HealthReport) -> Iterator[Finding]:
         yield Finding(
             "disk_low",
             Severity.CRITICAL if critical else Severity.WARNING,
-            f"Little room on the disk of {node_id}" if node_id else "Little room on the router's disk",
+            f"Low disk space on {node_id}" if node_id else "Low disk space on the router",
             f"{gib(free)} of {gib(total)} free ({percent(left / 100)}).",
-            "Delete models that nobody asks for (`herd traces` tells which are; `ollama rm MODEL`)."
+            "Delete unused models (`ollama rm MODEL`); `herd traces` shows which are in use."
             if node_id
             else "Shorten `retention_days` or `store_limit_mb`, or move the data directory to another disk.",
             node_id=node_id,

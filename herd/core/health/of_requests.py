@@ -1,4 +1,4 @@
-"""The checks that look at how requests end: failed, retried, slow, given up, broken off, or over the error budget."""
+"""Checks of how requests end: failures, retries, timeouts, disconnects, incomplete streams, the error budget."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -13,9 +13,9 @@ TIMEOUTS: Final = frozenset({"connect_timeout", "first_byte_timeout", "stall_tim
 CLIENTS_MISTAKES: Final = frozenset({"bad_request", "unauthorized", "model_missing", "upstream_4xx"})
 Kind = Literal["node_id", "model"]
 KINDS: Final[tuple[Kind, ...]] = ("node_id", "model")
-LEAST_SLOW: Final = 3  # one slow request is an accident
-# Burn rates of the error budget: factor, long window, short window, how bad. Those of the Site Reliability Workbook,
-# chapter 5, as far as a day reaches: 2, 5 and 10 % of a month's budget spent within the long window.
+LEAST_SLOW: Final = 3  # a single slow request proves nothing
+# Burn rates of the error budget: factor, long window, short window, severity. From the Site Reliability Workbook,
+# chapter 5, for windows up to a day: 2, 5 and 10% of a month's budget spent within the long window.
 BURNS: Final = (
     (14.4, "1h", "5m", Severity.CRITICAL),
     (6.0, "6h", "30m", Severity.CRITICAL),
@@ -24,7 +24,7 @@ BURNS: Final = (
 
 
 def zombie_reaper(report: HealthReport) -> Iterator[Finding]:
-    """Requests that were stuck and had to be ended from outside."""
+    """Stuck requests that the reaper had to end."""
     count = sum(report.past.zombies.values())
     if not count:
         return
@@ -33,16 +33,16 @@ def zombie_reaper(report: HealthReport) -> Iterator[Finding]:
     yield Finding(
         "zombie_reaper",
         Severity.CRITICAL if critical else Severity.WARNING,
-        "Stuck requests had to be ended",
-        f"{many(count, 'request')} in 24 h moved no further within any limit and were reaped: {where}.",
+        "Stuck requests were reaped",
+        f"{many(count, 'request')} in 24 h made no progress within any time limit and were ended: {where}.",
         "`sqlite3 latency.db \"SELECT * FROM fleet_events WHERE kind = 'zombie_reaped'\"` in the data "
-        "directory has their ids, `herd explain` their lives. Restart the engine of the node where most of them were.",
+        "directory lists their ids; `herd explain` shows each. Restart the engine of the node with the most.",
         data={"reaped": count, "nodes": {node_id or "": number for node_id, number in report.past.zombies.items()}},
     )
 
 
 def request_timeouts(report: HealthReport) -> Iterator[Finding]:
-    """Models whose requests time out, or take far longer than they usually do."""
+    """Models whose requests time out or take far longer than usual."""
     totals = _by("model", report.past.served)
     timed_out = _by("model", (each for each in report.past.trouble if each.error_type in TIMEOUTS))
     paces = {pace.model: pace for pace in report.past.paces}
@@ -55,16 +55,16 @@ def request_timeouts(report: HealthReport) -> Iterator[Finding]:
             continue
         told = [f"{timed_out[model]:,} timed out"] if timed_out[model] else []
         if pace and slow:
-            usual = f"where 95 of 100 take under {span(pace.p95_s)}"
-            told.insert(0, f"{slow:,} took over {span(pace.limit_s)}, {usual}")
+            usual = f"p95 is {span(pace.p95_s)}"
+            told.insert(0, f"{slow:,} took over {span(pace.limit_s)} ({usual})")
         yield Finding(
             "request_timeouts",
             Severity.WARNING,
-            f"Requests for {model} take too long",
-            f"Of {many(total, 'request')} in 24 h {'; '.join(told)} ({percent(share(late, total))}).",
-            f"`herd traces --model {model}` shows where the time went: queue, load or answer. More slots, another node "
-            "with the model, or a smaller model help against the first two; `stall_timeout_s` and "
-            "`first_byte_timeout_s` bound the last.",
+            f"Slow requests for {model}",
+            f"Of {many(total, 'request')} in 24 h, {' and '.join(told)}: {percent(share(late, total))}.",
+            f"`herd traces --model {model}` shows where the time went: queue, load or answer. For queue and load, add "
+            "slots or another node with the model, or use a smaller model. `stall_timeout_s` and "
+            "`first_byte_timeout_s` limit the answer.",
             model=model,
             data={"slow": slow, "timed_out": timed_out[model], "requests": total,
                   "limit_s": round(pace.limit_s, 3) if pace else None,
@@ -74,7 +74,7 @@ def request_timeouts(report: HealthReport) -> Iterator[Finding]:
 
 
 def error_rate(report: HealthReport) -> Iterator[Finding]:
-    """Nodes and models whose requests fail, client mistakes left out."""
+    """Nodes and models with a high failure rate, not counting client errors."""
     failures = [each for each in report.past.trouble
                 if each.status == "failed" and each.error_type not in CLIENTS_MISTAKES]  # fmt: skip
     tried = [each for each in report.past.served if each.status != "rejected"]
@@ -103,10 +103,10 @@ def _errors(kind: Kind, name: str, severity: Severity, failed: int, total: int, 
     return Finding(
         "error_rate",
         severity,
-        f"Requests fail {'on' if kind == 'node_id' else 'for'} {name}",
+        f"High error rate {'on' if kind == 'node_id' else 'for'} {name}",
         f"{failed:,} of {many(total, 'request')} in 24 h failed ({percent(share(failed, total))}): "
         f"{most(types.items())}.",
-        f"`herd traces --status failed --{option} {name}` lists them, `herd docs errors` explains the types.",
+        f"`herd traces --status failed --{option} {name}` lists them; `herd docs errors` explains the error types.",
         node_id=name if kind == "node_id" else None,
         model=name if kind == "model" else None,
         data={"failed": failed, "requests": total, "error_types": dict(types)},
@@ -121,7 +121,7 @@ def _error_severity(report: HealthReport, failed: int, total: int) -> Severity |
 
 
 def retry_rate(report: HealthReport) -> Iterator[Finding]:
-    """How often a request has to be tried on a further node."""
+    """Requests that have to be retried on another node."""
     tried = [each for each in report.past.served if each.node_id is not None]
     total, retries = sum(each.requests for each in tried), sum(each.retries for each in tried)
     rate = share(retries, total)
@@ -142,30 +142,30 @@ def retry_rate(report: HealthReport) -> Iterator[Finding]:
 
 
 def client_disconnects(report: HealthReport) -> Iterator[Finding]:
-    """Clients that leave before their answer is whole."""
+    """Clients that disconnect before the answer is complete."""
     yield from _ended_so(
         report,
         "client_disconnects",
         "client_disconnected",
         "health_disconnects_pct",
-        "Clients leave before the answer",
-        ("client left before its answer was whole", "clients left before their answer was whole"),
-        "Their own timeout is often shorter than a cold load or a queue: `herd traces --status client_disconnected` "
-        "shows how long they waited. Raise it in the client, stream, or keep the model loaded.",
+        "Clients disconnect early",
+        ("client disconnected before the answer was complete", "clients disconnected before the answer was complete"),
+        "Client timeouts are often shorter than a cold load or a queue. `herd traces --status client_disconnected` "
+        "shows how long they waited. Raise the client's timeout, use streaming, or keep the model loaded.",
     )
 
 
 def incomplete_streams(report: HealthReport) -> Iterator[Finding]:
-    """Answers that began and did not reach their proper end."""
+    """Streams that end without their proper end marker."""
     yield from _ended_so(
         report,
         "incomplete_streams",
         "incomplete",
         "health_incomplete_pct",
-        "Answers break off",
-        ("answer began and did not reach its proper end", "answers began and did not reach their proper end"),
-        '`grep "Stream error" logs/herd.jsonl` in the data directory has each with its node. Look there for an engine '
-        "that ran out of memory or was restarted, and at the network for idle timeouts.",
+        "Incomplete streams",
+        ("answer ended without its end marker", "answers ended without their end marker"),
+        '`grep "Stream error" logs/herd.jsonl` in the data directory lists them by node. Typical causes: an engine '
+        "that ran out of memory or was restarted, or an idle timeout in the network.",
     )
 
 
@@ -184,8 +184,8 @@ def _ended_so(
         check_id,
         Severity.WARNING,
         title,
-        f"Of {many(total, 'request')} in 24 h {count:,} {what[count != 1]} ({percent(share(count, total))}), by model: "
-        f"{most(models.items())}; by node: {most(nodes.items()) or 'none'}.",
+        f"Of {many(total, 'request')} in 24 h, {count:,} {what[count != 1]} ({percent(share(count, total))}). "
+        f"By model: {most(models.items())}. By node: {most(nodes.items()) or 'none'}.",
         fix,
         share=share(count, total),
         data={"count": count, "requests": total, "models": dict(models), "nodes": dict(nodes),
@@ -194,7 +194,7 @@ def _ended_so(
 
 
 def slo_burn(report: HealthReport) -> Iterator[Finding]:
-    """Whether requests fail so fast that the month's error budget will not last."""
+    """Failures burn the month's error budget too fast."""
     objective = report.threshold("health_slo_pct") / 100
     for factor, long, short, severity in BURNS:
         (bad, total), (lately, of) = _budget(report, long), _budget(report, short)
@@ -204,20 +204,20 @@ def slo_burn(report: HealthReport) -> Iterator[Finding]:
         yield Finding(
             "slo_burn",
             severity,
-            "Requests fail faster than the objective allows",
-            f"{bad:,} of {many(total, 'request')} in {long} failed or were refused ({percent(share(bad, total))}), and "
-            f"{lately:,} of {of:,} in {short}: {share(bad, total) / (1 - objective):.1f} times what an objective of "
-            f"{objective * 100:g} % allows.",
-            "The other findings say what fails. Where requests are refused (`herd traces --status rejected`), there "
-            "are too few slots or no node for the model.",
+            "Error budget is burning too fast",
+            f"{bad:,} of {many(total, 'request')} in {long} failed or were rejected ({percent(share(bad, total))}), "
+            f"and {lately:,} of {of:,} in {short}: {share(bad, total) / (1 - objective):.1f} times the rate that an "
+            f"objective of {objective * 100:g}% allows.",
+            "The other findings show what fails. Rejected requests (`herd traces --status rejected`) mean too few "
+            "slots, or no node for the model.",
             share=share(bad, total),
             data={"bad": bad, "requests": total, "window": long, "objective_pct": objective * 100},
         )
-        return  # the fastest burn says it all
+        return  # the fastest burn is enough
 
 
 def _budget(report: HealthReport, window: str) -> tuple[int, int]:
-    """Requests that failed on our side within a window, and all that count; clients' mistakes and leavings do not."""
+    """Requests that failed on our side within a window, and all that count; client errors and disconnects do not."""
     bad = sum(each.recent.get(window, 0) for each in report.past.trouble if _is_ours(each))
     good = sum(each.recent.get(window, 0) for each in report.past.served if each.status == "completed")
     return bad, bad + good

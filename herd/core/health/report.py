@@ -1,6 +1,6 @@
-"""What the health checks look at, as frozen values that a person could write down. Nothing here asks or decides.
+"""The input of the health checks, as frozen values. Nothing here does I/O or decides.
 
-Bytes, seconds and unix seconds throughout; counts are those of the last 24 hours unless a name says otherwise.
+Units: bytes, seconds and unix seconds. Counts cover the last 24 hours unless the name says otherwise.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ WINDOWS_S: Final = {"5m": 300.0, "30m": 1800.0, "1h": 3600.0, "2h": 7200.0, "6h"
 
 @dataclass(frozen=True, slots=True)
 class LoadedFacts:
-    """A model in a node's memory: its bytes, those of its weights (0: not known), its context.
+    """A loaded model: its size in memory, the size of its weights (0: unknown), its context.
 
     `spilled` bytes are in main memory although the node has a GPU with memory of its own.
     """
@@ -27,10 +27,10 @@ class LoadedFacts:
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """One node now. `vram_total` is 0 without a GPU of its own memory; `known_s` is how long it has been seen for.
+    """One node now. `vram_total` is 0 without a discrete GPU; `known_s` is the time since it was first seen.
 
-    `awaited`: not heard of since the router's start, which is too short ago to call it lost.
-    `breakers` holds the models whose breaker is not closed, with its state. What could not be measured is None.
+    `awaited`: no heartbeat since the router started, too recently to call the node lost.
+    `breakers` holds the models whose breaker is not closed, with its state. Unmeasured values are None.
     """
 
     node_id: str
@@ -59,23 +59,23 @@ class NodeFacts:
 
     @property
     def here(self) -> bool:
-        """Whether what it says of itself is of now."""
+        """Whether the node's report is current."""
         return self.status != "offline"
 
     @property
     def ready(self) -> bool:
-        """Whether it can take a new request."""
+        """Whether the node can accept a new request."""
         return self.here and self.reachable and not self.draining and self.pressure != "critical"
 
     @property
     def capacity(self) -> int:
-        """Bytes of the memory that models should live in: the GPU's where there is one."""
+        """Bytes of memory for models: VRAM if there is any, else RAM."""
         return self.vram_total or self.memory_total
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What one node did with one model to one end; None where no node or model came into it.
+    """Requests of one node, model and final status; node or model is None if there was none.
 
     `largest_tokens` counts prompt and answer of the largest request together. `recent` counts the requests received
     within each of `WINDOWS_S`.
@@ -92,7 +92,7 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Requests that were not completed, by why; `recent` as in Served."""
+    """Requests that were not completed, by cause; `recent` as in Served."""
 
     status: str
     error_type: str | None
@@ -104,7 +104,7 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """Requests for one model that another answered."""
+    """Requests for one model that another model answered."""
 
     from_model: str
     to_model: str
@@ -125,7 +125,7 @@ class ContextActions:
 
 @dataclass(frozen=True, slots=True)
 class Turnover:
-    """Loads and unloads of one model on one node within the last hour."""
+    """Loads and unloads of one model on one node in the last hour."""
 
     node_id: str
     model: str
@@ -135,7 +135,7 @@ class Turnover:
 
 @dataclass(frozen=True, slots=True)
 class Tries:
-    """Attempts at one node within the last hour, how many failed by its own fault, how many for want of memory."""
+    """Attempts at one node in the last hour, how many failed through its fault, how many ran out of memory."""
 
     node_id: str
     attempts: int
@@ -145,9 +145,9 @@ class Tries:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long one model's completed requests usually take, and how many took too long for that.
+    """The usual duration of a model's completed requests, and how many exceeded the limit.
 
-    `p95_s` is over all that is kept; `slow` counts those of the last day that took longer than `limit_s`.
+    `p95_s` is over all stored requests; `slow` counts those of the last day that took longer than `limit_s`.
     """
 
     model: str
@@ -158,7 +158,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What the store says of the last day; `first_seen` is when each node of the day was there first (unix s)."""
+    """The trace store's view of the last day; `first_seen` is when each node was first seen (unix s)."""
 
     served: tuple[Served, ...] = ()
     trouble: tuple[Trouble, ...] = ()
@@ -173,7 +173,7 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
-    """How the records themselves are doing; what was lost counts the last hour."""
+    """State of the records themselves; losses are those of the last hour."""
 
     store_up: bool = True
     readable: bool = True
@@ -189,7 +189,7 @@ class Telemetry:
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """Everything that a check may look at. `history` is None where the store could not be read."""
+    """Everything a check may read. `history` is None if the store could not be read."""
 
     at: float = 0.0
     router_version: str = ""
@@ -200,10 +200,10 @@ class HealthReport:
     thresholds: Mapping[str, float] = field(default_factory=dict)
 
     def threshold(self, name: str) -> float:
-        """A threshold by the name of its setting."""
+        """A threshold by setting name."""
         return self.thresholds[name]
 
     @property
     def past(self) -> History:
-        """The store's word; empty where it could not be read."""
+        """The store's history; empty if it could not be read."""
         return self.history or History()

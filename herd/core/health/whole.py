@@ -1,6 +1,6 @@
-"""From single findings to what an operator reads: one entry a check, and a score of the whole fleet.
+"""Groups findings for the operator, one entry per check, and computes the health score.
 
-Episodes stay one a subject, so that a silence or a note is about exactly one node or model.
+Episodes stay one per subject, so that a silence or a note applies to exactly one node or model.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,14 +21,14 @@ ID_SEPARATOR: Final = ","
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a check found, as one: an episode that stands for `parts`, one for each node or model."""
+    """A check's findings as one: an episode that represents `parts`, one per node or model."""
 
     episode: Episode
     parts: tuple[Episode, ...]
 
 
 def entries(episodes: Sequence[Episode], now: float) -> tuple[Entry, ...]:
-    """One entry for each check, the worst first; what is silenced or acknowledged stands apart from what is not."""
+    """One entry per check, worst first; silenced and acknowledged findings get entries of their own."""
 
     def group(episode: Episode) -> tuple[str, bool, bool]:
         return episode.finding.check_id, episode.silenced(now), episode.acknowledged_at is not None
@@ -82,9 +82,9 @@ def _names(names: Iterable[str | None]) -> list[str]:
 
 
 def score(report: HealthReport, findings: Iterable[Finding]) -> int:
-    """100 less, for each check, 60 (critical) or 20 (warning) times the share of the fleet that is affected.
+    """100 minus, per check, 60 (critical) or 20 (warning) times the affected share of the fleet.
 
-    At least one point for each check that found either; 0 where no node can take requests.
+    At least one point per check with such a finding; 0 if no node can accept requests.
     """
     cost: dict[str, dict[object, float]] = {}
     worst: dict[str, int] = {}
@@ -101,11 +101,10 @@ def score(report: HealthReport, findings: Iterable[Finding]) -> int:
 
 
 def affected(report: HealthReport, finding: Finding) -> float:
-    """The share of the fleet (0 to 1) that a finding is about: of its nodes, else of the day's requests."""
+    """The affected share of the fleet (0 to 1): of its nodes, else of the day's requests."""
     if finding.node_id is not None:
         return 1 / max(1, len(report.nodes))
     if finding.model is not None:
         total = sum(each.requests for each in report.past.served)
         return sum(each.requests for each in report.past.served if each.model == finding.model) / max(1, total)
     return finding.share
-

@@ -1,4 +1,4 @@
-// What each tag asked for: by application, team or environment, in sum and by day.
+// Requests by tag: application, team or environment, in total and by day.
 
 import { get } from "../api.js";
 import { chart } from "../charts.js";
@@ -74,7 +74,7 @@ const columns = (scope) => [
   {
     head: "Errors",
     number: true,
-    title: "Failed and broken off",
+    title: "Failed and incomplete",
     sort: (row) => row.failed_count + row.incomplete_count,
     cell: (row) => count(row.failed_count + row.incomplete_count),
   },
@@ -95,7 +95,7 @@ const columns = (scope) => [
   {
     head: "p95",
     number: true,
-    title: "95 of 100 completed requests were faster",
+    title: "95% of completed requests were faster",
     sort: (row) => row.p95_latency_ms,
     cell: (row) => duration(row.p95_latency_ms),
   },
@@ -113,7 +113,7 @@ const columns = (scope) => [
     cell: (row) => el("span", { title: count(row.total_prompt_tokens) }, brief(row.total_prompt_tokens)),
   },
   {
-    head: "Answer tokens",
+    head: "Completion tokens",
     number: true,
     sort: (row) => row.total_completion_tokens,
     cell: (row) => el("span", { title: count(row.total_completion_tokens) }, brief(row.total_completion_tokens)),
@@ -124,8 +124,8 @@ const columns = (scope) => [
 function untagged() {
   return [
     empty(
-      "No tagged request in this window",
-      "Give your applications a tag, in the body or in a header; what they ask for is then counted here by application, team or environment.",
+      "No tagged requests in this window",
+      "Tag requests in the body or in a header to count them here by application, team or environment.",
     ),
     copyable(
       `curl -s ${router}/v1/chat/completions -d '{"model":"llama3.2:3b","messages":[{"role":"user","content":"Hello"}],"metadata":{"tags":["prod","review"]}}'`,

@@ -1,4 +1,4 @@
-// One finding of a health check: what was seen, what to do, where to read on, and what an operator said of it.
+// One health finding: description, fix, runbook link, and the operator's acknowledgement.
 
 import { el } from "../dom.js";
 import { many } from "../format.js";
@@ -25,7 +25,7 @@ export function finding(found, context) {
   );
 }
 
-// One node or model of a finding that is about several.
+// One node or model of a finding that covers several.
 const subject = (each) =>
   el(
     "li",

@@ -1,4 +1,4 @@
-// What an operator says to a finding: that it is known, with a note, or that nothing should be heard of it for a while.
+// Operator actions on a finding: acknowledge it with a note, or silence it for a time.
 
 import { ApiError, forgetAnswers, post } from "../api.js";
 import { ask } from "../dialogs.js";
@@ -14,9 +14,9 @@ export function actions(found, context) {
     el(
       "div",
       { class: "actions" },
-      button(found.acknowledged ? "Change the note" : "Acknowledge", () => acknowledge(found, context)),
+      button(found.acknowledged ? "Edit note" : "Acknowledge", () => acknowledge(found, context)),
       found.silenced_until
-        ? button("End the silence", () => tell(found, "silence", { hours: 0 }, "is told of again", context))
+        ? button("Unsilence", () => tell(found, "silence", { hours: 0 }, "unsilenced", context))
         : button("Silence", () => silence(found, context)),
     ),
   ];
@@ -27,23 +27,23 @@ const button = (text, click) => el("button", { type: "button", on: { click } }, 
 async function acknowledge(found, context) {
   const before = found.acknowledged?.note ?? "";
   const note = el("input", { type: "text", maxlength: "1000", autocomplete: "off", value: before });
-  const field = el("label", { class: "field" }, el("span", {}, "Note, for whoever looks next"), note);
-  const text = `${found.title}. It stays on the list, and costs its points, until it is over.`;
+  const field = el("label", { class: "field" }, el("span", {}, "Note for other operators"), note);
+  const text = `${found.title}. It stays on the list and keeps lowering the health score until it is resolved.`;
   const [title, action] = found.acknowledged
-    ? ["Change the note?", "Keep the note"]
-    : ["Acknowledge the finding?", "Acknowledge"];
+    ? ["Edit the note?", "Save note"]
+    : ["Acknowledge this finding?", "Acknowledge"];
   if (await ask(title, text, action, [field])) {
-    await tell(found, "acknowledge", { note: note.value.trim() }, "is acknowledged", context);
+    await tell(found, "acknowledge", { note: note.value.trim() }, "acknowledged", context);
   }
 }
 
 async function silence(found, context) {
   const options = Object.entries(HOURS).map(([value, text]) => el("option", { value }, text));
   const hours = el("select", {}, options);
-  const field = el("label", { class: "field" }, el("span", {}, "For"), hours);
-  const text = `${found.title}. Nothing is told of it meanwhile, and it costs no points.`;
-  if (await ask("Silence the finding?", text, "Silence", [field])) {
-    await tell(found, "silence", { hours: Number(hours.value) }, "is silenced", context);
+  const field = el("label", { class: "field" }, el("span", {}, "Duration"), hours);
+  const text = `${found.title}. You won't be notified until then, and it does not lower the health score.`;
+  if (await ask("Silence this finding?", text, "Silence", [field])) {
+    await tell(found, "silence", { hours: Number(hours.value) }, "silenced", context);
   }
 }
 
@@ -51,7 +51,7 @@ async function tell(found, what, body, done, context) {
   try {
     await post(`/dashboard/api/health/findings/${encodeURIComponent(found.id)}/${what}`, body);
     delete context.state[found.id];
-    announce(`${found.title}: it ${done}.`);
+    announce(`${found.title}: ${done}.`);
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     context.state[found.id] = error.message;

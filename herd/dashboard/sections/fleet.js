@@ -1,4 +1,4 @@
-// The first page: one line that says whether the fleet is well, then each node, then what just ended.
+// The start page: the fleet's health in one line, the nodes, recent events and the latest requests.
 
 import { get, lately } from "../api.js";
 import * as changes from "../changes.js";
@@ -31,7 +31,7 @@ function view({ status, health, recent, hour }, _route, context) {
     heading("Fleet"),
     el(
       "section",
-      { class: `verdict ${said.tone}`, "aria-label": "Is the fleet well?" },
+      { class: `verdict ${said.tone}`, "aria-label": "Fleet health" },
       el(
         "p",
         { class: "verdict-line", role: "status" },
@@ -39,7 +39,7 @@ function view({ status, health, recent, hour }, _route, context) {
         said.line,
       ),
       said.more &&
-        el("p", { class: "verdict-more" }, said.more, " ", el("a", { href: link("health") }, "See the findings")),
+        el("p", { class: "verdict-more" }, said.more, " ", el("a", { href: link("health") }, "See findings")),
       el("div", { class: "figures" }, figures(status, health, lastHour(hour), said.tone)),
     ),
     part(
@@ -54,8 +54,8 @@ function view({ status, health, recent, hour }, _route, context) {
     queued(status.queues),
     sinceOpened(),
     part(
-      "Just ended",
-      recent.traces.length ? requestTable(recent.traces, { caption: "The latest requests", short: true }) : noTraffic(),
+      "Latest requests",
+      recent.traces.length ? requestTable(recent.traces, { caption: "Latest requests", short: true }) : noTraffic(),
     ),
   ];
 }
@@ -70,7 +70,7 @@ function figures(status, health, hour, tone) {
   const missing = status.nodes.filter((node) => node.status === "offline" && !node.left).length;
   const findings = health?.recommendations.filter(wantsALook) ?? null;
   return [
-    health && figure(String(health.health_score), "health, of 100", link("health"), tone),
+    health && figure(String(health.health_score), "health score of 100", link("health"), tone),
     findings &&
       figure(
         count(findings.length),
@@ -88,8 +88,8 @@ function figures(status, health, hour, tone) {
         link("traces", { status: "errors", period: "1h" }),
         hour.share >= 5 ? "bad" : "",
         hour.requests
-          ? `${count(hour.failed)} of ${many(hour.judged, "request")} failed or broke off`
-          : "no request in the last hour",
+          ? `${count(hour.failed)} of ${many(hour.judged, "request")} failed or incomplete`
+          : "no requests in the last hour",
       ),
     hour && figure(brief(hour.requests), "requests, last hour", link("traces", { period: "1h" })),
   ];
@@ -106,14 +106,14 @@ function lastHour(trends) {
 
 function sinceOpened() {
   const list = changes.list();
-  return list && part("Lately", list);
+  return list && part("Recent events", list);
 }
 
 function pulled(pulls) {
   return (
     pulls.length > 0 &&
     part(
-      "Being pulled",
+      "Pulls in progress",
       el(
         "ul",
         { class: "plain" },
@@ -124,7 +124,7 @@ function pulled(pulls) {
 }
 
 function pulling({ model, node_id: node, completed, total, status, waiting }) {
-  const far = total ? `${Math.floor((100 * completed) / total)} % of ${gigabytes(total)}` : status;
+  const far = total ? `${Math.floor((100 * completed) / total)}% of ${gigabytes(total)}` : status;
   return [`${model} to ${node}: ${far}`, waiting && `${many(waiting, "request")} waiting`].filter(Boolean).join(", ");
 }
 
@@ -147,32 +147,32 @@ function noNode(status) {
   return [
     el(
       "section",
-      { class: "verdict plain", "aria-label": "Is the fleet well?" },
+      { class: "verdict plain", "aria-label": "Fleet health" },
       el(
         "p",
         { class: "verdict-line", role: "status" },
         el("span", { class: "mark", "aria-hidden": "true" }),
-        "The router runs, and no node has joined yet.",
+        "The router is running. No node has joined yet.",
       ),
       el("div", { class: "figures" }, figures(status, null, null, "")),
     ),
     empty(
       "Add the first node",
-      "Start the agent beside each Ollama. On this machine, and on others of the same network where the router listens on more than loopback, it finds the router by itself.",
+      "Start the agent on each machine that runs Ollama. It finds the router by itself on this machine, and across the local network if the router listens on more than loopback.",
       "herd-node",
     ),
     empty(
-      "From another machine",
-      "Where it does not find the router, say where it is.",
+      "On another machine",
+      "If the agent does not find the router, pass its URL.",
       `herd-node --router-url ${router}`,
     ),
   ];
 }
 
-export function noTraffic(title = "No request yet") {
+export function noTraffic(title = "No requests yet") {
   return empty(
     title,
-    "Point a client at this address, or send a request by hand; put one of your models in place of the name.",
+    "Point a client at this address, or send a request with curl. Replace the model with one of yours.",
     `curl -s ${router}/api/chat -d '{"model":"llama3.2:3b","messages":[{"role":"user","content":"Hello"}]}'`,
   );
 }

@@ -1,4 +1,4 @@
-// The findings, worst first, with what to do about each; then every check, the passing too, and what is over.
+// The findings, worst first, each with its fix; then all checks, and resolved findings.
 
 import { get } from "../api.js";
 import { el } from "../dom.js";
@@ -14,10 +14,10 @@ import { finding } from "./finding.js";
 const PAST = 30;
 const TONES = { critical: "bad", warning: "warn", info: "good" };
 const CHECK = {
-  pass: () => chip("passes", "good"),
-  fail: ({ severity }) => chip(SEVERITY[severity]?.text ?? "fails", SEVERITY[severity]?.tone ?? "warn"),
+  pass: () => chip("passing", "good"),
+  fail: ({ severity }) => chip(SEVERITY[severity]?.text ?? "failing", SEVERITY[severity]?.tone ?? "warn"),
   silenced: () => chip("silenced"),
-  unknown: () => chip("unknown", "warn", "The store cannot be read."),
+  unknown: () => chip("unknown", "warn", "The trace store cannot be read."),
 };
 
 async function load(_route, signal) {
@@ -45,7 +45,7 @@ function view({ health, past }, _route, context) {
     heading("Health"),
     el(
       "section",
-      { class: `verdict ${tone}`, "aria-label": "Is the fleet well?" },
+      { class: `verdict ${tone}`, "aria-label": "Fleet health" },
       el(
         "p",
         { class: "verdict-line", role: "status" },
@@ -56,33 +56,33 @@ function view({ health, past }, _route, context) {
     ),
     !health.vitals.nodes_total &&
       empty(
-        "No node to look at yet",
-        "The checks of nodes have nothing to find. Start the agent beside an Ollama.",
+        "No nodes yet",
+        "Node checks need at least one node. Start the agent on a machine that runs Ollama.",
         "herd-node",
       ),
     serious.length > 0 && part("Findings", cards(serious)),
-    known.length > 0 && part("To know", cards(known)),
+    known.length > 0 && part("For information", cards(known)),
     quiet.length > 0 && part("Acknowledged or silenced", cards(quiet)),
     part("Checks", checks(health.checks)),
-    past.length > 0 && part("Over", history(past)),
+    past.length > 0 && part("Resolved", history(past)),
   ];
 }
 
 function figures({ health_score: score, checked_at: at }, found, tone) {
   const of = (severity) => found.filter((each) => each.severity === severity).length;
-  const title = "100, less 60 (critical) or 20 (warning) for each check, times the share of the fleet that is affected; silenced findings cost nothing";
+  const title = "100 minus, per check, 60 (critical) or 20 (warning) times the affected share of the fleet; silenced findings do not count";
   return [
     figure(String(score), "of 100", null, tone, title),
     figure(String(of("critical")), "critical", null, of("critical") ? "bad" : ""),
     figure(String(of("warning")), of("warning") === 1 ? "warning" : "warnings", null, of("warning") ? "warn" : ""),
-    figure(String(of("info")), "to know"),
+    figure(String(of("info")), "info"),
     figure(ago(at), "checked"),
   ];
 }
 
 function sentence(serious, found) {
-  if (serious) return `${many(serious, "finding needs", "findings need")} a look.`;
-  return found.length ? "Nothing needs a look now." : "Every check passes.";
+  if (serious) return `${many(serious, "finding needs", "findings need")} attention.`;
+  return found.length ? "No findings need attention." : "All checks pass.";
 }
 
 function checks(rows) {
@@ -92,7 +92,7 @@ function checks(rows) {
     key: (row) => `check-${row.check_id}`,
     columns: [
       { head: "Check", first: true, cell: (row) => el("a", { href: runbook(row.runbook) }, el("code", {}, row.check_id)) },
-      { head: "Now", class: "beside", cell: (row) => (CHECK[row.status] ?? (() => row.status))(row) },
+      { head: "Status", class: "beside", cell: (row) => (CHECK[row.status] ?? (() => row.status))(row) },
       { head: "Finds", wide: true, cell: (row) => prose(row.finds) },
       { head: "Thresholds", wide: true, cell: thresholds },
     ],
@@ -107,14 +107,14 @@ function thresholds(row) {
 
 function history(past) {
   return table({
-    caption: "Findings that are over, the latest first",
+    caption: "Resolved findings, newest first",
     rows: past,
     key: (row) => `past-${row.id}`,
     columns: [
       { head: "Finding", first: true, cell: (row) => row.title },
       { head: "Severity", class: "beside", cell: (row) => chip(row.severity, SEVERITY[row.severity]?.tone) },
-      { head: "Began", cell: (row) => when(row.first_seen) },
-      { head: "Lasted", number: true, cell: (row) => span(row.last_seen - row.first_seen) },
+      { head: "Started", cell: (row) => when(row.first_seen) },
+      { head: "Duration", number: true, cell: (row) => span(row.last_seen - row.first_seen) },
       { head: "Note", wide: true, cell: (row) => row.acknowledged?.note ?? "" },
     ],
   });

@@ -1,4 +1,4 @@
-// How long things take: percentiles of each part of a request, over time, by model and by node.
+// Latency: percentiles of each part of a request, over time, by model and by node.
 
 import { get } from "../api.js";
 import { chart } from "../charts.js";
@@ -15,10 +15,10 @@ import { percentiles } from "./trends.js";
 const HOUR_S = 3600;
 const MEASURES = {
   latency: ["Duration", "Completed requests, from receipt to end"],
-  ttft: ["First token", "Streams, from receipt to the first content"],
-  time_per_output_token: ["Per output token", "Streams, from one token to the next"],
+  ttft: ["First token", "Streams, from receipt to first content"],
+  time_per_output_token: ["Per output token", "Streams, time between tokens"],
   queue: ["Queue", "Waiting for a slot"],
-  overhead: ["Herd's own", "The total less queue and upstream"],
+  overhead: ["Router overhead", "Total minus queue and upstream"],
 };
 const PERCENTS = [50, 75, 95, 99];
 
@@ -43,7 +43,7 @@ function view({ found, trend, names }, route) {
     asked: { hours: hoursOf(params) },
   });
   if (!found.total.request_count)
-    return [head, isScoped(params) ? nothingPasses(params) : noTraffic("No request in this window")];
+    return [head, isScoped(params) ? nothingPasses(params) : noTraffic("No requests in this window")];
   return [
     head,
     part("Percentiles", overall(found.total), error(found.relative_error)),
@@ -64,7 +64,7 @@ function error(share) {
     el(
       "p",
       { class: "muted" },
-      `Read from hourly sums: each percentile is within ${(100 * share).toFixed(1)} % of the exact one.`,
+      `From hourly rollups: each percentile is within ${(100 * share).toFixed(1)}% of the exact value.`,
     )
   );
 }
@@ -131,7 +131,7 @@ function byGroup(rows, column, head, params) {
       {
         head: "Cold loads",
         number: true,
-        title: "How many, and how long on average",
+        title: "Count, and average duration",
         sort: (row) => row.cold_load_count,
         cell: (row) =>
           row.cold_load_count ? `${count(row.cold_load_count)} × ${duration(row.avg_cold_load_ms)}` : "0",
@@ -140,7 +140,7 @@ function byGroup(rows, column, head, params) {
   });
 }
 
-/** Three lengths over one another, darkest first: half of the requests, 95 and 99 of 100. */
+/** Three overlaid bars, darkest first: p50, p95 and p99. */
 function spread(row, measure, most) {
   const length = (percent) => ({ width: most ? `${(100 * (row[`p${percent}_${measure}_ms`] ?? 0)) / most}%` : "0" });
   return el(
@@ -150,7 +150,7 @@ function spread(row, measure, most) {
   );
 }
 
-const SPREAD = { p50: "half of the requests", p95: "95 of 100", p99: "99 of 100" };
+const SPREAD = { p50: "50% of requests", p95: "95%", p99: "99%" };
 
 const spreadLegend = () =>
   el(
@@ -163,7 +163,7 @@ const spreadLegend = () =>
 
 function measures(params) {
   const options = Object.fromEntries(Object.entries(MEASURES).map(([name, [text]]) => [name, text]));
-  return choice("What is measured", options, MEASURES[params.measure] ? params.measure : "latency", (measure) =>
+  return choice("Measure", options, MEASURES[params.measure] ? params.measure : "latency", (measure) =>
     link("latency", { ...params, measure }),
   );
 }

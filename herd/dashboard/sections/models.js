@@ -1,4 +1,4 @@
-// Each model that was asked for: how much, how fast, how reliable, and where it is.
+// Each requested model: traffic, speed, errors, and the nodes that have it.
 
 import { get, lately } from "../api.js";
 import { el } from "../dom.js";
@@ -32,12 +32,12 @@ function view({ rows, nodes, names }, route) {
     window: daysChoice("models", params),
     asked: { days: daysOf(params) },
   });
-  if (!rows.length) return [head, isScoped(params) ? nothingPasses(params) : noTraffic("No request in this window")];
+  if (!rows.length) return [head, isScoped(params) ? nothingPasses(params) : noTraffic("No requests in this window")];
   const all = rows.reduce((sum, row) => sum + row.request_count, 0);
   return [
     head,
     table({
-      caption: "Models that were asked for in this window",
+      caption: "Models requested in this window",
       rows,
       key: (row) => `model-${row.model}`,
       view: { section: "models", params },
@@ -46,7 +46,7 @@ function view({ rows, nodes, names }, route) {
     el(
       "p",
       { class: "muted" },
-      "A model's row counts what it answered, also as another's fallback. Speed is that of streams.",
+      "Each row counts the requests that the model answered, including as a fallback. Speed is measured on streams.",
     ),
   ];
 }
@@ -102,7 +102,7 @@ function columns(all, nodes, params) {
       head: "Speed",
       sub: "p50",
       number: true,
-      title: "Output tokens a second; half of the streams are faster",
+      title: "Median output tokens per second of streams",
       sort: (row) => speed(row),
       cell: (row) => (speed(row) ? `${points(speed(row), 0)} tok/s` : "–"),
     },
@@ -110,17 +110,17 @@ function columns(all, nodes, params) {
       head: "Tokens",
       sub: "in, out",
       number: true,
-      title: "Prompts, answers below",
+      title: "Prompt tokens, completion tokens below",
       sort: (row) => row.total_completion_tokens,
       cell: (row) => two("in", brief(row.total_prompt_tokens), "out", brief(row.total_completion_tokens)),
     },
     plain("Cold loads", "cold_load_count", count),
-    plain("Fallbacks", "fallback_count", count, "Answered in another model's place"),
+    plain("Fallbacks", "fallback_count", count, "Requests answered in place of another model"),
     { head: "Where", wide: true, cell: (row) => where(row.model, nodes) },
   ];
 }
 
-// The columns' heads name both; on a phone there are none, so each value says what it is.
+// The column heads name both values; a phone shows no heads, so each value carries its label.
 const narrow = (text) => el("span", { class: "narrow muted" }, text);
 const two = (first, one, second, other) => [
   narrow(`${first} `),

@@ -1,4 +1,4 @@
-// One node as a card: what it has, what it does, and what an operator may do to it.
+// One node as a card: resources, models, state, and operator actions.
 
 import { ApiError, forgetAnswers, post, remove } from "../api.js";
 import { ask } from "../dialogs.js";
@@ -10,7 +10,7 @@ import { link } from "../route.js";
 const STATUS_TONE = { online: "good", degraded: "warn", offline: "bad" };
 const PRESSURE_TONE = { normal: "", warn: "warn", critical: "bad" };
 
-/** `findings` are those that are open and about this node. */
+/** `findings` are this node's open findings. */
 export function nodeCard(node, findings, context) {
   const engine = node.ollama;
   return el(
@@ -35,13 +35,13 @@ export function nodeCard(node, findings, context) {
     ),
     !engine.reachable &&
       node.status !== "offline" &&
-      el("p", { class: "note bad" }, `Its engine does not answer${engine.error ? `: ${engine.error}` : "."}`),
+      el("p", { class: "note bad" }, `Engine unreachable${engine.error ? `: ${engine.error}` : "."}`),
     el("div", { class: "meters" }, meters(node)),
     models(engine),
     facts(
       [
         ["In flight", count(engine.requests_active)],
-        ["Slots", `${count(engine.slots)} a model`],
+        ["Slots", `${count(engine.slots)} per model`],
         ["Last seen", node.last_seen_s < 2 ? "now" : `${span(node.last_seen_s)} ago`],
         ["Breaker", node.breaker.replaceAll("_", " ")],
         ["Engine", `${engine.engine === "llamacpp" ? "llama.cpp" : "Ollama"} ${engine.version ?? ""}`],
@@ -67,7 +67,7 @@ function foundOn(findings) {
 }
 
 function statusOf(node) {
-  if (node.status === "offline" && node.left) return chip("left", "plain", "It said goodbye.");
+  if (node.status === "offline" && node.left) return chip("shut down", "plain", "The agent shut down cleanly.");
   return chip(node.status, STATUS_TONE[node.status]);
 }
 
@@ -135,7 +135,7 @@ function models(engine) {
             ),
           ),
         )
-      : el("p", { class: "muted" }, "No model in memory."),
+      : el("p", { class: "muted" }, "No models loaded."),
     rest > 0 &&
       el(
         "details",
@@ -156,9 +156,9 @@ const sizeOf = (model) =>
     .join(" · ");
 
 const sizeInWords = (model) =>
-  ["The memory that it takes", model.context_length && `a context of ${count(model.context_length)} tokens`]
+  ["Memory used", model.context_length && `context of ${count(model.context_length)} tokens`]
     .filter(Boolean)
-    .join(", and ");
+    .join(", ");
 
 function actions(node, context) {
   const { node_id: name } = node;
@@ -171,9 +171,9 @@ function actions(node, context) {
           "button",
           {
             type: "button",
-            on: { click: act(() => post(`${path(name)}/drain?draining=false`), "takes requests again") },
+            on: { click: act(() => post(`${path(name)}/drain?draining=false`), "accepts requests again") },
           },
-          "End the drain",
+          "Resume",
         )
       : node.status !== "offline" &&
           el("button", { type: "button", on: { click: () => drain(node, context) } }, "Drain"),
@@ -185,15 +185,15 @@ const path = (name) => `/fleet/nodes/${encodeURIComponent(name)}`;
 
 async function drain(node, context) {
   const now = node.ollama.requests_active;
-  const text = `It gets no new request until you end the drain. ${now ? `The ${many(now, "request")} that it works on ${now === 1 ? "ends" : "end"} as usual.` : "It works on nothing now."}`;
+  const text = `No new requests are sent to this node until you resume it. ${now ? `${many(now, "request")} in progress will finish.` : "No requests in progress."}`;
   if (await ask(`Drain ${node.node_id}?`, text, "Drain"))
-    carriedOut(node.node_id, () => post(`${path(node.node_id)}/drain`), "is drained", context);
+    carriedOut(node.node_id, () => post(`${path(node.node_id)}/drain`), "is draining", context);
 }
 
 async function forget(node, context) {
-  const text = "It goes from this list; its requests stay on record. If its agent starts again, it joins again.";
+  const text = "The node is removed from this list; its requests stay on record. It joins again if its agent restarts.";
   if (await ask(`Forget ${node.node_id}?`, text, "Forget"))
-    carriedOut(node.node_id, () => remove(path(node.node_id)), "is forgotten", context);
+    carriedOut(node.node_id, () => remove(path(node.node_id)), "is removed", context);
 }
 
 async function carriedOut(name, call, done, context) {

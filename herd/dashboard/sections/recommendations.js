@@ -1,4 +1,4 @@
-// What to run where: the best mix for what is asked, what has no place, and for each node what fits and what may go.
+// Recommendations: suggested placement, models without a place, and per node what fits and what to remove.
 
 import { get } from "../api.js";
 import { el } from "../dom.js";
@@ -15,8 +15,8 @@ function view(found) {
   const head = heading("Recommendations");
   if (!found.nodes.length) {
     const text =
-      "Recommendations follow from the machines and from what is asked of them. Start the agent beside an Ollama.";
-    return [head, empty("No node to recommend a model for", text, "herd-node")];
+      "Recommendations depend on the nodes' hardware and on traffic. Start the agent on a machine that runs Ollama.";
+    return [head, empty("No nodes yet", text, "herd-node")];
   }
   const { fleet, nodes, requests, window_days: days } = found;
   return [
@@ -24,12 +24,12 @@ function view(found) {
     el(
       "p",
       { class: "muted" },
-      `From ${many(requests, "request")} of the last ${days} days. Read `,
+      `Based on ${many(requests, "request")} in the last ${days} days. Updated `,
       when(found.generated_at),
       ".",
     ),
-    part("The best mix for what is asked", mix(fleet, nodes)),
-    fleet.missing.length > 0 && part("Asked for, and without a place", missing(fleet.missing)),
+    part("Suggested placement", mix(fleet, nodes)),
+    fleet.missing.length > 0 && part("Requested models without a place", missing(fleet.missing)),
     part("By category", coverage(fleet.coverage)),
     nodes.map((node) => part(node.node_id, nodeAdvice(node))),
   ];
@@ -37,11 +37,11 @@ function view(found) {
 
 function mix({ mix: placements, usable_memory_gb: usable }) {
   const taken = placements.reduce((sum, each) => sum + each.ram_gb, 0);
-  if (!placements.length) return el("p", {}, "Nothing was asked for yet that could be placed.");
+  if (!placements.length) return el("p", {}, "No requests yet for models that could be placed.");
   return [
     el("div", { class: "meters" }, meter("Memory", taken / usable, `${gibibytes(taken)} of ${gibibytes(usable)}`)),
     table({
-      caption: "Which model should be in memory on which node",
+      caption: "Suggested placement of models on nodes",
       rows: placements,
       key: (row) => `mix-${row.node_id}-${row.model}`,
       columns: [
@@ -59,7 +59,7 @@ function mix({ mix: placements, usable_memory_gb: usable }) {
 
 function missing(rows) {
   return table({
-    caption: "Models that are asked for and have no place",
+    caption: "Requested models without a place",
     rows,
     key: (row) => `missing-${row.model}`,
     columns: [
@@ -73,11 +73,11 @@ function missing(rows) {
 
 function coverage(categories) {
   return table({
-    caption: "What the fleet has for each purpose",
+    caption: "Available models by category",
     rows: Object.entries(categories),
     key: ([name]) => `category-${name}`,
     columns: [
-      { head: "For", first: true, cell: ([name]) => name },
+      { head: "Category", first: true, cell: ([name]) => name },
       { head: "Covered", cell: ([, each]) => (each.covered ? chip("yes", "good") : chip("no model", "warn")) },
       { head: "Requests", number: true, cell: ([, each]) => count(each.requests) },
       { head: "Models", wide: true, cell: ([, each]) => each.models.join(", ") },
@@ -91,7 +91,7 @@ function nodeAdvice(node) {
     facts([
       ["Memory for models", gibibytes(node.usable_memory_gb)],
       ["Total", gibibytes(node.total_memory_gb)],
-      ["Left by the mix", gibibytes(node.headroom_gb)],
+      ["Left by this placement", gibibytes(node.headroom_gb)],
       ["Hardware", hardware(node.hardware)],
       [
         "On disk",
@@ -100,14 +100,14 @@ function nodeAdvice(node) {
       ],
     ]),
     node.recommended_models.length > 0 && recommended(node),
-    node.status === "offline" && el("p", { class: "muted" }, "It is offline, so nothing is recommended for it."),
-    node.draining && el("p", { class: "muted" }, "It is draining, so nothing is recommended for it."),
+    node.status === "offline" && el("p", { class: "muted" }, "No recommendations: the node is offline."),
+    node.draining && el("p", { class: "muted" }, "No recommendations: the node is draining."),
     node.drop.length > 0 && dropped(node),
   ];
 }
 
 function hardware(found) {
-  if (!found) return "not known";
+  if (!found) return "unknown";
   return `${found.chip ?? ""} ${count(found.bandwidth_gb_s)} GB/s${found.assumed ? ", assumed" : ""}`.trim();
 }
 
@@ -118,7 +118,7 @@ function recommended(node) {
     key: (row) => `advice-${row.model}`,
     columns: [
       { head: "Model", first: true, class: "named", cell: named },
-      { head: "For", cell: (row) => row.category ?? "–" },
+      { head: "Category", cell: (row) => row.category ?? "–" },
       { head: "Priority", cell: (row) => chip(row.priority, row.already_available ? "good" : PRIORITY[row.priority]) },
       { head: "Memory", number: true, cell: (row) => gibibytes(row.ram_gb) },
       { head: "Quality", number: true, cell: quality },
@@ -131,7 +131,7 @@ function recommended(node) {
 
 function dropped(node) {
   return [
-    el("h3", {}, "May go"),
+    el("h3", {}, "Can be removed"),
     el(
       "ul",
       { class: "plain" },
@@ -152,7 +152,7 @@ function quality(row) {
 
 function speed(row) {
   if (row.tokens_per_s === null) return "–";
-  const title = row.speed_source === "measured" ? "Measured here" : "Expected from the memory's bandwidth";
+  const title = row.speed_source === "measured" ? "Measured on this node" : "Estimated from memory bandwidth";
   return el("span", { title }, `${row.speed_source === "measured" ? "" : "≈ "}${points(row.tokens_per_s, 0)} tok/s`);
 }
 

@@ -1,4 +1,4 @@
-// Requests as rows: on the first page a few, in Traces all that the filters leave.
+// Requests as rows: a few on the start page, the filtered list in Traces.
 
 import { el } from "../dom.js";
 import { count, duration, points } from "../format.js";
@@ -8,7 +8,7 @@ import { table } from "../tables.js";
 import { when } from "../when.js";
 import { STATUS } from "../words.js";
 
-/** `params` are the filters that a link to one of the requests carries, so that the way back leads to the same list. */
+/** `params` are the filters carried by links to a request, so that the way back leads to the same list. */
 export function requestTable(traces, { caption, short = false, params = {} }) {
   return table({
     caption,
@@ -46,7 +46,7 @@ const COLUMNS = [
   {
     head: "Tokens",
     number: true,
-    title: "Prompt → answer",
+    title: "Prompt → completion",
     cell: (trace) => `${count(trace.prompt_tokens)} → ${count(trace.completion_tokens)}`,
   },
   { head: "Score", class: "minor", long: true, number: true, cell: (trace) => points(trace.score) },
@@ -60,7 +60,7 @@ function status(trace) {
 
 function modelOf(trace) {
   if (!trace.fallback_used) return trace.model ?? trace.original_model ?? el("span", { class: "muted" }, "none");
-  return [el("s", { class: "muted", title: "The model asked for" }, trace.original_model), ` ${trace.model}`];
+  return [el("s", { class: "muted", title: "Requested model" }, trace.original_model), ` ${trace.model}`];
 }
 
 function nodeOf(trace) {
@@ -70,7 +70,7 @@ function nodeOf(trace) {
         name,
         el(
           "span",
-          { class: "muted", title: "Attempts before this one failed" },
+          { class: "muted", title: "Earlier attempts failed" },
           ` after ${trace.retry_count === 1 ? "a retry" : `${trace.retry_count} retries`}`,
         ),
       ]

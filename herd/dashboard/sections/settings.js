@@ -1,4 +1,4 @@
-// The settings: what may change while the router runs is changed here at once, and the router's answer stands beside it.
+// Settings: run-time settings are edited here, with the router's answer next to each.
 
 import { ApiError, forgetAnswers, get, post } from "../api.js";
 import { announce, el } from "../dom.js";
@@ -20,9 +20,9 @@ function view({ settings: all, file }, route, context) {
   const wanted = (route.params.q ?? "").toLowerCase();
   const rows = all.filter((row) => `${row.name} ${row.help}`.toLowerCase().includes(wanted));
   const groups = [
-    ["Change at once", rows.filter((row) => row.runtime && !row.name.startsWith("health_"))],
-    ["Thresholds of the health checks", rows.filter((row) => row.runtime && row.name.startsWith("health_"))],
-    ["Change at a restart", rows.filter((row) => !row.runtime)],
+    ["Take effect immediately", rows.filter((row) => row.runtime && !row.name.startsWith("health_"))],
+    ["Health check thresholds", rows.filter((row) => row.runtime && row.name.startsWith("health_"))],
+    ["Requires a restart", rows.filter((row) => !row.runtime)],
   ];
   const search = (event) => stay("settings", { q: event.currentTarget.value });
   return [
@@ -31,7 +31,7 @@ function view({ settings: all, file }, route, context) {
       el(
         "label",
         { class: "field" },
-        el("span", { class: "unseen" }, "Search the settings"),
+        el("span", { class: "unseen" }, "Search settings"),
         el("input", {
           type: "search",
           placeholder: "Search",
@@ -41,9 +41,9 @@ function view({ settings: all, file }, route, context) {
         }),
       ),
     ),
-    el("p", { class: "muted" }, "What changes here is kept in ", el("code", {}, file), "."),
+    el("p", { class: "muted" }, "Changes made here are saved to ", el("code", {}, file), "."),
     groups.map(([title, some]) => some.length > 0 && part(title, settingsTable(title, some, context))),
-    !rows.length && el("p", {}, "No setting has that in its name or its help."),
+    !rows.length && el("p", {}, "No matching settings."),
   ];
 }
 
@@ -65,7 +65,7 @@ function settingsTable(title, rows, context) {
       { head: "Value", class: "value", cell: (row) => [value(row, context), said(row, context)] },
       { head: "Default", class: "before", cell: (row) => el("code", {}, written(row.default)) },
       {
-        head: "From",
+        head: "Source",
         class: "from",
         cell: (row) =>
           row.source === "default"
@@ -148,9 +148,9 @@ async function saved(row, value, context) {
 }
 
 function told(change) {
-  if (!change) return { text: "No change.", tone: "" };
-  const text = `Saved: ${written(change.before)} is now ${written(change.value)}.`;
-  return change.kept === false ? { text: `${text} Not kept: ${change.note}.`, tone: "warn" } : { text, tone: "good" };
+  if (!change) return { text: "Unchanged.", tone: "" };
+  const text = `Saved: changed from ${written(change.before)} to ${written(change.value)}.`;
+  return change.kept === false ? { text: `${text} Lost at a restart: ${change.note}.`, tone: "warn" } : { text, tone: "good" };
 }
 
 export const settings = { id: "settings", title: "Settings", letter: "s", load, view };

@@ -1,4 +1,4 @@
-// Where a request's time went, as rows of one horizontal scale. The table's numbers say all that the bars show.
+// A request's phases as bars on one time scale. The table's numbers say the same as the bars.
 
 import { el } from "../dom.js";
 import { duration } from "../format.js";
@@ -15,7 +15,7 @@ export function phases(trace) {
   attempts.forEach((attempt, index) => {
     const before = index ? since(attempts[index - 1].ended_at) : null;
     if (before !== null && since(attempt.started_at) - before >= 1)
-      found.push({ name: "Until the next attempt", from: before, to: since(attempt.started_at), kind: "queue" });
+      found.push({ name: "Before the next attempt", from: before, to: since(attempt.started_at), kind: "queue" });
     found.push(...ofAttempt(trace, attempt, since, attempts.length > 1));
   });
   return found;
@@ -47,7 +47,7 @@ function ofAttempt(trace, attempt, since, numbered) {
 export function timeline(trace) {
   const rows = phases(trace);
   const all = Math.max(trace.latency_ms, 0.001, ...rows.map((row) => row.to));
-  if (!rows.length) return el("p", {}, `It ended after ${duration(trace.latency_ms)}; no node was asked.`);
+  if (!rows.length) return el("p", {}, `Ended after ${duration(trace.latency_ms)} without reaching a node.`);
   const share = (ms) => `${(100 * Math.max(0, ms)) / all}%`;
   return [
     table({
@@ -61,15 +61,15 @@ export function timeline(trace) {
           cell: (row) => el("span", { class: row.inner ? "inner" : null }, row.name),
         },
         { head: `0 to ${duration(all)}`, label: "", class: "scale", cell: (row) => bar(row, share, all) },
-        { head: "Begins", number: true, title: "After receipt", cell: (row) => duration(Math.max(0, row.from)) },
-        { head: "Takes", number: true, cell: (row) => duration(row.to - row.from) },
+        { head: "Start", number: true, title: "After receipt", cell: (row) => duration(Math.max(0, row.from)) },
+        { head: "Duration", number: true, cell: (row) => duration(row.to - row.from) },
       ],
     }),
     trace.load_ms >= 1 &&
       el(
         "p",
         { class: "muted" },
-        "The engine says how long it loaded, not when; the bar puts it at the attempt's beginning.",
+        "The engine reports how long the load took, not when; the bar shows it at the start of the attempt.",
       ),
   ];
 }

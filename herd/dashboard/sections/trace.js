@@ -1,4 +1,4 @@
-// One request: what it was, where its time went, who could have taken it, and why the others could not.
+// One request: outcome, timeline, candidates, and why other nodes were excluded.
 
 import { get, lately } from "../api.js";
 import { el } from "../dom.js";
@@ -16,7 +16,7 @@ const SETTINGS_AGE_MS = 60_000;
 export async function load(route, signal) {
   const [trace, settings] = await Promise.all([
     get(`/dashboard/api/traces/${encodeURIComponent(route.id)}`, {}, signal),
-    lately("/dashboard/api/settings", {}, SETTINGS_AGE_MS, signal).catch(() => null), // only a link's address is in it
+    lately("/dashboard/api/settings", {}, SETTINGS_AGE_MS, signal).catch(() => null), // only needed for the trace link
   ]);
   return { trace, settings };
 }
@@ -29,9 +29,9 @@ export function view({ trace, settings }, route) {
     trace.error_type && note(`${trace.error_type}: ${trace.error_message ?? ""}`, "bad"),
     figures(trace),
     part("Where the time went", timeline(trace)),
-    trace.decision ? decision(trace) : part("Decision", el("p", {}, `There is none: ${trace.decision_missing}.`)),
+    trace.decision ? decision(trace) : part("Decision", el("p", {}, `No decision: ${trace.decision_missing}.`)),
     part("Details", details(trace)),
-    part("Ids", ids(trace, settings)),
+    part("IDs", ids(trace, settings)),
   ];
 }
 
@@ -60,12 +60,12 @@ function figures(trace) {
       ["Per token", duration(trace.time_per_output_token_ms)],
       ["Queue", duration(trace.queue_ms)],
       ["Load", duration(trace.load_ms)],
-      ["Herd's own", duration(trace.overhead_ms)],
+      ["Router overhead", duration(trace.overhead_ms)],
       [
         "Tokens",
         [
           `${count(trace.prompt_tokens)} → ${count(trace.completion_tokens)}`,
-          known(trace.cached_tokens) && el("small", { class: "muted" }, `${count(trace.cached_tokens)} from the cache`),
+          known(trace.cached_tokens) && el("small", { class: "muted" }, `${count(trace.cached_tokens)} cached`),
         ],
       ],
       ["Score", points(trace.score)],
@@ -81,9 +81,9 @@ function decision(trace) {
     el("p", {}, trace.decision.why),
     plan.length > 0 && candidates(trace, plan, trace.decision.unit),
     rejected.length > 0 && [
-      el("h3", {}, "Left out"),
+      el("h3", {}, "Excluded"),
       table({
-        caption: "Nodes that were left out before scoring",
+        caption: "Nodes excluded before scoring",
         rows: rejected,
         columns: [
           { head: "Node", first: true, cell: (entry) => entry.node_id },
@@ -93,11 +93,11 @@ function decision(trace) {
       }),
     ],
     replays === null
-      ? el("p", { class: "muted" }, "From before signals were seconds: these are points, the highest first.")
+      ? el("p", { class: "muted" }, "Recorded by an older version whose signals were points, highest first.")
       : replays
-      ? el("p", { class: "muted" }, "Decided again now, from what was stored, it comes out the same.")
+      ? el("p", { class: "muted" }, "Replayed from the stored inputs: same decision.")
       : note(
-          "Decided again now, from what was stored, it comes out differently: the rules have changed since. `herd explain` shows both.",
+          "Replayed from the stored inputs: different decision, because the rules have changed since. `herd explain` shows both.",
           "warn",
         ),
   );
@@ -113,7 +113,7 @@ function candidates(trace, plan, unit) {
   const range = { low: Math.min(0, ...numbers), high: Math.max(0, ...numbers) };
   const several = new Set(plan.map((entry) => entry.model)).size > 1;
   return table({
-    caption: `Candidates, best first, with the ${unit} of each signal`,
+    caption: `Candidates, best first, with each signal in ${unit}`,
     rows: plan,
     rowClass: (entry) => (entry.node_id === trace.node_id && entry.model === trace.model ? "chosen" : ""),
     columns: [
@@ -126,7 +126,7 @@ function candidates(trace, plan, unit) {
       {
         head: "First token",
         number: true,
-        title: "Predicted seconds to the first token",
+        title: "Predicted time to first token",
         cell: (entry) => duration(entry.predicted_ttft_s * 1000),
       },
       ...Object.entries(SIGNALS).map(([name, signal]) => ({
@@ -141,7 +141,7 @@ function candidates(trace, plan, unit) {
   });
 }
 
-/** The number, and below it a bar that grows from zero: less than zero is a saving, and in points more is better. */
+/** The number, and below it a bar from zero: negative seconds are a saving; of points, more is better. */
 function diverging(value, { low, high }, unit) {
   const range = high - low || 1;
   const at = (number) => (100 * (number - low)) / range;
@@ -166,14 +166,14 @@ function details(trace) {
     ["Ended", exactly(trace.finished_at)],
     ["Dialect", trace.original_format],
     ["Streamed", trace.stream ? "yes" : "no"],
-    ["Asked for", trace.original_model],
+    ["Requested", trace.original_model],
     ["Served", trace.model],
     ["Fallback", trace.fallback_used ? trace.fallback_reason : null],
     ["Finish reason", trace.finish_reason],
     ["Retries", count(trace.retry_count)],
-    ["Nodes that failed it", trace.excluded_nodes?.join(", ")],
-    ["Tokens are", trace.tokens_source],
-    ["Tokens of thought", known(trace.reasoning_tokens) && count(trace.reasoning_tokens)],
+    ["Failed on", trace.excluded_nodes?.join(", ")],
+    ["Token counts", trace.tokens_source],
+    ["Reasoning tokens", known(trace.reasoning_tokens) && count(trace.reasoning_tokens)],
     ["Tags", trace.tags?.length ? tags(trace.tags) : null],
     ["Client", trace.client_ip],
     ["Key", trace.api_key_id],
@@ -205,18 +205,18 @@ function ids(trace, settings) {
       el(
         "a",
         { href: at(`/dashboard/api/traces/${encodeURIComponent(trace.request_id)}`), target: "_blank", rel: "noopener" },
-        "As JSON",
+        "View as JSON",
       ),
       elsewhere(trace, settings),
     ),
   ];
 }
 
-/** Where the setting `trace_url` says that traces are shown; only http and https are followed. */
+/** A link to the trace at the setting `trace_url`; only http and https. */
 function elsewhere(trace, settings) {
   const template = settings?.settings.find((each) => each.name === "trace_url")?.value;
   if (!template || !trace.trace_id) return null;
   const address = template.replaceAll("{trace_id}", encodeURIComponent(trace.trace_id));
   const right = URL.canParse(address) && ["http:", "https:"].includes(new URL(address).protocol);
-  return right && [" · ", el("a", { href: address, target: "_blank", rel: "noopener noreferrer" }, "Its spans")];
+  return right && [" · ", el("a", { href: address, target: "_blank", rel: "noopener noreferrer" }, "Spans")];
 }

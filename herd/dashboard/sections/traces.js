@@ -1,4 +1,4 @@
-// Every request on record: search and filters in the address, newest first, older pages by the router's own cursor.
+// All recorded requests, newest first, with search and filters in the address and cursor-based paging.
 
 import { get } from "../api.js";
 import { el } from "../dom.js";
@@ -53,7 +53,7 @@ function view(data, route, context) {
     page.traces.length
       ? requestTable(page.traces, { caption: "Requests, newest first", params: without(params, "cursor", "focus") })
       : page.searched_until
-        ? empty("Nothing so far", "The search is long, and has not come to its end.")
+        ? empty("Nothing found so far", "The search has not reached the oldest requests yet.")
         : filtered || params.cursor
           ? nothing()
           : noTraffic(),
@@ -66,7 +66,7 @@ function view(data, route, context) {
         el(
           "a",
           { href: link("traces", { ...params, cursor: page.next_cursor }) },
-          page.searched_until ? "Go on" : "Older",
+          page.searched_until ? "Continue" : "Older",
         ),
     ),
   ];
@@ -83,12 +83,12 @@ function between({ since: from, until: to }) {
 
 function nothing() {
   return [
-    empty("Nothing matches", "No request on record passes these filters."),
+    empty("No matching requests", "No recorded request matches these filters."),
     el("p", {}, el("a", { href: link("traces") }, "Show all requests")),
   ];
 }
 
-/** What ended since the list was read is told, and shown when asked for: a list that moves cannot be clicked. */
+/** New requests are counted and shown on demand: a list that moves cannot be clicked. */
 function newer(params, context) {
   const since = context.state.ended ?? 0;
   const show = () => {
@@ -99,7 +99,7 @@ function newer(params, context) {
   return [
     !params.follow &&
       since > 0 &&
-      el("button", { type: "button", on: { click: show } }, `${many(since, "request")} ended since: show`),
+      el("button", { type: "button", on: { click: show } }, `Show ${many(since, "new request")}`),
     !params.cursor &&
       el(
         "label",
@@ -117,12 +117,12 @@ function newer(params, context) {
 let typing = null;
 window.addEventListener("hashchange", () => {
   const { section, id } = current();
-  if (section !== "traces" || id) clearTimeout(typing); // who has left the list did not finish the search
+  if (section !== "traces" || id) clearTimeout(typing); // leaving the list cancels the search
 });
 
 function filters(params, status) {
   const set = (name, value) => {
-    const now = current(); // the address may be ahead of what is shown, or have left this list
+    const now = current(); // the address may be ahead of the view, or have left this list
     if (now.section === "traces" && !now.id)
       stay("traces", { ...without(now.params, "cursor", "focus"), [name]: value });
   };
@@ -165,7 +165,7 @@ function filters(params, status) {
     {
       class: "filters",
       role: "search",
-      "aria-label": "Filter the requests",
+      "aria-label": "Filter requests",
       on: { submit: (event) => event.preventDefault() },
     },
     field("Search", "q", { type: "search", placeholder: "id, trace id, model, node, error, tag", class: "search" }),

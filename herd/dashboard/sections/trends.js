@@ -1,4 +1,4 @@
-// How the fleet did hour by hour: requests by their end, errors, speed, tokens, and what got in the way.
+// Trends by hour: requests by status, errors, latency, tokens, cold loads, retries and fallbacks.
 
 import { get } from "../api.js";
 import { chart } from "../charts.js";
@@ -28,7 +28,7 @@ function view({ rows, names }, route) {
     asked: { hours: hoursOf(params) },
   });
   const busy = rows.some((row) => row.request_count);
-  if (!busy) return [head, isScoped(params) ? nothingPasses(params) : noTraffic("No request in this window")];
+  if (!busy) return [head, isScoped(params) ? nothingPasses(params) : noTraffic("No requests in this window")];
   return [head, el("div", { class: "charts" }, charts(rows))];
 }
 
@@ -47,12 +47,12 @@ function charts(rows) {
     chart({
       ...hourly,
       title: "Requests per hour",
-      about: "By how they ended",
+      about: "By final status",
       show: brief,
       stacked: true,
       series: [
         bar("rejected", "rejected_count", "--series-5"),
-        bar("client left", "client_disconnected_count", "--series-other"),
+        bar("client disconnected", "client_disconnected_count", "--series-other"),
         bar("errors", (row) => row.failed_count + row.incomplete_count, "--bad"),
         bar("completed", "completed_count", "--series-1"),
       ],
@@ -60,7 +60,7 @@ function charts(rows) {
     chart({
       ...hourly,
       title: "Errors",
-      about: "Failed or broken off; rejections and clients that left do not count",
+      about: "Failed or incomplete, without rejections and client disconnects",
       show: percent,
       series: [
         {
@@ -91,8 +91,8 @@ function charts(rows) {
       show: brief,
       stacked: true,
       series: [
-        bar("answers", "total_completion_tokens", "--series-2"),
-        bar("prompts", "total_prompt_tokens", "--series-1"),
+        bar("completion", "total_completion_tokens", "--series-2"),
+        bar("prompt", "total_prompt_tokens", "--series-1"),
       ],
     }),
     chart({
@@ -108,7 +108,7 @@ function charts(rows) {
   ];
 }
 
-/** p50 is a whole line, p95 a broken one: told apart without colours too. */
+/** p50 is a solid line, p95 a dashed one, to tell them apart without colour. */
 export function percentiles(line, measure) {
   return [line("p50", `p50_${measure}_ms`, "--series-1"), line("p95", `p95_${measure}_ms`, "--series-2", [6, 4])];
 }

@@ -1,4 +1,4 @@
-// What was asked of which node and model, by day: requests, tokens, retries and fallbacks.
+// Usage by node, model and day: requests, tokens, retries and fallbacks.
 
 import { get } from "../api.js";
 import { chart } from "../charts.js";
@@ -13,7 +13,7 @@ import { daysChoice, daysOf } from "../windows.js";
 import { noTraffic } from "./fleet.js";
 
 const CHARTED = 5;
-const BY = { model: "by model", node: "by node", day: "by day", all: "all three" };
+const BY = { model: "by model", node: "by node", day: "by day", all: "by day, node and model" };
 const KEYS = { model: ["model"], node: ["node_id"], day: ["day"], all: ["day", "node_id", "model"] };
 const SUMS = [
   "request_count",
@@ -46,7 +46,7 @@ function view({ rows, names }, route) {
     window: daysChoice("usage", params),
     asked: { days },
   });
-  if (!rows.length) return [head, isScoped(params) ? nothingPasses(params) : noTraffic("No request in this window")];
+  if (!rows.length) return [head, isScoped(params) ? nothingPasses(params) : noTraffic("No requests in this window")];
   const column = by === "node" ? "node_id" : "model";
   const charted = largest(rows, column, "request_count", CHARTED);
   return [
@@ -66,8 +66,8 @@ function view({ rows, names }, route) {
       ),
     ),
     part(
-      "Sums",
-      choice("Sums", BY, by, (value) => link("usage", { ...params, by: value, sort: "" })),
+      "Totals",
+      choice("Totals", BY, by, (value) => link("usage", { ...params, by: value, sort: "" })),
       table({
         caption: `Usage ${BY[by]}`,
         rows: grouped(rows, KEYS[by]),
@@ -98,7 +98,7 @@ function tokens(rows, days) {
     ...prompt,
     series: [
       { ...prompt.series[0], name: "prompt tokens" },
-      { ...answer.series[0], name: "answer tokens", color: "--series-2" },
+      { ...answer.series[0], name: "completion tokens", color: "--series-2" },
     ],
   };
 }
@@ -125,7 +125,7 @@ function add(group, row) {
   weigh(group.first, row.avg_ttft_ms, row.completed_count || 1);
 }
 
-/** An average of averages is weighed by how many each of them is of. */
+/** A weighted average of averages. */
 function weigh(sum, average, of) {
   if (average === null || average === undefined) return;
   sum[0] += average * of;
@@ -154,13 +154,13 @@ function columns(keys) {
       head: "Errors",
       number: true,
       sort: (row) => row.failed_count + row.incomplete_count,
-      title: "Failed and broken off",
+      title: "Failed and incomplete",
       cell: (row) => count(row.failed_count + row.incomplete_count),
     },
     {
-      head: "Left",
+      head: "Disconnected",
       number: true,
-      title: "The client left",
+      title: "The client disconnected",
       sort: (row) => row.client_disconnected_count,
       cell: (row) => count(row.client_disconnected_count),
     },

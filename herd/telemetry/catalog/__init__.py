@@ -1,6 +1,6 @@
-"""Every metric, span attribute and log field, declared once, as tables: what is not declared here is not recorded.
+"""Every metric, span attribute and log field, declared once in tables. Nothing else is recorded.
 
-The sinks are built from it, and `docs/metrics.md` is generated from it. It holds no state.
+The sinks and `docs/metrics.md` are built from it. It holds no state.
 """
 
 from typing import Final

@@ -13,30 +13,30 @@ FLEET: Final = "fleet changes"
 MANAGED: Final = "management_request"
 FINDING: Final = "finding_…"
 LOG_FIELDS: Final = (
-    Entry("timestamp", EVERY, "when, ISO 8601 in UTC"),
+    Entry("timestamp", EVERY, "time, ISO 8601 in UTC"),
     Entry("level", EVERY, "DEBUG, INFO, WARNING, ERROR or CRITICAL"),
-    Entry("logger", EVERY, "who says it"),
+    Entry("logger", EVERY, "component that logged it"),
     Entry("event", EVERY, "what happened"),
-    Entry("exception", EVERY, "traceback, where there is one"),
-    Entry("stack", EVERY, "stack, where one was asked for"),
+    Entry("exception", EVERY, "traceback, if any"),
+    Entry("stack", EVERY, "stack, if requested"),
     Entry("received_at", FINISHED, "the row's `timestamp`, unix seconds"),
-    Entry("…", FINISHED, "all other columns of the request's row but `id` and `decision`, under their own names"),
-    *(Entry(name, ATTEMPT_FAILED, "of the attempt") for name in (
+    Entry("…", FINISHED, "all other columns of the request's row except `id` and `decision`"),
+    *(Entry(name, ATTEMPT_FAILED, "attempt's field") for name in (
         "request_id", "trace_id", "span_id", "attempt", "node_id", "model", "http_status", "error_type",
         "error_message", "duration_ms", "will_retry")),
-    *(Entry(name, STREAM_ERROR, "of the request") for name in (
+    *(Entry(name, STREAM_ERROR, "request's field") for name in (
         "request_id", "trace_id", "node_id", "model", "error_type", "error_message")),
-    *(Entry(name, CONTEXT, "of the request") for name in (
+    *(Entry(name, CONTEXT, "request's field") for name in (
         "request_id", "trace_id", "node_id", "model", "action", "num_ctx_asked", "num_ctx_loaded")),
-    Entry("node_id", FLEET, "node, where the change has one"),
-    Entry("model", FLEET, "model, where the change has one"),
-    Entry("data", FLEET, "what else belongs to the change"),
-    *(Entry(name, MANAGED, "of the request") for name in (
+    Entry("node_id", FLEET, "node, if any"),
+    Entry("model", FLEET, "model, if any"),
+    Entry("data", FLEET, "further details of the change"),
+    *(Entry(name, MANAGED, "request's field") for name in (
         "request_id", "trace_id", "span_id", "endpoint", "model", "node_id", "http_status", "latency_ms",
         "error_type", "error_message")),
-    *(Entry(name, FINDING, "of the finding") for name in (
+    *(Entry(name, FINDING, "finding's field") for name in (
         "finding_id", "check_id", "severity", "node_id", "model", "title", "description")),
-    Entry("note", FINDING, "what was said when it was acknowledged"),
-    Entry("silenced_until", FINDING, "unix seconds, where it is silenced"),
-    Entry("count", "log_lines_dropped", "lines that could not be written before this one"),
+    Entry("note", FINDING, "operator's note on acknowledging it"),
+    Entry("silenced_until", FINDING, "end of the silence in unix seconds, if silenced"),
+    Entry("count", "log_lines_dropped", "lines lost before this one"),
 )  # fmt: skip

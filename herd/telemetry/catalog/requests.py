@@ -1,6 +1,6 @@
-"""The metrics of requests: what each of them counts when a request ends, an attempt fails, a context is protected.
+"""Request metrics: what each counts when a request ends, an attempt fails or a context is protected.
 
-A declaration sees an event as it is; it gives the names that stand there, and the label says what becomes of them.
+A declaration returns the names as they are in the event; the label maps names that it does not allow.
 """
 
 from typing import Final
@@ -47,29 +47,29 @@ from herd.telemetry.catalog.labels import (
 )
 from herd.telemetry.catalog.shapes import Metric, Of, Sample
 
-COLD_LOAD_S: Final = 0.5  # an engine that reports a longer load had to fetch the model
-NO_USAGE: Final = frozenset({"/api/embeddings"})  # Ollama's older embedding answer has no counts at all
-NO_ANSWER: Final = frozenset({"load", "unload"})  # what Ollama says to a request without a prompt: nothing was written
-LONGEST_S: Final = 86_400.0  # a load, a prefill or a decode that an engine says was longer is nonsense too
+COLD_LOAD_S: Final = 0.5  # a longer reported load time is a cold load
+NO_USAGE: Final = frozenset({"/api/embeddings"})  # Ollama's older embedding endpoint reports no counts
+NO_ANSWER: Final = frozenset({"load", "unload"})  # Ollama's finish reasons for a request without a prompt
+LONGEST_S: Final = 86_400.0  # longer reported durations are discarded as implausible
 
 
 def model_of(ended: Finished) -> str:
-    """The model that answered, was last tried or was asked for."""
+    """The model that answered, was tried last or was requested."""
     return ended.model or UNKNOWN
 
 
 def node_of(ended: Finished) -> str:
-    """The node that answered or was last tried."""
+    """The node that answered or was tried last."""
     return ended.chosen.node_id if ended.chosen else NO_NODE
 
 
 def streamed(ended: Finished) -> bool:
-    """Whether a stream was asked for."""
+    """Whether the request asked for a stream."""
     return ended.request is not None and ended.request.stream
 
 
 def tokens(usage: Usage, *labels: str) -> list[Sample]:
-    """The token counts, by these labels and by type; those that there are not are None."""
+    """The token counts with these labels and the type; missing counts are None."""
     return [
         ((*labels, "input"), usage.prompt_tokens),
         ((*labels, "output"), usage.completion_tokens),
@@ -79,7 +79,7 @@ def tokens(usage: Usage, *labels: str) -> list[Sample]:
 
 
 def usage_missing(ended: Finished) -> bool:
-    """Whether a completed answer has no token counts although its kind has some."""
+    """Whether a completed answer lacks token counts that its endpoint should report."""
     return (
         ended.usage.source == "missing"
         and ended.status is Status.COMPLETED
@@ -89,18 +89,18 @@ def usage_missing(ended: Finished) -> bool:
 
 
 def cold_load_s(ended: Finished) -> float | None:
-    """Seconds that the engine loaded the model for this request; None where it had it."""
+    """Seconds the engine spent loading the model for this request; None if it was loaded."""
     seconds = ended.usage.load_s
     return seconds if seconds and COLD_LOAD_S < seconds < LONGEST_S else None
 
 
 def reported(seconds: float | None) -> float | None:
-    """Seconds as an engine reports them, if it does and they can be true."""
+    """Seconds reported by an engine, if present and plausible."""
     return seconds if seconds is not None and 0 <= seconds < LONGEST_S else None
 
 
 def predicted_over_seen(ended: Finished) -> float | None:
-    """The predicted time to the first token over the one seen; a second attempt's wait was nobody's prediction."""
+    """Predicted over actual time to first token; None with several attempts, whose waits were not predicted."""
     seen = ended.ttft_s
     if ended.chosen is None or len(ended.attempts) != 1 or seen is None or seen <= 0:
         return None
@@ -108,115 +108,119 @@ def predicted_over_seen(ended: Finished) -> float | None:
 
 
 def queue_wait_s(ended: Finished) -> float | None:
-    """The wait for a slot; None for a request that never came so far."""
+    """The wait for a slot; None if the request ended before that stage."""
     return ended.queue_s if ended.attempts or ended.queued_at is not None else None
 
 
 def first_token_s(attempt: Attempt) -> float | None:
-    """Seconds from an attempt's start to its first content."""
+    """Seconds from the start of an attempt to its first content."""
     return None if attempt.first_content_at is None else attempt.first_content_at - attempt.started_at
 
 
 def code_class(http_status: int | None) -> str:
-    """The class of a node's answer."""
+    """The class of a node's HTTP status."""
     return f"{http_status // 100}xx" if http_status and 200 <= http_status < 600 else "none"
 
 
 METRICS: Final = (
-    Metric("herd_requests_total", "counter", "Requests ended.", (ENDPOINT, MODEL, STATUS),
+    Metric("herd_requests_total", "counter", "Finished requests.", (ENDPOINT, MODEL, STATUS),
            counts=Of(Finished, lambda ended: [((ended.endpoint, model_of(ended), ended.status), 1)])),
     Metric("herd_requests_finished_total", "counter",
-           "Requests ended, whatever their model: what `herd audit` compares, since series by model leave with it.",
+           "Finished requests over all models. `herd audit` compares it, since per-model series go with their model.",
            (STATUS,), counts=Of(Finished, lambda ended: [((ended.status,), 1)])),
-    Metric("herd_request_errors_total", "counter", "Requests that ended with an error, by its type.",
+    Metric("herd_request_errors_total", "counter", "Requests that ended with an error, by error type.",
            (ERROR_TYPE, NODE), nodeless=True,
            counts=Of(Finished, lambda ended: [((ended.error_type, node_of(ended)), 1)] if ended.error_type else [])),
-    Metric("herd_request_duration_seconds", "histogram", "From receipt to end.", (MODEL, STREAM), DURATIONS,
+    Metric("herd_request_duration_seconds", "histogram", "Request duration, from receipt to end.",
+           (MODEL, STREAM), DURATIONS,
            exemplar=True, counts=Of(Finished, lambda ended: [
                ((model_of(ended), "true" if streamed(ended) else "false"), ended.latency_s)])),
-    Metric("herd_time_to_first_token_seconds", "histogram", "From receipt to the first content, streams only.",
+    Metric("herd_time_to_first_token_seconds", "histogram", "Time from receipt to the first content; streams only.",
            (MODEL,), FIRST_TOKEN, exemplar=True,
            counts=Of(Finished, lambda ended: [((model_of(ended),), ended.ttft_s)])),
-    Metric("herd_time_per_output_token_seconds", "histogram", "From one output token to the next, streams only.",
+    Metric("herd_time_per_output_token_seconds", "histogram", "Time between output tokens; streams only.",
            (MODEL,), PER_TOKEN,
            counts=Of(Finished, lambda ended: [((model_of(ended),), ended.time_per_output_token_s)])),
-    Metric("herd_prefill_seconds", "histogram", "Time to read the prompt, as the engine reports it; most report it on "
-           "their own API alone.", (NODE,), PREFILLS,
+    Metric("herd_prefill_seconds", "histogram", "Prompt processing time reported by the engine. Most engines report "
+           "it only on their native API.", (NODE,), PREFILLS,
            counts=Of(Finished, lambda ended: [((node_of(ended),), reported(ended.usage.prompt_eval_s))])),
-    Metric("herd_decode_seconds", "histogram", "Time to write the answer, as the engine reports it; likewise.",
+    Metric("herd_decode_seconds", "histogram", "Generation time reported by the engine, as above.",
            (NODE,), DECODES,
            counts=Of(Finished, lambda ended: [((node_of(ended),), reported(ended.usage.eval_s))])),
-    Metric("herd_tokens_total", "counter", "Tokens; output includes reasoning, input includes cached_input.",
+    Metric("herd_tokens_total", "counter", "Tokens. `output` includes `reasoning`, `input` includes `cached_input`.",
            (MODEL, NODE, TOKEN_TYPE),
            counts=Of(Finished, lambda ended: tokens(ended.usage, model_of(ended), node_of(ended)))),
-    Metric("herd_tokens_finished_total", "counter", "Tokens, whatever their model: what `herd audit` compares.",
+    Metric("herd_tokens_finished_total", "counter", "Tokens over all models. `herd audit` compares it.",
            (TOKEN_TYPE,), spare=True,
            counts=Of(Finished, lambda ended: tokens(ended.usage))),
     Metric("herd_usage_missing_total", "counter", "Completed answers without token counts.", (MODEL,),
            counts=Of(Finished, lambda ended: [((model_of(ended),), 1)] if usage_missing(ended) else [])),
-    Metric("herd_routing_decisions_total", "counter", "Attempts by node and by why they went there.", (NODE, REASON),
+    Metric("herd_routing_decisions_total", "counter", "Attempts by node and by the reason the node was chosen.",
+           (NODE, REASON),
            counts=Of(Finished, lambda ended: [
                ((attempt.node_id, ended.reason_of(attempt)), 1) for attempt in ended.attempts])),
-    Metric("herd_candidates_rejected_total", "counter", "Nodes left out of decisions before scoring.", (REJECTION,),
+    Metric("herd_candidates_rejected_total", "counter", "Nodes excluded from decisions before scoring.", (REJECTION,),
            counts=Of(Finished, lambda ended: [
                ((entry.reason,), 1) for entry in (ended.decision.rejected if ended.decision else ())])),
     Metric("herd_signal_seconds", "histogram",
-           "Seconds that the chosen node was predicted to cost, by signal, less than 0 where it saves; buckets only.",
+           "Predicted cost of the chosen node by signal, negative where it saves time; buckets only.",
            (SIGNAL,), SIGNALLED, counts=Of(Finished, lambda ended: [
                ((signal,), seconds) for signal, seconds in (ended.chosen.signals.items() if ended.chosen else ())])),
-    Metric("herd_routing_decision_duration_seconds", "histogram", "Time to decide.", (), DECISIONS,
+    Metric("herd_routing_decision_duration_seconds", "histogram", "Duration of a routing decision.", (), DECISIONS,
            counts=Of(Finished, lambda ended: [((), ended.decision_s)])),
-    Metric("herd_overhead_seconds", "histogram", "What herd itself took: total less upstream less queue.",
+    Metric("herd_overhead_seconds", "histogram", "Router overhead: total time minus upstream and queue.",
            (), OVERHEADS, counts=Of(Finished, lambda ended: [((), ended.overhead_s)])),
     Metric("herd_predicted_ttft_error_ratio", "histogram",
-           "Predicted time to first token over the one seen; 1 is right, streams with one attempt only.", (), RATIOS,
+           "Predicted over actual time to first token; 1 is exact. Streams with one attempt only.", (), RATIOS,
            counts=Of(Finished, lambda ended: [((), predicted_over_seen(ended))])),
-    Metric("herd_queue_wait_seconds", "histogram", "Wait for a slot; 0 for a request that got one at once.",
+    Metric("herd_queue_wait_seconds", "histogram", "Wait for a slot; 0 if one was free.",
            (MODEL,), WAITS, counts=Of(Finished, lambda ended: [((model_of(ended),), queue_wait_s(ended))])),
-    Metric("herd_queue_rejected_total", "counter", "Requests refused by the queue.", (QUEUE_REASON,),
+    Metric("herd_queue_rejected_total", "counter", "Requests rejected by the queue.", (QUEUE_REASON,),
            counts=Of(Finished, lambda ended: [((ended.error_type,), 1)] if ended.error_type else [])),
-    Metric("herd_retries_total", "counter", "Attempts that were followed by another, by why they failed.",
+    Metric("herd_retries_total", "counter", "Retried attempts, by failure.",
            (RETRY_REASON,),
            counts=Of(Finished, lambda ended: [((attempt.error_type,), 1) for attempt in ended.attempts[:-1]])),
     Metric("herd_retries_exhausted_total", "counter",
-           "Requests that failed on an error that another node might not have had.", (GIVEN_UP,),
+           "Requests that failed with a retryable error after all retries.", (GIVEN_UP,),
            counts=Of(Finished, lambda ended: [
                ((last.error_type,), 1) for last in ended.attempts[-1:] if ended.status is Status.FAILED])),
     Metric("herd_retry_budget_exhausted_total", "counter",
-           "Requests not tried again because too many others were being retried, by why they failed.", (RETRY_REASON,),
+           "Requests not retried because the retry budget was used up, by failure.", (RETRY_REASON,),
            counts=Of(AttemptFailed, lambda failed: [((failed.attempt.error_type,), 1)] if failed.budget_spent else [])),
-    Metric("herd_fallbacks_total", "counter", "Requests answered by another model than the one asked for.",
+    Metric("herd_fallbacks_total", "counter", "Requests answered by a fallback model.",
            (FROM_MODEL, TO_MODEL, FALLBACK_REASON), counts=Of(Finished, lambda ended: [
                ((ended.request.model, model_of(ended), ended.fallback_reason), 1)
            ] if ended.request and ended.fallback_used else [])),
-    Metric("herd_context_protection_total", "counter", "Times that a num_ctx would have made a node reload a model.",
+    Metric("herd_context_protection_total", "counter",
+           "Requests whose num_ctx would have made a node reload the model, by action.",
            (ACTION,), counts=Of(ContextProtected, lambda protected: [((protected.action.action,), 1)])),
-    Metric("herd_zombies_reaped_total", "counter", "Requests ended because nothing moved beyond every limit.", (NODE,),
+    Metric("herd_zombies_reaped_total", "counter", "Stuck requests ended by the reaper.", (NODE,),
            counts=Of(FleetChanged, lambda change: [((change.node_id,), 1)] if change.kind == "zombie_reaped" else [])),
-    Metric("herd_upstream_requests_total", "counter", "Attempts, by the class of the node's answer.",
+    Metric("herd_upstream_requests_total", "counter", "Attempts by HTTP status class.",
            (NODE, CODE_CLASS), counts=Of(Finished, lambda ended: [
                ((attempt.node_id, code_class(attempt.http_status)), 1) for attempt in ended.attempts])),
-    Metric("herd_upstream_duration_seconds", "histogram", "Length of one attempt.", (NODE,), ATTEMPTS,
+    Metric("herd_upstream_duration_seconds", "histogram", "Duration of one attempt.", (NODE,), ATTEMPTS,
            counts=Of(Finished, lambda ended: [
                ((attempt.node_id,), attempt.ended_at - attempt.started_at) for attempt in ended.attempts])),
     Metric("herd_upstream_time_to_first_token_seconds", "histogram",
-           "From an attempt's start to its first content, streams only.", (NODE,), FIRST_TOKEN_OF_NODE,
+           "Time from the start of an attempt to its first content; streams only.", (NODE,), FIRST_TOKEN_OF_NODE,
            counts=Of(Finished, lambda ended: [
                ((attempt.node_id,), first_token_s(attempt)) for attempt in ended.attempts
            ] if streamed(ended) else [])),
     Metric("herd_upstream_time_per_output_token_seconds", "histogram",
-           "From one output token of a node to the next, streams only.", (NODE,), PER_TOKEN_OF_NODE,
+           "Time between output tokens by node; streams only.", (NODE,), PER_TOKEN_OF_NODE,
            counts=Of(Finished, lambda ended: [((node_of(ended),), ended.time_per_output_token_s)])),
-    Metric("herd_model_loads_total", "counter", f"Cold loads: the engine says that it loaded for over {COLD_LOAD_S} s.",
+    Metric("herd_model_loads_total", "counter", f"Cold loads: the engine reports a load time over {COLD_LOAD_S} s.",
            (NODE, MODEL), counts=Of(Finished, lambda ended: [
                ((node_of(ended), ended.model), 1)] if cold_load_s(ended) else [])),
-    Metric("herd_model_load_seconds", "histogram", "Length of a cold load.", (NODE,), LOADS,
+    Metric("herd_model_load_seconds", "histogram", "Duration of a cold load.", (NODE,), LOADS,
            counts=Of(Finished, lambda ended: [((node_of(ended),), cold_load_s(ended))])),
     Metric("herd_tag_requests_total", "counter",
-           "Requests ended, once for each of their tags; none unless the setting metric_tags is on.", (TAG,),
+           "Finished requests by tag, counted once per tag; only with the setting metric_tags.", (TAG,),
            counts=Of(Finished, lambda ended: [
                ((tag,), 1) for tag in (ended.request.tags if ended.request else ())])),
-    Metric("herd_tag_tokens_total", "counter", "Tokens, once for each of their request's tags; likewise.",
+    Metric("herd_tag_tokens_total", "counter",
+           "Tokens by tag, counted once per tag; only with the setting metric_tags.",
            (TAG, TOKEN_TYPE), counts=Of(Finished, lambda ended: [
                count for tag in (ended.request.tags if ended.request else ()) for count in tokens(ended.usage, tag)])),
 )  # fmt: skip

@@ -1,6 +1,6 @@
-"""What a declaration of the catalog looks like: a label, a metric with what it counts or reads, an attribute or field.
+"""The types of the catalog's declarations: label, metric, span attribute, log field.
 
-It knows no metric. A declaration says what it counts of which event, or reads of which view; the sink does the rest.
+It declares no metric. A declaration names the event it counts or the view it reads; the sink does the rest.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,13 +10,13 @@ from typing import Any, Generic, Literal, TypeVar
 Kind = Literal["counter", "gauge", "histogram", "info"]
 Names = Literal["node", "model", "tag"]
 T = TypeVar("T")
-# Label values in the order of the labels, and what is added, observed or shown there; None is nothing.
+# Label values in the order of the labels, and the value to add, observe or set; None is skipped.
 Sample = tuple[tuple[str | None, ...], float | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Of(Generic[T]):
-    """Where a metric's samples come from: the class of an event or view, and what one of them gives."""
+    """The source of a metric's samples: a class of events or views, and the samples of one of them."""
 
     source: type[T]
     samples: Callable[[T], Iterable[Sample]]
@@ -24,10 +24,10 @@ class Of(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A label: its meaning, and its closed list of values; open (None) for the `names` of a kind, and for versions.
+    """A label: its help, and its closed list of values; open (None) for `names` of a kind and for versions.
 
-    A closed label counts what is not in its list as `other`, or not at all; one of names counts no name as `other`.
-    `once`: of one event, values that are counted together count once.
+    A closed label counts values outside its list as `other`, or skips them; a label of names counts None as `other`.
+    `once`: several values of one event that map to the same label value count once.
     """
 
     name: str
@@ -40,11 +40,11 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric. Counters and histograms say what they count of an event, the rest what they read at a scrape.
+    """A metric. Counters and histograms count events; gauges and infos read a view at scrape time.
 
     `buckets` are upper bounds in the metric's unit. With `exemplar` the event has the request's `ids`. Series of a
-    `nodeless` metric with no node stand at zero from the start. `spare`: no dashboard or alert needs it.
-    What is read of a node comes without the label `node`, which is the first of the metric's labels.
+    `nodeless` metric without a node exist at zero from the start. `spare`: no dashboard or alert uses it.
+    Samples read from a node leave out the label `node`, which is the metric's first.
     """
 
     name: str
@@ -60,13 +60,13 @@ class Metric:
 
     @property
     def lines(self) -> int:
-        """Lines of the exposition that one series takes."""
+        """Lines of one series in the exposition."""
         return len(self.buckets) + 3 if self.kind == "histogram" else 1
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A span attribute or a log field: its name, where it stands, and what it says."""
+    """A span attribute or a log field: name, place and help."""
 
     name: str
     where: str
