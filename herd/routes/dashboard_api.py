@@ -93,9 +93,7 @@ async def traces(
     `searched_until` (unix seconds) is null, or says how far back a long search has come: the cursor goes on from there.
     As CSV, the page after this one is the `Link` of the answer.
     """
-    which = TraceFilter(
-        status, model, node_id, tag, since, until, min_latency_ms, q, tried, retried
-    )
+    which = TraceFilter(status, model, node_id, tag, since, until, min_latency_ms, q, tried, retried)
     try:
         found = await _ask(request, answers.page, which, cursor, limit, format)
     except ValueError as error:

@@ -72,8 +72,12 @@ def node_degraded(report: HealthReport) -> Iterator[Finding]:
                 "failed attempt there. Restart its engine if it does not answer; free memory if pressure is high; look "
                 "at the network between it and the router if heartbeats are late.",
                 node_id=node.node_id,
-                data={"reasons": reasons, "pressure": node.pressure, "silent_s": round(node.silent_s, 1),
-                      **_failed_there(report, node)},
+                data={
+                    "reasons": reasons,
+                    "pressure": node.pressure,
+                    "silent_s": round(node.silent_s, 1),
+                    **_failed_there(report, node),
+                },
             )
 
 

@@ -131,13 +131,17 @@ def retry_rate(report: HealthReport) -> Iterator[Finding]:
     yield Finding(
         "retry_rate",
         Severity.WARNING if rate > report.threshold("health_retry_warning") else Severity.INFO,
-        "Many requests need a second node",
-        f"{retries:,} retries for {many(total, 'request')} in 24 h ({rate:.2f} each)."
-        + (f" Attempts that failed in the last hour: {failing}." if failing else ""),
+        "High retry rate",
+        f"{retries:,} retries for {many(total, 'request')} in 24 h ({rate:.2f} per request)."
+        + (f" Failed attempts in the last hour: {failing}." if failing else ""),
         "The node that fails most costs every request that goes there its first attempt: `herd traces --tried NODE` "
         "lists them; drain it (`POST /fleet/nodes/NODE/drain` at this router's address) while it is repaired.",
-        data={"retries": retries, "requests": total, "rate": round(rate, 3),
-              "shows": shows(retries, "retry", report.at - DAY_S, retried=True)},
+        data={
+            "retries": retries,
+            "requests": total,
+            "rate": round(rate, 3),
+            "shows": shows(retries, "retry", report.at - DAY_S, retried=True),
+        },
     )
 
 
@@ -188,8 +192,13 @@ def _ended_so(
         f"By model: {most(models.items())}. By node: {most(nodes.items()) or 'none'}.",
         fix,
         share=share(count, total),
-        data={"count": count, "requests": total, "models": dict(models), "nodes": dict(nodes),
-              "shows": shows(count, "request", report.at - DAY_S, status=status)},
+        data={
+            "count": count,
+            "requests": total,
+            "models": dict(models),
+            "nodes": dict(nodes),
+            "shows": shows(count, "request", report.at - DAY_S, status=status),
+        },
     )
 
 
