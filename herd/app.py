@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import os
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,6 +16,7 @@ from starlette.requests import Request
 
 from herd import __version__
 from herd.core.clock import moment
+from herd.core.events import FleetChanged
 from herd.core.routing import ready
 from herd.dataplane.exchange import Upstream
 from herd.dataplane.manage import Management
@@ -106,8 +109,10 @@ class Router:
             report=self.refusals,
         )
 
-    async def drain(self, grace_s: float) -> None:
+    async def drain(self, grace_s: float, cause: str = "shutdown") -> None:
         """Take no more requests, let the running ones end, and after `grace_s` end those that are left."""
+        if not self.plane.stopping:
+            self.emit(_lived("router_stopping", signal=cause, in_flight=len(self.plane.flights)))
         await asyncio.gather(self.plane.drain(grace_s), self.management.drain(grace_s))
 
     def _control_plane(self, paths: inference.Paths) -> FastAPI:
@@ -142,6 +147,7 @@ class Router:
         await advertisement.start()
         gc.collect()
         gc.freeze()  # what is loaded by now stays: looking through all of it again would halt every stream for 50 ms
+        self.emit(_lived("router_started", pid=os.getpid()))
         try:
             yield
         finally:
@@ -195,6 +201,11 @@ class Router:
         recorder, store = self.recorder, self.recorder.store_stats()
         rows = store.dropped + store.failed + store.others_lost
         return Lost(rows, recorder.log_stats().dropped, recorder.span_stats().dropped, self.emit.failures)
+
+
+def _lived(kind: str, **data: str | int) -> FleetChanged:
+    """A start or a stop of this router."""
+    return FleetChanged(time.time(), kind, data={"version": __version__, **data})
 
 
 def _kept(settings: Settings) -> Kept:

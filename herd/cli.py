@@ -142,6 +142,13 @@ COMMANDS: Final[Mapping[str, Command]] = {
         Option("--q", {"metavar": "TEXT", "help": "with TEXT in a model, node, tag or error, or an id that begins so"}),
         URL, EITHER, JSON,
     )),
+    "events": Command("herd.commands.events", "fleet and router events, newest first", (
+        LIMIT, SINCE,
+        Option("--kind", {"metavar": "KIND", "action": "append",
+                          "help": "of this kind, as router_started (repeatable)"}),
+        Option("--node", {"metavar": "NODE", "help": "about NODE"}),
+        URL, EITHER, JSON,
+    )),
     "explain": Command("herd.commands.explain", "one request's life, and why it went where it went", (
         Option("request_id", {"metavar": "REQUEST_ID", "help": "its id, or as much of its beginning as is unique"}),
         URL, EITHER, JSON,

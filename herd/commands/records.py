@@ -16,6 +16,7 @@ from urllib.parse import quote
 from herd.commands import CommandError
 from herd.commands.places import data_dir, named_url, router_url
 from herd.commands.router import NotThere, RouterAway, ask
+from herd.store.fleet_events import EventFilter
 from herd.store.queries import Reader, StoreUnreadable
 from herd.store.traces import TraceFilter, whole
 
@@ -33,6 +34,9 @@ class Records(Protocol):
 
     def page(self, which: TraceFilter, limit: int) -> list[Document]:
         """The newest requests that a filter lets through. Raises CommandError."""
+
+    def events(self, which: EventFilter, limit: int) -> list[Document]:
+        """The latest events of the fleet that a filter lets through. Raises CommandError."""
 
     def one(self, request_id: str) -> Document:
         """Everything about one request. Raises NotThere where there is none, CommandError for anything else."""
@@ -53,6 +57,11 @@ class FromRouter:
             return document["traces"], document["next_cursor"]
 
         return _filled(read, limit)
+
+    def events(self, which: EventFilter, limit: int) -> list[Document]:
+        """As Records."""
+        parameters = {"since": which.since, "until": which.until, "kind": which.kinds, "node_id": which.node_id}
+        return list(ask(self.where, "/dashboard/api/events", "events", {**parameters, "limit": limit})["events"])
 
     def one(self, request_id: str) -> Document:
         """As Records."""
@@ -88,6 +97,10 @@ class FromDatabase:
             return _filled(read, limit)
 
         return self._read(fill)
+
+    def events(self, which: EventFilter, limit: int) -> list[Document]:
+        """As Records."""
+        return self._read(lambda reader: reader.events(which, limit))
 
     def one(self, request_id: str) -> Document:
         """As Records."""

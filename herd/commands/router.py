@@ -1,7 +1,7 @@
 """A command's way to a running router: one question, one document, or one sentence about why there is none."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import httpx
@@ -9,7 +9,7 @@ import httpx
 from herd.commands import CommandError, WrongUse
 
 PATIENCE_S: Final = 10.0
-Parameters = Mapping[str, str | int | float | None]
+Parameters = Mapping[str, str | int | float | Sequence[str] | None]
 
 
 class RouterAway(CommandError):

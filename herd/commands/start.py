@@ -201,7 +201,7 @@ class Server(uvicorn.Server):
         self._ending = asyncio.create_task(self._end(sig, frame))
 
     async def _end(self, sig: int, frame: FrameType | None) -> None:
-        await self._router.drain(self._grace_s)
+        await self._router.drain(self._grace_s, signal.Signals(sig).name)
         super().handle_exit(sig, frame)
 
 

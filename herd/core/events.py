@@ -302,6 +302,7 @@ class FindingChanged:
 
 
 FLEET_EVENTS = (
+    "router_started", "router_stopping",
     "node_joined", "node_left", "node_lost", "node_back", "node_degraded", "engine_lost", "engine_back",
     "model_loaded", "model_unloaded", "model_added", "model_removed", "drain_changed", "node_forgotten",
     "fallback", "context_protection", "managed", "breaker_changed",

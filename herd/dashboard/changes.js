@@ -1,6 +1,7 @@
 // Fleet events since the page was opened, newest first, from the live feed.
 
 import { announce, el } from "./dom.js";
+import { many } from "./format.js";
 import { when } from "./when.js";
 import { CHANGES } from "./words.js";
 
@@ -36,8 +37,12 @@ export function list() {
   );
 }
 
-function sentence({ kind, node_id: node, model, data }) {
+/** An event in a few words. */
+export function sentence({ kind, node_id: node, model, data }) {
   if (kind === "drain_changed") return `${node} ${data.draining ? "is draining" : "accepts requests again"}`;
+  if (kind === "router_started") return `Router ${data.version} started`;
+  if (kind === "router_stopping")
+    return `Router ${data.version} is stopping (${data.signal}), ${many(data.in_flight, "request")} in flight`;
   if (kind === "setting_changed") return `Setting ${data.name} changed from ${data.before} to ${data.value}`;
   if (kind === "breaker_changed")
     return [node, "breaker", data.to?.replaceAll("_", " "), model && `for ${model}`].filter(Boolean).join(" ");

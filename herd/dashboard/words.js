@@ -36,6 +36,8 @@ export const SEVERITY = {
 };
 
 export const CHANGES = {
+  router_started: "router started",
+  router_stopping: "router is stopping",
   node_joined: "joined",
   node_left: "shut down",
   node_lost: "went offline",

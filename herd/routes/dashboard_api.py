@@ -20,6 +20,7 @@ from herd.routes.tables import Format, response
 from herd.store import answers, reports
 from herd.store.answers import Answer
 from herd.store.connections import Question
+from herd.store.fleet_events import EventFilter
 from herd.store.queries import StoreUnreadable
 from herd.store.reports import Report
 from herd.store.rollups import DAY_S, HOUR_S
@@ -113,6 +114,22 @@ async def trace(request: Request, request_id: str) -> Response:
     Where there is none of that id, the 404 has `ids`: the first of those that begin so.
     """
     return response(await _ask(request, answers.trace, request_id))
+
+
+@router.get("/events")
+async def events(
+    request: Request,
+    since: Moment = None,
+    until: Moment = None,
+    kind: Annotated[list[str] | None, Query(max_length=32)] = None,
+    node_id: Text = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> Response:
+    """What happened to fleet and router, the latest first: starts and stops, joins and losses, loads, drains, settings.
+
+    `kind` may be given several times; without it, all but those that come with single requests (fallbacks, …).
+    """
+    return response(await _ask(request, answers.events, EventFilter(since, until, kind, node_id), limit))
 
 
 @router.get("/apps")

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, ParamSpec
 
-from herd.store import traces
+from herd.store import fleet_events, traces
 from herd.store.connections import Question
+from herd.store.fleet_events import EventFilter
 from herd.store.reports import Report
 from herd.store.rows import TRACE_COLUMNS
 from herd.store.traces import TraceFilter
@@ -54,6 +55,11 @@ def trace(connection: sqlite3.Connection, request_id: str) -> Answer:
         return Answer(as_json(traces.whole(found)))
     text = f"no request {request_id!r} on record; it may still run, or retention has deleted it"
     return Answer(as_json({"error": text, "ids": traces.ids(connection, request_id, IDS)}), status=404)
+
+
+def events(connection: sqlite3.Connection, which: EventFilter, limit: int) -> Answer:
+    """The latest events of the fleet that pass a filter."""
+    return Answer(as_json({"events": fleet_events.page(connection, which, limit)}))
 
 
 def table(

@@ -16,10 +16,11 @@ from herd.core.events import NodeKnown
 from herd.core.finding import Episode
 from herd.core.health.report import History
 from herd.core.learning import Observation
-from herd.store import audit, health_queries, history, reports, schema, traces
+from herd.store import audit, fleet_events, health_queries, history, reports, schema, traces
 from herd.store.audit import Counts, Ended, Kept
 from herd.store.connections import Connections, Question, Source
 from herd.store.connections import StoreUnreadable as StoreUnreadable  # noqa: PLC0414 - whoever asks gets it from here
+from herd.store.fleet_events import EventFilter
 from herd.store.reports import Query, Report
 from herd.store.rollups import DAY_S, HOUR_S
 from herd.store.traces import Document, Page, StoredTrace, TraceFilter
@@ -52,6 +53,10 @@ class Reader:
     def trace(self, request_id: str) -> StoredTrace | None:
         """One request with its attempts and its decision; None where there is no such row."""
         return self._read(None, traces.one, request_id)
+
+    def events(self, which: EventFilter, limit: int = 100) -> list[Document]:
+        """The latest events of the fleet that pass a filter, the latest first."""
+        return self._read([], fleet_events.page, which, limit)
 
     def ids(self, prefix: str, limit: int = 10) -> list[str]:
         """The first request ids that begin with a prefix."""

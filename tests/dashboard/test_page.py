@@ -231,7 +231,7 @@ def test_a_nodes_card_says_that_there_is_a_finding_about_it_and_leads_there(visi
     said = page.get_by_role("article", name="Node mini").get_by_title("mini is almost out of memory")
     expect(said).to_have_text(re.compile(r"^\d findings?$"))
     said.click()
-    tab.sees("mini is almost out of memory")
+    tab.sees("nodes are short of memory")
     httpx.post(settings, json={"health_memory_warning_pct": 85, "health_resolve_after_s": 0}).raise_for_status()
     until(lambda: not tight(busy), "the finding is over")
     httpx.post(settings, json={"health_resolve_after_s": 60}).raise_for_status()

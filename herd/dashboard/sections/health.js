@@ -1,6 +1,7 @@
 // The findings, worst first, each with its fix; then all checks, and resolved findings.
 
 import { get } from "../api.js";
+import { sentence } from "../changes.js";
 import { el } from "../dom.js";
 import { many, span } from "../format.js";
 import { chip, empty, figure, heading, part, prose } from "../parts.js";
@@ -8,10 +9,11 @@ import { link, runbook } from "../route.js";
 import { table } from "../tables.js";
 import { isQuiet } from "../verdict.js";
 import { ago, when } from "../when.js";
-import { SEVERITY } from "../words.js";
+import { CHANGES, SEVERITY } from "../words.js";
 import { finding } from "./finding.js";
 
 const PAST = 30;
+const EVENTS = 50;
 const TONES = { critical: "bad", warning: "warn", info: "good" };
 const CHECK = {
   pass: () => chip("passing", "good"),
@@ -21,14 +23,15 @@ const CHECK = {
 };
 
 async function load(_route, signal) {
-  const [health, past] = await Promise.all([
+  const [health, past, happened] = await Promise.all([
     get("/dashboard/api/health", {}, signal),
     get("/dashboard/api/health/findings", { state: "resolved", limit: PAST }, signal),
+    get("/dashboard/api/events", { limit: EVENTS }, signal),
   ]);
-  return { health, past: past.findings };
+  return { health, past: past.findings, events: happened.events.filter((each) => CHANGES[each.kind]) };
 }
 
-function view({ health, past }, _route, context) {
+function view({ health, past, events }, _route, context) {
   const found = health.recommendations;
   const open = found.filter((each) => !isQuiet(each));
   const serious = open.filter((each) => each.severity !== "info");
@@ -50,7 +53,7 @@ function view({ health, past }, _route, context) {
         "p",
         { class: "verdict-line", role: "status" },
         el("span", { class: "mark", "aria-hidden": "true" }),
-        sentence(serious.length, found),
+        inWords(serious.length, found),
       ),
       el("div", { class: "figures" }, figures(health, found, tone)),
     ),
@@ -64,6 +67,7 @@ function view({ health, past }, _route, context) {
     known.length > 0 && part("For information", cards(known)),
     quiet.length > 0 && part("Acknowledged or silenced", cards(quiet)),
     part("Checks", checks(health.checks)),
+    events.length > 0 && part("Events", latest(events)),
     past.length > 0 && part("Resolved", history(past)),
   ];
 }
@@ -80,7 +84,7 @@ function figures({ health_score: score, checked_at: at }, found, tone) {
   ];
 }
 
-function sentence(serious, found) {
+function inWords(serious, found) {
   if (serious) return `${many(serious, "finding needs", "findings need")} attention.`;
   return found.length ? "No findings need attention." : "All checks pass.";
 }
@@ -103,6 +107,18 @@ function thresholds(row) {
   return Object.entries(row.thresholds ?? {}).map(([name, value]) =>
     el("div", { class: "threshold" }, el("a", { href: link("settings", { q: name }) }, name), ` ${value}`),
   );
+}
+
+function latest(events) {
+  return table({
+    caption: "Fleet and router events, newest first",
+    rows: events,
+    key: (row) => `event-${row.at}-${row.kind}-${row.node_id}-${row.model}`,
+    columns: [
+      { head: "Event", first: true, cell: sentence },
+      { head: "When", cell: (row) => when(row.at) },
+    ],
+  });
 }
 
 function history(past) {
