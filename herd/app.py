@@ -120,8 +120,8 @@ class Router:
         app.state.surface = Surface(
             settings=self.settings, keeper=self.keeper, flights=self.plane.flights, reader=self.reader,
             metrics=self.metrics, switchboard=self.switchboard, feed=self.feed, health=self.health,
-            pulls=self.pulls.view, settled=self.recorder.settled, scrape_view=self._scrape_view,
-            stopping=lambda: self.plane.stopping,
+            pulls=self.pulls.view, quarantine=self.plane.quarantine, settled=self.recorder.settled,
+            scrape_view=self._scrape_view, stopping=lambda: self.plane.stopping,
         )  # fmt: skip
         app.router.routes.extend(inference.routes(paths))
         for module in SURFACES:

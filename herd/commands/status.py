@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
         show("", NO_NODE.format(url=url))
     _below("Needs a look:", [note for node in document["nodes"] for note in _notes(node)])
     _below("Being pulled:", [_pull(pull) for pull in document["pulls"]])
+    _below("Refused, since nodes died on it:", [_suspect(suspect) for suspect in document["quarantine"]])
     _below("Waiting for a slot:", [f"{model}: {queue['depth']}" for model, queue in document["queues"].items()])
     return 0
 
@@ -83,6 +84,11 @@ def _gpu(gpu: Document) -> str:
 def _pull(pull: Document) -> str:
     done = f"{100 * pull['completed'] // pull['total']} %" if pull["total"] else pull["status"]
     return f"{pull['model']} to {pull['node_id']}: {done}, {pull['waiting']} waiting"
+
+
+def _suspect(suspect: Document) -> str:
+    nodes, request_id = " and ".join(suspect["nodes"]), suspect["request_id"]
+    return f"{suspect['model']}, request {request_id} ({nodes}): another {duration(suspect['ends_in_s'])}"
 
 
 def _notes(node: Document) -> list[str]:

@@ -12,8 +12,8 @@ from herd.core.value import value
 CONSECUTIVE_FAILURES = 5
 WINDOW, WINDOW_FAILURES = 20, 10
 FIRST_OPEN_S, LONGEST_OPEN_S = 5.0, 60.0
-FAULTS_OF_THE_NODE = frozenset({"connect", "connect_timeout", "first_byte_timeout", "stall_timeout", "upstream_5xx",
-                                "stream_aborted", "bad_response"})  # fmt: skip
+FAULTS_OF_THE_NODE = frozenset({"connect", "connection_lost", "connect_timeout", "first_byte_timeout", "stall_timeout",
+                                "upstream_5xx", "stream_aborted", "bad_response"})  # fmt: skip
 
 
 class BreakerState(StrEnum):

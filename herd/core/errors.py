@@ -13,9 +13,13 @@
     │   ├── ModelMissing          404  model_missing
     │   ├── QueueFull             429  queue_full         Retry-After
     │   ├── QueueTimeout          503  queue_timeout      Retry-After
+    │   ├── NotSpoken             501  not_spoken         the engines that have the model do not speak the path
+    │   ├── Quarantined           422  quarantined        the same body killed nodes a while ago
     │   └── NoNode                503  no_node            Retry-After
     ├── AttemptError              a node failed the request
     │   ├── ConnectFailed         502  connect            retryable
+    │   ├── ConnectionLost        502  connection_lost    retryable; the node had the request, and is gone
+    │   ├── RequestKills          502  connection_lost    so many nodes in a row that no other is tried
     │   ├── ConnectTimeout        504  connect_timeout    retryable
     │   ├── FirstByteTimeout      504  first_byte_timeout retryable
     │   ├── StallTimeout          504  stall_timeout      retryable
@@ -124,6 +128,18 @@ class QueueTimeout(Refused):
     status, error_type = 503, "queue_timeout"
 
 
+class NotSpoken(Refused):
+    """Nodes have the model, but the engine of none of them supports the endpoint."""
+
+    status, error_type = 501, "not_spoken"
+
+
+class Quarantined(Refused):
+    """Nodes died while they worked on a request with the same body, so it is refused for a while."""
+
+    status, error_type = 422, "quarantined"
+
+
 NO_NODE_RETRY_S: Final = 10  # two heartbeats: a node that comes back has reported by then
 
 
@@ -142,7 +158,15 @@ class NodeAnswer(NamedTuple):
 
 
 class AttemptError(HerdError):
-    """A node failed one attempt; `http_status` is its response status, if any; `answer` is passed through if given."""
+    """A node failed one attempt; `http_status` is its response status, if any; `answer` is passed through if given.
+
+    `own` is the node's answer, which is passed through once another node has confirmed it. `died`: the connection was
+    lost while the node worked. `budgeted`: trying another node repeats work, so the retry budget applies.
+    """
+
+    budgeted: ClassVar[bool] = True
+    died: bool = False
+    own: NodeAnswer | None = None
 
     def __init__(self, message: str, http_status: int | None = None, answer: NodeAnswer | None = None) -> None:
         super().__init__(message)
@@ -151,9 +175,22 @@ class AttemptError(HerdError):
 
 
 class ConnectFailed(AttemptError):
-    """The node refused the connection, or reset it before responding."""
+    """The node refused the connection."""
 
-    status, error_type, retryable = 502, "connect", True
+    status, error_type, retryable, budgeted = 502, "connect", True, False
+
+
+class ConnectionLost(AttemptError):
+    """The node had the request, and its connection ended before it answered: it died, or was cut off."""
+
+    status, error_type, retryable, budgeted = 502, "connection_lost", True, False
+    died = True
+
+
+class RequestKills(ConnectionLost):
+    """As many nodes in a row as the operator allows were lost while they worked on this request."""
+
+    retryable = False
 
 
 class ConnectTimeout(AttemptError):
@@ -195,7 +232,7 @@ class NodeCannot(AttemptError):
 class NodeLacksModel(AttemptError):
     """The node no longer has the model that its last heartbeat listed."""
 
-    status, error_type, retryable = 404, "model_missing", True
+    status, error_type, retryable, budgeted = 404, "model_missing", True, False
 
 
 class Upstream5xx(AttemptError):

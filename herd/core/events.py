@@ -309,6 +309,7 @@ FLEET_EVENTS = (
     "slots_limited", "zombie_reaped", "setting_changed",
     "twin_heard", "clock_jumped",
     "pull_started", "pull_progress", "pull_finished", "pull_failed", "preload", "preload_failed", "door_closed",
+    "request_quarantined",
 )  # fmt: skip
 Event = (
     Finished

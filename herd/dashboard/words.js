@@ -61,4 +61,5 @@ export const CHANGES = {
   preload: "preloaded",
   preload_failed: "failed to preload",
   door_closed: "refused access",
+  request_quarantined: "died, like the node before it, on one request, now in quarantine",
 };

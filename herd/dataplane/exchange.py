@@ -17,12 +17,14 @@ from herd.core.value import value
 from herd.dataplane.http1 import Address, Broken, Connection, Headers, Late, Lost, head_of, target_of
 
 IDLE_S = 30.0
+STALE_S = 1.0  # a kept connection that ends later than this after a request was not closed before it: the node worked
 ERROR_BODY_LIMIT = 64 * 1024
 # What engines call a failure of their own, with 500, and is none: one client would close a node to all others.
 CLIENTS_MISTAKES = (
     "must be of type", "invalid format:", "unqualified name",  # Ollama
     "json.exception.", "Failed to parse messages", "' is required", "is too large to process",  # llama.cpp
 )  # fmt: skip
+LOST = "the node's connection was lost before it answered"
 CANNOT = ("missing data required for image input", "image input is not supported")
 
 Body = bytes | AsyncIterable[bytes] | None
@@ -114,7 +116,7 @@ class Exchange:
         """Send the request, and wait for the headers.
 
         A kept connection may have been closed by the node while the request was on its way: nothing was received, so it
-        goes once more, on a fresh connection.
+        goes once more, on a fresh connection. Where that is not to be had, the request was the end of the node.
         """
         call = self._call
         try:
@@ -126,7 +128,12 @@ class Exchange:
         kept = self._upstream.take(target.address) if call.whole() else None
         if kept is not None and await self._ask(kept, head, kept=True):
             return Answer(kept, self._due_at, reconnected=False)
-        fresh = await self._upstream.connect(target.address, self._due_at)
+        try:
+            fresh = await self._upstream.connect(target.address, self._due_at)
+        except errors.ConnectFailed as error:
+            if kept is None:
+                raise
+            raise errors.ConnectionLost(f"{LOST} ({error.message})") from error
         await self._ask(fresh, head, kept=False)
         return Answer(fresh, self._due_at, reconnected=kept is not None)
 
@@ -146,6 +153,8 @@ class Exchange:
     async def _ask(self, connection: Connection, head: bytes, kept: bool) -> bool:
         """Send the request and wait for the answer's headers; False where a kept connection proves to be closed."""
         self._connection, call, body, answered = connection, self._call, self._call.body, False
+        clock = asyncio.get_running_loop().time
+        began = clock()
         try:
             if body is None or isinstance(body, bytes):
                 connection.begin(head, body, bodiless=call.method == "HEAD", chunks_follow=False)
@@ -154,8 +163,12 @@ class Exchange:
                 self._sender = asyncio.create_task(connection.send_chunks(body))
                 self._sender.add_done_callback(self._sender_ended)
             while not connection.status:
-                if kept and isinstance(connection.error, Lost) and not connection.received:
-                    return False
+                if isinstance(connection.error, Lost) and not connection.received:
+                    worked_s = clock() - began
+                    if kept and worked_s < STALE_S:
+                        return False
+                    text = f", {worked_s:.0f} s after the request" if worked_s >= STALE_S else ""
+                    raise errors.ConnectionLost(f"{LOST}{text}: {connection.error}") from connection.error
                 if connection.error is not None:
                     _raise_as_failure(connection.error, answered=False)
                 await connection.arrival(self._due_at)
@@ -199,6 +212,15 @@ class Upstream:
     def set_connect_timeout(self, seconds: float) -> None:
         """Wait so long for a node to take a connection from now on."""
         self._connect_timeout_s = seconds
+
+    async def lives(self, url: str, within_s: float) -> bool:
+        """Whether a node takes a connection: one that lost all of them and takes none any more is dead."""
+        try:
+            connection = await self.connect(target_of(url).address, asyncio.get_running_loop().time() + within_s)
+        except (errors.AttemptError, ValueError):
+            return False
+        connection.abort()
+        return True
 
     def exchange(self, call: Call, due_at: float) -> Exchange:
         """Ask a node; its headers must be here by `due_at`, in the event loop's time. Enter it to do so."""
@@ -325,10 +347,13 @@ def _failure(error: Broken, answered: bool, content_seen: bool) -> errors.Attemp
             return errors.StallTimeout("the node went silent in the middle of its answer")
         return errors.FirstByteTimeout("the node sent no content in time")
     if answered:
-        text = "its connection closed before the end" if isinstance(error, Lost) else str(error)
-        return errors.StreamAborted(f"the node's answer broke off: {text}")
+        lost = isinstance(error, Lost)
+        text = "its connection closed before the end" if lost else str(error)
+        failure = errors.StreamAborted(f"the node's answer broke off: {text}")
+        failure.died = lost
+        return failure
     if isinstance(error, Lost):
-        return errors.ConnectFailed(f"the node could not be reached: {error}")
+        return errors.ConnectionLost(f"{LOST}: {error}")
     return errors.BadResponse(f"the node's answer is not HTTP: {error}")
 
 

@@ -22,6 +22,7 @@ from herd.dataplane.scan import Scanner, Seen, Summary
 from herd.dataplane.whole import WHOLE_LIMIT, Whole, read_whole
 from herd.settings.values import Settings
 
+OF_A_GATEWAY = frozenset({502, 504})  # something in front of the engine says so, and it says nothing of the request
 HELD_LIMIT = 2**20  # bytes of a stream that are held back while no content comes
 STREAMED = (b"x-accel-buffering", b"no")
 DONE = b"data: [DONE]\n\n"
@@ -114,6 +115,8 @@ class Relay:
         error = status_error(answer.status, told_in(body))
         if isinstance(error, errors.Upstream4xx | errors.NodeCannot):
             error.answer = errors.NodeAnswer(answer.status, response_headers(answer.headers), body)
+        elif isinstance(error, errors.Upstream5xx) and answer.status not in OF_A_GATEWAY:
+            error.own = errors.NodeAnswer(answer.status, response_headers(answer.headers), body)
         return error
 
     async def _relay_stream(self, answer: Answer) -> None:
@@ -125,7 +128,7 @@ class Relay:
                 if seen.content:
                     self._content(answer)
                 if seen.failed and not client.started:
-                    raise _failure_in_band(seen)
+                    raise _failure_in_band(answer, seen, held)
                 if client.started or seen.content or seen.ended or seen.passable:
                     await self._pass_on(answer, held + seen.forward if held else seen.forward)
                     held = b""
@@ -151,7 +154,7 @@ class Relay:
         if seen.content:
             self._content(answer)
         if seen.failed and not self._client.started:
-            raise _failure_in_band(seen)
+            raise _failure_in_band(answer, seen, held)
         if not seen.ended:
             raise self._broken("the node's stream ended without its proper end")
         await self._pass_on(answer, held + seen.forward)
@@ -180,7 +183,7 @@ class Relay:
         if whole.malformed:
             raise errors.BadResponse(whole.malformed, answer.status)
         if whole.error:
-            raise errors.Upstream5xx(whole.error, answer.status)
+            raise _in_band(answer, whole.error, body)
         headers = [*response_headers(answer.headers), *self._headers]
         client = self._client
         if complete:
@@ -232,7 +235,14 @@ class Relay:
         answer.due_at = self._flight.due_at = min(self._end, self._loop.time() + self._limits.stall_s)
 
 
-def _failure_in_band(seen: Seen) -> errors.AttemptError:
+def _failure_in_band(answer: Answer, seen: Seen, held: bytes) -> errors.AttemptError:
     if seen.malformed is not None:
         return errors.BadResponse(seen.malformed, 200)
-    return errors.Upstream5xx(seen.error or "", 200)
+    return _in_band(answer, seen.error or "", held + seen.forward)
+
+
+def _in_band(answer: Answer, message: str, body: bytes) -> errors.AttemptError:
+    """An error that the node tells in an answer that began well."""
+    error = errors.Upstream5xx(message, answer.status)
+    error.own = errors.NodeAnswer(answer.status, response_headers(answer.headers), body)
+    return error

@@ -27,6 +27,7 @@ from herd.core.events import (
 )
 from herd.core.fleet import Node
 from herd.core.observed import Told
+from herd.core.quarantine import Death, Quarantine, digest_of
 from herd.core.routing import Policy
 from herd.dataplane.body import for_node
 from herd.dataplane.client import Client, ClientGone, Receive, Scope, Send
@@ -51,6 +52,7 @@ from herd.dataplane.phases import (
 from herd.dataplane.relay import Limits, Relay
 from herd.dataplane.replies import own_headers, refusal, send_error
 from herd.dataplane.request_ids import RequestIds
+from herd.dataplane.testimony import Testimony, confirmed
 from herd.dataplane.trace_ids import new_span_id
 from herd.fleet.keeper import Keeper
 from herd.fleet.slots import Bid, Granted
@@ -58,6 +60,7 @@ from herd.settings.values import Settings
 
 logger = logging.getLogger(__name__)
 NewIds = Callable[[str | None], TraceIds]
+ALIVE_WITHIN_S = 1.0  # a dead engine's machine refuses at once; one that says nothing is dead, too
 LEAST_RETRIES = 3  # requests that may be retried at once however few there are
 
 
@@ -79,6 +82,7 @@ class DataPlane:
         new_clock: Callable[[], Clock] = Clock,
     ) -> None:
         self.flights = Flights()
+        self.quarantine = Quarantine()
         self.stopping = False
         self.supply: Callable[[Decided], Awaitable[Asked] | None] = _no_supply
         self._settings = settings
@@ -156,6 +160,7 @@ class DataPlane:
         async with client.watched():
             if self.stopping:
                 raise errors.NoNode(STOPPING, STOPPING_RETRY_S)
+            self._refuse_quarantined(asked)
             self._keeper.cell.asked(asked.request.model, moment())
             decided = flight.reach(self._decide(asked))
             if not decided.choice.decision.plan:
@@ -194,12 +199,19 @@ class DataPlane:
 
     async def _try_nodes(self, flight: Flight, phase: Planned) -> None:
         """Try the plan's nodes one after the other, as long as nothing reached the client and the error allows it."""
+        testimony = Testimony(self._keeper)
+        try:
+            await self._next_nodes(flight, phase, testimony)
+        finally:
+            testimony.settle()
+
+    async def _next_nodes(self, flight: Flight, phase: Planned, testimony: Testimony) -> None:
         excluded: frozenset[str] = frozenset()
         while True:
             phase, granted = await self._slot(flight, phase, excluded)
             # Whose request tries out a node for all others shall not pay for it; there is one such request at a time.
             probe = self._keeper.cell.probing(granted.place, moment())
-            phase, error = await self._attempt(flight, phase, granted)
+            phase, error = await self._attempt(flight, phase, granted, testimony)
             if error is None:
                 return
             excluded |= {granted.place.node_id}
@@ -228,15 +240,21 @@ class DataPlane:
         return phase, granted
 
     async def _attempt(
-        self, flight: Flight, phase: Planned, granted: Granted
+        self, flight: Flight, phase: Planned, granted: Granted, testimony: Testimony
     ) -> tuple[Attempted, errors.AttemptError | None]:
         """Try one node: the phase after it, and the error that it ended with. Gives the slot back, judges the node."""
         told: Told | None = None  # what a client breaks off says nothing of the node
+        began = moment().tick
         try:
-            attempted, error = await self._exchange(flight, phase, granted)
-            self._keeper.attempted(attempted.attempts[-1])
+            attempted, failure = await self._exchange(flight, phase, granted)
+            error = testimony.hear(attempted.attempts, failure)
+            if error is not failure:
+                attempted = flight.reach(replace(attempted, attempts=confirmed(attempted.attempts)))
             if error is None:
                 told = Told(attempted.decided.asked.request, attempted.attempts[-1], attempted.reading.usage)
+                self._answered(attempted)
+            elif error.died:
+                error = await self._died(flight, attempted, error, began)
         finally:
             self._keeper.give_back(granted, told)
         return attempted, error
@@ -293,8 +311,41 @@ class DataPlane:
         left = any(candidate.node_id not in excluded for candidate in phase.decided.choice.decision.plan)
         few = len(phase.attempts) <= self._settings.count("retries")
         may = error.retryable and not flight.client.started and left and few
-        spent = may and not probe and self._budget_spent(flight)
+        spent = may and error.budgeted and not (error.died or probe) and self._budget_spent(flight)
         return may and not spent, spent
+
+    def _refuse_quarantined(self, asked: Asked) -> None:
+        if self.quarantine and (found := self.quarantine.held(digest_of(asked.body), moment().tick)):
+            assert found.until is not None
+            names = ", ".join(death.node_id for death in found.deaths)
+            raise errors.Quarantined(
+                f"a request with the same body was the end of {names}; it is refused for another "
+                f"{found.until - moment().tick:.0f} s (settings deaths_per_request and quarantine_s)"
+            )
+
+    def _answered(self, attempted: Attempted) -> None:
+        if self.quarantine:
+            self.quarantine.answered(digest_of(attempted.decided.asked.body))
+
+    async def _died(
+        self, flight: Flight, lost: Attempted, error: errors.AttemptError, began: float
+    ) -> errors.AttemptError:
+        """A connection was lost that began at a tick: the same error, or one that ends a request that kills nodes."""
+        attempt, hold_s = lost.attempts[-1], self._settings.number("quarantine_s")
+        if await self._upstream.lives(attempt.url, ALIVE_WITHIN_S):
+            return error  # something between cut the connection, or a runner behind the engine died
+        most, received = self._settings.count("deaths_per_request"), lost.received
+        death = Death(attempt.node_id, attempt.model, received.request_id, began, moment().tick)
+        found = self.quarantine.died(digest_of(lost.decided.asked.body), death, most, hold_s)
+        if len(found.deaths) < most or found.deaths[-1] != death:
+            return error
+        nodes = ", ".join(each.node_id for each in found.deaths)
+        data: dict[str, str | float | None] = {"request_id": death.request_id, "trace_id": received.ids.trace_id}
+        data |= {"digest": found.digest, "nodes": nodes, "seconds": hold_s}
+        self._emit(FleetChanged(received.clock.now(), "request_quarantined", death.node_id, death.model, data))
+        if flight.client.started:
+            return error
+        return errors.RequestKills(f"{error.message}; {nodes} died in a row on this body, refused for {hold_s:g} s")
 
     def _budget_spent(self, flight: Flight) -> bool:
         # When everything fails, retries would multiply the load by the number of nodes just when there is least room.

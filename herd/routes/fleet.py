@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from herd import __version__, wire
 from herd.core.clock import Moment, moment
+from herd.core.quarantine import Suspect
 from herd.fleet.cell import TwinHeard
 from herd.fleet.entry import Entry
 from herd.routes.surface import surface_of
@@ -71,6 +72,7 @@ async def status(request: Request) -> Document:
         "nodes": nodes,
         "queues": {model: {"depth": depth} for model, depth in cell.slots.depths().items()},
         "pulls": surface.pulls(),
+        "quarantine": [_suspect(suspect, now) for suspect in surface.quarantine.view(now.tick)],
         "timestamp": now.at,
     }
 
@@ -95,6 +97,18 @@ async def forget(request: Request, node_id: str) -> Response:
     except ValueError as error:
         return JSONResponse({"error": str(error)}, status_code=409)
     return JSONResponse({"node_id": node_id, "forgotten": True})
+
+
+def _suspect(suspect: Suspect, now: Moment) -> Document:
+    """A body that is refused, for another `ends_in_s` seconds, because these nodes died on it in a row."""
+    last = suspect.deaths[-1]
+    return {
+        "digest": suspect.digest,
+        "model": last.model,
+        "request_id": last.request_id,
+        "nodes": [death.node_id for death in suspect.deaths],
+        "ends_in_s": round((suspect.until or now.tick) - now.tick, 1),
+    }
 
 
 def _no_such_node(node_id: str) -> Response:

@@ -6,6 +6,7 @@ from typing import Any
 
 from starlette.requests import Request
 
+from herd.core.quarantine import Quarantine
 from herd.dataplane.flights import Flights
 from herd.fleet.keeper import Keeper
 from herd.jobs.health_watch import HealthWatch
@@ -30,6 +31,7 @@ class Surface:
     feed: Feed
     health: HealthWatch
     pulls: Callable[[], list[dict[str, Any]]]
+    quarantine: Quarantine
     settled: Callable[[float], Awaitable[object]]
     scrape_view: Callable[[], ScrapeView]
     stopping: Callable[[], bool]

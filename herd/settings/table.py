@@ -85,6 +85,10 @@ TABLE: Final = (
             minimum=0, maximum=10, runtime=True),
     Setting("retry_budget_pct", 20.0, "Share of requests in flight that may be retries (never fewer than 3).",
             minimum=0, maximum=100, runtime=True),
+    Setting("deaths_per_request", 2, "Nodes that may die in a row while they work on one request; after that it is not "
+            "retried, and its body is refused for quarantine_s.", minimum=1, maximum=100, runtime=True),
+    Setting("quarantine_s", 600.0, "How long a body is refused after nodes died on it; 0: never.",
+            maximum=86_400, runtime=True),
     Setting("context_protection", "strip", "What to do with a num_ctx that would make a node reload the model.",
             choices=("strip", "warn", "off"), runtime=True),
     Setting("loaded_fallback", True, "Prefer a loaded fallback that the client named over a cold load.", runtime=True),

@@ -252,7 +252,7 @@ class SimNode:
                 await self._script.hang(fault)
                 return False
             case FaultKind.HTTP_500:
-                await self._server.refuse(exchange, Refusal(500, DIED))
+                await self._server.refuse(exchange, Refusal(500, f"{DIED} ({self.config.node_id})"))  # its own end
             case FaultKind.BUSY_503:
                 await self._server.refuse(exchange, Refusal(503, BUSY))
             case FaultKind.HTTP_404_MODEL:

@@ -28,7 +28,9 @@ LEVEL_OF: Mapping[Status, str] = MappingProxyType({
     Status.FAILED: "ERROR",
     Status.INCOMPLETE: "ERROR",
 })  # fmt: skip
-BAD_NEWS = frozenset({"node_lost", "node_degraded", "engine_lost", "pull_failed", "preload_failed"})
+BAD_NEWS = frozenset({
+    "node_lost", "node_degraded", "engine_lost", "pull_failed", "preload_failed", "request_quarantined",
+})  # fmt: skip
 
 
 @value

@@ -15,7 +15,7 @@ import pytest_asyncio
 from herd.core import errors
 from herd.core.breaker import FAULTS_OF_THE_NODE
 from herd.dataplane.exchange import Call, Upstream, status_error
-from tests.dataplane.scripted import CLOSE, DEAF, HALF_CLOSE, OK, RESET, SILENCE, chunked, node, soon
+from tests.dataplane.scripted import CLOSE, DEAF, HALF_CLOSE, OK, RESET, SILENCE, chunked, node, read_request, soon
 from tests.harness import free_port
 
 CERTIFICATE = Path(__file__).parent / "loopback.pem"
@@ -253,7 +253,7 @@ async def test_a_request_is_sent_twice_at_the_most(upstream):
     """A request that ends every connection that it comes to is not to be tried on and on."""
     async with node([OK, b"", CLOSE], [b"", CLOSE]) as there:
         await fetch(upstream, there.url)
-        with pytest.raises(errors.ConnectFailed):
+        with pytest.raises(errors.ConnectionLost):
             await fetch(upstream, there.url)
         assert (there.accepted, len(there.requests)) == (2, 3)
 
@@ -263,7 +263,7 @@ async def test_a_request_that_the_node_has_begun_to_answer_is_not_sent_again(ups
     """It may have been carried out; nobody but the client can know whether twice is the same as once."""
     async with node([OK, said, CLOSE]) as there:
         await fetch(upstream, there.url)
-        with pytest.raises(errors.ConnectFailed):
+        with pytest.raises(errors.ConnectionLost):
             await fetch(upstream, there.url)
         assert (there.accepted, len(there.requests)) == (1, 2)
 
@@ -323,7 +323,7 @@ async def test_a_connection_that_is_made_while_all_are_closed_is_closed_too(upst
         task = asyncio.create_task(fetch(upstream, there.url))
         await asyncio.sleep(0)
         await upstream.close()
-        with pytest.raises(errors.ConnectFailed):
+        with pytest.raises(errors.ConnectionLost):
             await task
         await soon(lambda: there.accepted == 1 and there.open == 0)
 
@@ -365,9 +365,9 @@ async def failure(upstream, url, content_seen=False, due_s=LONG_S, **asked):
 @pytest.mark.parametrize(
     ("script", "kind", "message", "body"),
     [
-        ([b"", CLOSE], errors.ConnectFailed, "could not be reached: it closed", b""),
-        ([b"HTTP/1.1 200 OK\r\nConte", CLOSE], errors.ConnectFailed, "could not be reached: it closed", b""),
-        ([b"", RESET], errors.ConnectFailed, "could not be reached: ", b""),
+        ([b"", CLOSE], errors.ConnectionLost, "connection was lost before it answered", b""),
+        ([b"HTTP/1.1 200 OK\r\nConte", CLOSE], errors.ConnectionLost, "connection was lost before it answered", b""),
+        ([b"", RESET], errors.ConnectionLost, "connection was lost before it answered: ", b""),
         ([b"SSH-2.0-OpenSSH_9.6\r\n"], errors.BadResponse, "the node's answer is not HTTP: Expected HTTP/", b""),
         ([OK.replace(b"OK\r\n", b"OK\r\nX: \x01\r\n")], errors.BadResponse, "Invalid header value char", b""),
         ([OK.replace(b"OK\r\n", b"OK\r\nX: " + b"x" * 70_000)], errors.BadResponse, "is over 64 KiB", b""),
@@ -406,7 +406,26 @@ async def test_a_node_that_says_it_will_say_nothing_is_not_waited_for(upstream):
     """Not even until it has taken the rest of the request, which it may never do."""
     async with node([HALF_CLOSE, DEAF]) as there:
         error, _ = await failure(upstream, there.url, body=b"x" * 20_000_000)
-    assert isinstance(error, errors.ConnectFailed)
+    assert isinstance(error, errors.ConnectionLost)
+
+
+async def test_a_node_that_worked_and_is_gone_was_not_merely_unreachable(upstream):
+    """Whoever reads "connect" looks at cables, and for 1.5 s the node had been at work on the request."""
+
+    async def serve(reader, writer):
+        await read_request(reader)
+        writer.write(OK)
+        await read_request(reader)
+        server.close()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    await fetch(upstream, url)
+    assert await upstream.lives(url, LONG_S)
+    error, _ = await failure(upstream, url)
+    assert isinstance(error, errors.ConnectionLost)
+    assert not await upstream.lives(url, LONG_S)
 
 
 async def test_silence_is_named_by_what_came_before_it(upstream):

@@ -15,7 +15,7 @@ SHORT_S = 0.1
 CHUNKED = Head(headers={"transfer-encoding": "chunked"})
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy"
 BROKEN = errors.StreamAborted("the node's answer broke off: its connection closed before the end")
-LOST = errors.ConnectFailed("the node could not be reached: it closed the connection")
+LOST = errors.ConnectionLost("the node's connection was lost before it answered: it closed the connection")
 
 
 async def seen(upstream, url, limit=None):

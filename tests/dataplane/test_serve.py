@@ -53,8 +53,13 @@ def lost():
 
 
 def lacking():
-    """A failure that may be retried and is no fault of the node's, so that no breaker opens."""
-    return [errors.NodeLacksModel("model not found")]
+    """A failure that may be retried within the budget and is no fault of the node's, so that no breaker opens."""
+    return [errors.NodeCannot("this server does not do embeddings")]
+
+
+def killed():
+    """The end of a node that worked on a request."""
+    return [errors.ConnectionLost("the node's connection was lost before it answered")]
 
 
 def queued(*waits):
@@ -269,7 +274,8 @@ async def test_a_nodes_own_refusal_is_handed_on_as_it_is():
 @pytest.mark.parametrize(
     ("status", "body", "error_type", "client_status"),
     [
-        (500, b"crashed", "upstream_5xx", 502),
+        (500, b"crashed", "upstream_4xx", 500),
+        (502, b"bad gateway", "upstream_5xx", 502),
         (503, b"busy", "upstream_busy", 503),
         (404, b'{"error":"model not found"}', "model_missing", 404),
         (501, b"cannot", "upstream_4xx", 501),
@@ -283,6 +289,96 @@ async def test_a_status_of_failure_is_retried_and_told_if_no_node_is_better(stat
     (finished,) = bad.finished
     assert [each.http_status for each in finished.attempts] == [status, status]
     assert (finished.error_type, finished.http_status) == (error_type, client_status)
+
+
+MISTAKE = b'{"error":"the input length exceeds the context length of 4096, see 127.0.0.1:%d"}'
+
+
+@pytest.mark.parametrize("in_band", [False, True], ids=["with its status", "under 200"])
+async def test_what_two_healthy_nodes_answer_alike_is_the_requests_own_fault(in_band):
+    """Engines call clients' mistakes a 500; five of them closed a fleet of two, and each client got herd's 502."""
+    heads = [JSON if in_band else Head(500)] * 3
+    a, b, c = ([[head, MISTAKE % port]] for head, port in zip(heads, (1234, 5678, 9), strict=True))
+    plane = Plane(a=a, b=b, c=c)
+    for _ in range(12):
+        finished, caller = await plane.ask(chat(stream=False))
+        assert (caller.status, caller.answer in {a[0][1], b[0][1], c[0][1]}) == (200 if in_band else 500, True)
+        assert caller.headers["x-should-retry"] == "false"
+        assert (finished.status, finished.error_type, len(finished.attempts)) == (Status.FAILED, "upstream_4xx", 2)
+        assert {attempt.error_type for attempt in finished.attempts} == {"upstream_4xx"}
+    assert [plane.judged(name) for name in "abc"] == [(), (), ()]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [HELLO, [Head(500), b'{"error":"CUDA error: out of memory"}'], [Head(503), b"busy"], [errors.ConnectFailed("no")]],
+    ids=["answers", "says something else", "is busy", "is away"],
+)
+async def test_what_one_node_alone_answers_is_its_own_fault(other):
+    """A broken driver is not the request's doing, and the breaker must know."""
+    plane = Plane(a=[[Head(500), b'{"error":"CUDA error: no device"}']], b=[other], c=[HELLO])
+    finished, _ = await plane.ask()
+    assert (finished.status, plane.judged("a")) == (Status.COMPLETED, (True,))
+    assert finished.attempts[0].error_type == "upstream_5xx"
+    alone = Plane(a=[[Head(500), MISTAKE]])
+    finished, caller = await alone.ask()
+    assert (finished.error_type, caller.status, alone.judged("a")) == ("upstream_5xx", 502, (True,))
+
+
+async def test_a_node_that_is_known_to_be_ill_confirms_nothing():
+    """Two nodes with the same broken driver: one of them has failed so often that its breaker is open."""
+    plane = Plane(a=[[Head(500), MISTAKE]], b=[[Head(500), MISTAKE]])
+    plane.break_open("a", ago_s=6.0)
+    finished, _ = await plane.ask()
+    assert (finished.error_type, plane.judged("b")) == ("upstream_5xx", (True,))
+
+
+async def test_a_request_that_kills_two_nodes_in_a_row_is_not_tried_on_a_third_and_refused_for_a_while():
+    """`"context":[999999]` ended one engine after the other, and its client sent it again."""
+    plane = Plane(a=[killed()], b=[killed()], c=[killed()])
+    plane.upstream.dead = {"a", "b", "c"}
+    finished, caller = await plane.ask(chat(context=[999999]))
+    assert (finished.error_type, caller.status, len(finished.attempts)) == ("connection_lost", 502, 2)
+    assert ("died in a row on this body" in caller.error["error"], caller.headers["x-should-retry"]) == (True, "false")
+    (told,) = plane.changes("request_quarantined")
+    assert (told.data["request_id"], told.data["seconds"]) == (finished.request_id, 600.0)
+    assert sorted(str(told.data["nodes"]).split(", ")) == sorted(plane.upstream.tried)
+    again, caller = await plane.ask(chat(context=[999999]))
+    assert (again.status, again.error_type, caller.status) == (Status.REJECTED, "quarantined", 422)
+    assert ("quarantine_s" in caller.error["error"], len(plane.upstream.calls)) == (True, 2)
+    plane.upstream.scripts = {name: [HELLO] for name in "abc"}
+    finished, _ = await plane.ask(chat(context=[1]))
+    assert finished.status is Status.COMPLETED, "another body is another request"
+
+
+async def test_an_operator_may_have_no_death_followed_by_another():
+    """Where each engine is worth more than a request."""
+    plane = Plane(a=[killed()], b=[killed()], with_settings={"deaths_per_request": 1})
+    plane.upstream.dead = {"a", "b"}
+    finished, caller = await plane.ask()
+    assert (len(finished.attempts), caller.status) == (1, 502)
+    assert [each.deaths[0].node_id for each in plane.serving.quarantine.view(moment().tick)] == plane.upstream.tried
+
+
+async def test_a_lost_connection_to_a_node_that_lives_is_no_death():
+    """A proxy in between that is restarted cuts every connection, and kills nobody."""
+    plane = Plane(a=[killed()], b=[killed()], c=[HELLO])
+    assert [(await plane.ask())[0].status for _ in range(3)] == [Status.COMPLETED] * 3
+    assert not plane.serving.quarantine
+
+
+async def test_all_that_a_dying_node_worked_on_is_answered_by_the_others_whatever_the_budget():
+    """It had as many requests in flight as it had slots; the budget is against overload, not against a death."""
+    gate = asyncio.Event()
+    plane = Plane(beats=[node("a", slots=8), node("b", slots=8, loaded=())], with_settings={"retry_budget_pct": 0},
+                  a=[[gate, *killed()]], b=[HELLO])  # fmt: skip
+    tasks = [asyncio.create_task(plane.serve(chat())) for _ in range(8)]
+    await until(lambda: plane.upstream.asked["a"] == 8)
+    plane.upstream.dead = {"a"}
+    gate.set()
+    await asyncio.gather(*tasks)
+    assert [each.status for each in plane.finished] == [Status.COMPLETED] * 8
+    assert not plane.serving.quarantine, "an answer clears the body"
 
 
 async def test_a_busy_fleet_says_when_to_come_back():
@@ -369,7 +465,7 @@ async def test_three_requests_may_be_retried_at_once_however_few_there_are_and_t
     finished, caller = None, chat()
     await plane.serve(caller)
     (finished,) = plane.finished
-    assert (finished.status, finished.error_type, caller.status) == (Status.FAILED, "model_missing", 404)
+    assert (finished.status, finished.error_type, caller.status) == (Status.FAILED, "upstream_4xx", 501)
     spent = [each for each in plane.events if getattr(each, "budget_spent", False)]
     assert [(each.request_id, each.will_retry) for each in spent] == [(finished.request_id, False)]
     gate.set()
@@ -441,7 +537,7 @@ async def test_the_request_that_probes_a_node_is_retried_whatever_the_budget():
     gate.set()
     await asyncio.gather(*tasks, probe)
     assert {each.status for each in plane.finished} == {Status.COMPLETED}
-    assert plane.failures[-1] == ("a", "model_missing", True)
+    assert plane.failures[-1] == ("a", "upstream_4xx", True)
 
 
 # Waits

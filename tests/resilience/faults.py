@@ -73,6 +73,7 @@ def _incomplete(error_type: str) -> Outcome:
 OUTCOMES = {
     #                       client  error_type            the node's status and its class
     "unreachable": _failed(502, "connect", None, "none"),
+    "lost": _failed(502, "connection_lost", None, "none"),
     "silent": _failed(504, "first_byte_timeout", None, "none"),
     "silent after its headers": _failed(504, "first_byte_timeout", 200, "2xx"),
     "broke off unseen": _failed(502, "stream_aborted", 200, "2xx"),
@@ -121,7 +122,7 @@ class Faulty:
 
 FAULTS = {
     "refused": Faulty("unreachable", "unreachable", wire=Rule(), refuses=True),
-    "reset": Faulty("unreachable", "unreachable", wire=Rule("reset")),
+    "reset": Faulty("lost", "lost", wire=Rule("reset")),
     "hang-before-headers": Faulty("silent", "silent", Fault(FaultKind.HANG_BEFORE_HEADERS, times=None)),
     "hang-in-the-middle": Faulty("stalled", "silent after its headers", wire=Rule("partition", MIDDLE, HOLD)),
     "reset-in-the-middle": Faulty("broke off", "broke off unseen", wire=Rule("reset", MIDDLE, HOLD)),
