@@ -1,14 +1,22 @@
-"""The doors that stand before a request, and the reasons for which each may turn it away: closed lists of words.
+"""The doors that stand before a request, and the reasons for which each may refuse it: a closed list of words.
 
-Pure. The counter of refusals has them as labels; what a refusal says to its client is the error's own text.
+Pure. The counter of refusals has them as labels; what a client is told is the error's own text.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from herd.core import errors
 
-DOORS: Final = ("connections", "head", "host", "origin", "body", "loop", "memory")
-REASONS: Final = ("malformed", "not_allowed", "too_large", "too_slow", "too_many", "no_credential", "loop", "no_room")
+DOORS: Final[Mapping[str, tuple[str, ...]]] = {
+    "connections": ("too_many",),
+    "head": ("malformed", "too_large", "too_slow"),
+    "host": ("malformed", "not_allowed"),
+    "origin": ("not_allowed",),
+    "body": ("too_large", "no_room"),
+    "loop": ("loop",),
+}
+REASONS: Final = tuple(dict.fromkeys(reason for reasons in DOORS.values() for reason in reasons))
 BY_ERROR: Final[dict[type[errors.HerdError], str]] = {
     errors.BadRequest: "malformed",
     errors.HeadTimeout: "too_slow",
@@ -16,7 +24,6 @@ BY_ERROR: Final[dict[type[errors.HerdError], str]] = {
     errors.UrlTooLong: "too_large",
     errors.HeadTooLarge: "too_large",
     errors.TooManyConnections: "too_many",
-    errors.Unauthorized: "no_credential",
     errors.Forbidden: "not_allowed",
 }
 

@@ -88,5 +88,7 @@ class Counting:
 
 
 def _combinations(metric: Metric, names: Mapping[str, str]) -> list[tuple[str, ...]]:
+    if metric.series:
+        return list(metric.series)
     choices = [label.values or (names[label.name],) for label in metric.labels]
     return [values for values in product(*choices) if UNKNOWN not in values]

@@ -52,7 +52,7 @@ REJECTION: Final = Label("reason", "reason the node was excluded", tuple(reason.
 SIGNAL: Final = Label("signal", "one of the seven signals", tuple(SIGNALS))
 QUEUE_REASON: Final = Label("reason", "queue full, or wait too long", QUEUE_FULL)
 FALLBACK_REASON: Final = Label("reason", "as in the row", ("loaded_alternative", "model_unavailable", "retry"))
-DOOR: Final = Label("door", "access check that refused the request", DOORS)
+DOOR: Final = Label("door", "access check that refused the request", tuple(DOORS))
 REFUSED_FOR: Final = Label("reason", "reason for the refusal", REASONS, other="not_allowed")
 ACTION: Final = Label("action", "action taken on num_ctx", ("stripped", "moved", "warned"))
 BREAKER_TO: Final = Label("to", "new state", (BreakerState.OPEN.value, BreakerState.CLOSED.value))

@@ -5,6 +5,7 @@ State of other threads and of the composition root is read at scrape time; durat
 
 from typing import Final
 
+from herd.core.doors import DOORS
 from herd.core.events import AccessRefused
 from herd.core.health.checks import CHECKS
 from herd.telemetry.catalog.buckets import COMMITS, LAGS
@@ -66,7 +67,8 @@ METRICS: Final = (
            f"Uses of label values beyond the cap ({MAX_MODELS} models, {MAX_NODES} nodes), counted as `{UNKNOWN}`.",
            (OVERFLOWN,), counts=Of(Overflown, lambda use: [((use.label,), 1)])),
     Metric("herd_access_refused_total", "counter", "Requests refused by access control, by door.", (DOOR, REFUSED_FOR),
-           counts=Of(AccessRefused, lambda refused: [((refused.door, refused.reason), 1)]), spare=True),
+           counts=Of(AccessRefused, lambda refused: [((refused.door, refused.reason), 1)]), spare=True,
+           series=tuple((door, reason) for door, reasons in DOORS.items() for reason in reasons)),
     Metric("herd_health_findings", "gauge", "Open health findings, without silenced ones.",
            (CHECK, SEVERITY), reads=Of(ScrapeView, lambda view: [] if view.health is None else [
                ((check.check_id, severity), view.health.findings.get((check.check_id, severity), 0))

@@ -44,6 +44,7 @@ class Metric:
 
     `buckets` are upper bounds in the metric's unit. With `exemplar` the event has the request's `ids`. Series of a
     `nodeless` metric without a node exist at zero from the start. `spare`: no dashboard or alert uses it.
+    `series` are the label values that can occur, if not all combinations can.
     Samples read from a node leave out the label `node`, which is the metric's first.
     """
 
@@ -57,6 +58,7 @@ class Metric:
     exemplar: bool = False
     nodeless: bool = False
     spare: bool = False
+    series: tuple[tuple[str, ...], ...] = ()
 
     @property
     def lines(self) -> int:
