@@ -136,7 +136,7 @@ class Month:
             "decision_ms": round(dice.lognormvariate(-2, 0.3), 3),
             "overhead_ms": round(dice.lognormvariate(0.2, 0.5), 3),
             "load_ms": round(load_s * 1000, 3) if cold else 12.5,
-            "predicted_ttft_ms": round(model.ttft_s * 1000, 3),
+            **_parts(queue_s, load_s, ttft_s, token_s * tokens, model.ttft_s),
             "prompt_tokens": int(dice.lognormvariate(6, 1)) if answered else None,
             "completion_tokens": tokens if answered else None,
             "cached_tokens": number % 400 if answered else None,
@@ -151,6 +151,13 @@ class Month:
             "api_key_id": None,
             "decision": model.decision if answered else None,
         }
+
+
+def _parts(queue_s: float, load_s: float, ttft_s: float, decode_s: float, usual_s: float) -> dict[str, float]:
+    seen = {"prefill_ms": ttft_s - queue_s - load_s, "decode_ms": decode_s}
+    predicted = {"predicted_ttft_ms": usual_s, "predicted_queue_ms": 0.0, "predicted_load_ms": 0.0,
+                 "predicted_prefill_ms": usual_s, "predicted_decode_ms": decode_s}  # fmt: skip
+    return {name: round(seconds * 1000, 3) for name, seconds in {**seen, **predicted}.items()}
 
 
 SCORES: Final = (

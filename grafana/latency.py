@@ -7,6 +7,7 @@ from grafana.queries import BOTH, MODEL, NODE, increase, quantile, rate, worst
 from otel.alerts import THRESHOLDS
 
 LATE: Final = 1 - THRESHOLDS["ttft_objective"]
+TO_FIRST: Final = f'{NODE}, phase=~"queue|load|prefill"'
 ATTEMPT: Final = "herd_upstream_duration_seconds"
 QUANTILES: Final = ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
 
@@ -56,6 +57,11 @@ FIRST: Final = Row("The first token", (
           Target(quantile(0.5, "herd_predicted_ttft_error_ratio"), "p50"),
           Target(quantile(0.9, "herd_predicted_ttft_error_ratio"), "p90"),
           ), "ttftbudgetburn"),
+    Panel("Predicted against actual, by node", "Predicted over actual time to first token. A node far below 1 is "
+          "slower than routing assumes and gets too many requests.", "none", (
+          Target(f"{increase('herd_predicted_seconds_total', TO_FIRST, 'node')} / "
+                 f"({increase('herd_actual_seconds_total', TO_FIRST, 'node')} > 0)", "{{node}}"),
+          ), "prediction_drift", legend=TABLE_LEGEND),
 ))  # fmt: skip
 
 TOKENS: Final = Row("The tokens after it", (

@@ -95,6 +95,9 @@ DATA_DIR = Option("--data-dir", {"metavar": "DIR", "help": "read the files of DI
 JSON = Option("--json", {"action": "store_true", "help": "for programs: JSON with stable keys, no colour"})
 SINCE = Option("--since", {"metavar": "WHEN", "type": moment, "help": "only from then on: 10m, 2h, 3d or ISO 8601"})
 LIMIT = Option("--limit", {"metavar": "N", "type": count(1, 1000), "default": 20, "help": "how many (default: 20)"})
+DAY = Option("--since", {"metavar": "WHEN", "type": moment, "help": "the requests from then on (default: 1d)"})
+MOST = Option("--limit", {"metavar": "N", "type": count(20, 1_000_000), "default": 10_000,
+                          "help": "the latest N of them at most (default: 10000)"})  # fmt: skip
 EITHER = Option("--data-dir", {"metavar": "DIR", "help": "read the database of DIR instead of asking a router"})
 HEALTH_ENDS: Final = """\
 exit status:
@@ -108,6 +111,7 @@ With ack, silence and --past: 0 done, 1 not done, 3 and 64 as above.
 
 SIMULATED: Final = ("random", "round robin", "least loaded", "power of two", "clairvoyant", "herd", "herd, fresh",
                     "herd, fresh, speeds", "herd, all known")  # fmt: skip
+REPLAYED: Final = (*SIMULATED[:5], "herd")
 SIMULATE_ENDS: Final = """\
 policies:
   random, round robin, least loaded, power of two   what simple balancers do
@@ -187,6 +191,13 @@ COMMANDS: Final[Mapping[str, Command]] = {
                           "help": "for lengths, models and thinning (default: 1)"}),
         JSON,
     ), SIMULATE_ENDS),
+    "replay": Command("herd.commands.replay", "yesterday's requests under today's policy, another, or other settings", (
+        Option("--policy", {"metavar": "POLICY", "choices": REPLAYED, "default": "herd",
+                            "help": f"one of {', '.join(REPLAYED)} (default: herd)"}),
+        Option("--set", {"metavar": "NAME=VALUE", "action": "append",
+                         "help": "queue_limit, queue_timeout_s or loaded_fallback; may be given several times"}),
+        DAY, MOST, DATA_DIR, JSON,
+    )),
     "docs": Command("herd.commands.docs", "settings, metrics, errors, signals, endpoints, operations", (
         Option("topic", {"metavar": "TOPIC", "nargs": "?", "help": "what to print (default: list the topics)"}),
         Option("--write", {"metavar": "DIR", "help": "write all of them as Markdown files to DIR"}),

@@ -17,6 +17,8 @@ from herd.core.signals import SIGNALS
 
 Document = Mapping[str, Any]
 SECONDS: Final = (*(name.upper().replace("_", "\n") for name in SIGNALS), "TOTAL")
+SCORED: Final = ("", "PREDICTED", "ACTUAL", "DIFFERENCE")
+PHASES: Final = {"queue": "queue", "load": "load", "prefill": "prompt", "decode": "answer"}
 LEFT_OUT: Final = ("NODE", "MODEL", "WHY")
 
 
@@ -33,6 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _parts(found: Document) -> Iterator[RenderableType]:
     yield cell(f"Request {found['request_id']}", "bold")
     yield from _summary(found)
+    if found["predicted_queue_ms"] is not None:
+        yield from ("", cell("Predicted and actual", "bold"), table(SCORED, _scored(found), SCORED[1:]))
     yield from ("", cell("Life", "bold"))
     yield table(("AT", "AFTER", ""), _life(found), ("AFTER",))
     decision = found["decision"]
@@ -63,6 +67,15 @@ def _summary(found: Document) -> Iterator[str]:
         "trace": found["trace_id"],
     }
     return (f"  {name:<10}{text}" for name, text in lines.items() if text is not None)
+
+
+def _scored(found: Document) -> Iterator[tuple[object, ...]]:
+    """Each part of the request as it was foreseen when it came, and as it was."""
+    parts = [(words, found[f"predicted_{name}_ms"], found[f"{name}_ms"]) for name, words in PHASES.items()]
+    first = ("first token", found["predicted_ttft_ms"], found["time_to_first_token_ms"])
+    for words, predicted, seen in (*parts[:3], first, *parts[3:]):
+        off = None if seen is None else f"{'+' if seen >= predicted else '-'}{milliseconds(abs(seen - predicted))}"
+        yield words, milliseconds(predicted), milliseconds(seen), off
 
 
 def _tokens(found: Document) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 from herd.core.finding import Episode
 from herd.core.fleet import Fleet
 from herd.core.request import NOTHING_SAID, Parameters, Request
-from herd.core.routing import Candidate, Decision, Policy, Reason
+from herd.core.routing import Candidate, Decision, Policy, Predicted, Reason
 from herd.core.value import value
 
 
@@ -82,7 +82,10 @@ class ContextAction:
 
 @value
 class Finished:
-    """The whole life of one request. `http_status` is what the client got, or would have got."""
+    """The whole life of one request. `http_status` is what the client got, or would have got.
+
+    `predicted` is what was foreseen when it was first decided where it goes: the wait for a slot is part of it.
+    """
 
     request_id: str
     ids: TraceIds
@@ -102,6 +105,7 @@ class Finished:
     error_type: str | None = None
     error_message: str | None = None
     decision_s: float | None = None
+    predicted: Predicted | None = None
     queued_at: float | None = None
     admitted_at: float | None = None
     requeued_s: float = 0.0
@@ -139,6 +143,23 @@ class Finished:
         """Seconds spent waiting for a slot; `queued_at` is None where one was free, `requeued_s` is before retries."""
         first = 0.0 if self.queued_at is None else (self.admitted_at or self.finished_at) - self.queued_at
         return max(0.0, first) + self.requeued_s
+
+    @property
+    def prefill_s(self) -> float | None:
+        """Seconds from the start of work at the node to the first content, without the load that the engine reports.
+
+        Seen by the router where the answer streams, else as the engine reports it.
+        """
+        if self.ttft_s is None or self.first_content_at is None or not self.attempts:
+            return self.usage.prompt_eval_s
+        return max(0.0, self.first_content_at - self.attempts[-1].started_at - (self.usage.load_s or 0.0))
+
+    @property
+    def decode_s(self) -> float | None:
+        """Seconds from the first content to the last where the answer streams, else as the engine reports it."""
+        if self.ttft_s is None or self.first_content_at is None or self.last_content_at is None:
+            return self.usage.eval_s
+        return self.last_content_at - self.first_content_at
 
     @property
     def upstream_s(self) -> float:

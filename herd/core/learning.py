@@ -19,9 +19,11 @@ PARENT_WEIGHT: Final = 8.0  # answers that a tag or a model must have given to c
 NOISE: Final = 0.15  # share by which one observation differs from the next on the same machine
 FAR: Final = 3.0  # standard deviations from which on an observation counts for less
 FORGET: Final = 0.97  # what the past weighs after one more observation: some dozens count
+MOST_ASTRAY: Final = 4  # observations in a row that are far off in one direction are no outliers
 LEAST_RATIO: Final = 1e-3  # a cached prompt that an engine does not tell of looks like no work at all
 OVERHEAD_S: Final = 0.05
 PROMPT_FALL, TOKEN_FALL = 0.5, 0.2
+MOST_FALL: Final = 2.0  # a share of a slope that is next to nothing may be any number
 # Where a machine is unknown: bytes a second that it loads, and reads of its memory.
 LOAD_BYTES_PER_S: Final = 1.0 * 1024**3
 MEMORY_BYTES_PER_S: Final = 100e9
@@ -52,11 +54,16 @@ class Observation:
 
 @value
 class Fit:
-    """A linear model y = coefficients · x, and how sure it is of each: a covariance that never exceeds the prior's."""
+    """A linear model y = coefficients · x, and how sure it is of each: a covariance that never exceeds the prior's.
+
+    No coefficient is below 0. `astray` counts the latest observations that were far off in the same direction, below 0
+    for those that were too small: after some of them the guess that it began with is taken to be wrong.
+    """
 
     coefficients: tuple[float, ...]
     covariance: tuple[tuple[float, ...], ...]
     prior: tuple[float, ...]
+    astray: int = 0
 
     @classmethod
     def begun(cls, coefficients: tuple[float, ...], doubts: tuple[float, ...]) -> "Fit":
@@ -72,20 +79,35 @@ class Fit:
     def after(self, y: float, *x: float) -> "Fit":
         """The fit with one more observation."""
         said = max(self.of(*x), 1e-9)
-        gains = [sum(row[i] * x[i] for i in range(len(x))) for row in self.covariance]
+        size = range(len(x))
+        gains = [sum(row[i] * x[i] for i in size) for row in self.covariance]
         doubt = sum(gain * each for gain, each in zip(gains, x, strict=True))
         noise = (NOISE * max(said, y)) ** 2
-        off = abs(y - said) / sqrt(doubt + noise)
-        total = doubt + noise * max(1.0, off / FAR) ** 2
-        size = range(len(x))
-        moved = tuple(max(0.0, self.coefficients[i] + gains[i] / total * (y - said)) for i in size)
+        off = (y - said) / sqrt(doubt + noise)
+        astray = 0 if abs(off) <= FAR else self.astray + 1 if off > 0 <= self.astray else min(self.astray, 0) - 1
+        if abs(astray) >= MOST_ASTRAY:
+            return self._again(y, x)
+        total = doubt + noise * max(1.0, abs(off) / FAR) ** 2
+        moved = [self.coefficients[i] + gains[i] / total * (y - said) for i in size]
         kept = [[(self.covariance[i][j] - gains[i] * gains[j] / total) / FORGET for j in size] for i in size]
+        for i in size:  # the likeliest of those that are not below 0: what one may not take, the others do not give
+            if moved[i] < 0 and kept[i][i] > 0:
+                below = moved[i] / kept[i][i]
+                moved = [each - kept[j][i] * below for j, each in enumerate(moved)]
         scale = [min(1.0, sqrt(self.prior[i] / kept[i][i])) if kept[i][i] > 0 else 1.0 for i in size]
         return replace(
             self,
-            coefficients=moved,
+            coefficients=tuple(max(0.0, each) for each in moved),
             covariance=tuple(tuple(kept[i][j] * scale[i] * scale[j] for j in size) for i in size),
+            astray=astray,
         )
+
+    def _again(self, y: float, x: tuple[float, ...]) -> "Fit":
+        """A new beginning at what is seen now: the guess was off by a factor."""
+        usual = sqrt(sum(variance * each**2 for variance, each in zip(self.prior, x, strict=True)))
+        times = max(LEAST_RATIO, y / max(self.of(*x), usual))
+        doubts = (sqrt(variance) * times for variance in self.prior)
+        return Fit.begun(tuple(each * times for each in self.coefficients), tuple(doubts))
 
 
 @value
@@ -222,8 +244,8 @@ def _pace(load: Fit, reload: Fit, prompt: Fit, answer: Fit, measured: bool) -> P
         start_s=start_s,
         prompt_s=prompt_s,
         token_s=token_s,
-        prompt_fall=prompt_more / prompt_s if prompt_s else PROMPT_FALL,
-        token_fall=token_more / token_s if token_s else TOKEN_FALL,
+        prompt_fall=min(MOST_FALL, prompt_more / prompt_s) if prompt_s else PROMPT_FALL,
+        token_fall=min(MOST_FALL, token_more / token_s) if token_s else TOKEN_FALL,
         measured=measured,
     )
 

@@ -9,6 +9,7 @@ from herd.core.request import Request
 from herd.core.signals import LATELY_S
 
 LEAST_LOAD_S = 0.5  # what an engine calls a load and is shorter is none
+LEAST_TOKEN_S = 0.0002  # no engine writes faster: an answer that seems to was held back, as tool calls are, to its end
 
 
 class Told(NamedTuple):
@@ -35,7 +36,7 @@ def observed(told: Told, mark: Mark | None, busy: float, unloaded_at: float | No
     load_s = usage.load_s if usage.load_s and usage.load_s > LEAST_LOAD_S else None
     first_at, ended_at = attempt.first_content_at, attempt.ended_at
     prompt_s, answer_s = usage.prompt_eval_s, usage.eval_s
-    if first_at is not None and request.stream:
+    if first_at is not None and request.stream and not in_one_piece(usage.completion_tokens, ended_at - first_at):
         prompt_s = max(0.0, first_at - attempt.started_at - (usage.load_s or 0.0))
         answer_s = ended_at - first_at
     beside_prompt = beside_answer = 0.0
@@ -61,6 +62,11 @@ def worked_on(estimate: int, tokens: int, cached: int) -> int:
     tokenizer may make four times as many tokens of the same text, so speeds are learned per estimated token.
     """
     return round((estimate or tokens) * max(0, tokens - cached) / tokens) if tokens else 0
+
+
+def in_one_piece(tokens: int | None, seconds: float) -> bool:
+    """Whether an answer came too fast to have been written meanwhile: then its stream tells nothing of speeds."""
+    return seconds < ((tokens or 0) - 1) * LEAST_TOKEN_S
 
 
 def _beside(busy: float, seconds: float) -> float:

@@ -59,6 +59,7 @@ def _outcome(event: Finished) -> dict[str, Field]:
 
 
 def _timing(event: Finished) -> dict[str, Field]:
+    predicted = event.predicted
     return {
         "latency_ms": _ms(event.latency_s),
         "time_to_first_token_ms": _ms(event.ttft_s),
@@ -67,7 +68,13 @@ def _timing(event: Finished) -> dict[str, Field]:
         "decision_ms": _ms(event.decision_s),
         "overhead_ms": _ms(event.overhead_s),
         "load_ms": _ms(event.usage.load_s),
-        "predicted_ttft_ms": _ms(event.chosen.predicted_ttft_s if event.chosen else None),
+        "prefill_ms": _ms(event.prefill_s),
+        "decode_ms": _ms(event.decode_s),
+        "predicted_ttft_ms": _ms(predicted and predicted.ttft_s),
+        "predicted_queue_ms": _ms(predicted and predicted.queue_s),
+        "predicted_load_ms": _ms(predicted and predicted.load_s),
+        "predicted_prefill_ms": _ms(predicted and predicted.prefill_s),
+        "predicted_decode_ms": _ms(predicted and predicted.decode_s),
     }
 
 

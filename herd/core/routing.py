@@ -65,6 +65,11 @@ class Predicted(NamedTuple):
     prefill_s: float
     decode_s: float
 
+    @property
+    def ttft_s(self) -> float:
+        """Seconds to the first token."""
+        return self.queue_s + self.load_s + self.prefill_s
+
 
 @value
 class Candidate:

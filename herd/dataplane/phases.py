@@ -16,7 +16,7 @@ from herd.core.dialects import Endpoint
 from herd.core.errors import AttemptError, HerdError, Refused
 from herd.core.events import Attempt, ContextAction, Finished, Status, TraceIds, Usage
 from herd.core.request import Request
-from herd.core.routing import Candidate, Policy
+from herd.core.routing import Candidate, Policy, Predicted
 from herd.core.value import value
 from herd.dataplane.parse import Parsed
 from herd.fleet.slots import Choice
@@ -72,12 +72,16 @@ NO_WAITS = Waits()
 
 @value
 class Decided:
-    """It was decided where it goes, in `decision_s` seconds; the plan may be empty."""
+    """It was decided where it goes, in `decision_s` seconds; the plan may be empty.
+
+    `predicted` is what was foreseen when it began to wait for a slot: a decision made later knows less of the wait.
+    """
 
     asked: Asked
     choice: Choice
     decision_s: float
     waits: Waits = NO_WAITS
+    predicted: Predicted | None = None
 
     @property
     def received(self) -> Received:
@@ -180,6 +184,7 @@ def finished(phase: Phase, ending: Ending) -> Finished:
         reading = attempted.reading
         facts |= {
             "chosen": attempted.candidate, "attempts": attempted.attempts, "context": attempted.context,
+            "predicted": attempted.decided.predicted or attempted.candidate.predicted,
             "usage": reading.usage, "first_content_at": reading.first_content_at,
             "last_content_at": reading.last_content_at, "content_frames": reading.content_frames,
         }  # fmt: skip

@@ -230,6 +230,8 @@ class DataPlane:
         bid = Bid(decided.asked.request, decided.received.policy, excluded)
         if self._keeper.cell.may_begin(bid, decided.choice, moment()):
             return phase, await self._keeper.slot(bid, decided.choice)
+        if not phase.attempts:
+            decided = replace(decided, predicted=decided.choice.predicted(excluded))
         began = clock.now()
         try:
             granted = await self._keeper.slot(bid, decided.choice)

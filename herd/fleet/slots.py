@@ -11,7 +11,7 @@ from herd.core.admission import Grant, Lanes, Place, Swaps
 from herd.core.fleet import Fleet
 from herd.core.observed import Mark
 from herd.core.request import Request
-from herd.core.routing import Candidate, Decision, Policy, job, open_to
+from herd.core.routing import Candidate, Decision, Policy, Predicted, job, open_to
 from herd.core.value import value
 from herd.core.work import Job
 from herd.fleet.entry import Entry
@@ -35,6 +35,10 @@ class Choice:
         """The models that would have to leave memory for it, by place; empty where none would."""
         candidates = open_to(self.decision.plan, excluded)
         return {Place(each.node_id, each.model): each.evicts for each in candidates if each.evicts}
+
+    def predicted(self, excluded: frozenset[str]) -> Predicted | None:
+        """What is foreseen at the first of those places."""
+        return next((candidate.predicted for candidate in open_to(self.decision.plan, excluded)), None)
 
     def candidate(self, place: Place) -> Candidate:
         """The candidate of the plan at a place."""

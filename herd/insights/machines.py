@@ -3,9 +3,11 @@
 Reads `machines.toml`, once. The rules of thumb stand here, each with its reason.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +26,15 @@ CARD_SHARE: Final = 0.95
 SYSTEM_SHARE, SYSTEM_LEAST = 0.8, 2 * GIB
 # Of the bandwidth on paper, engines reach 45 to 85 % while they generate; the middle of what is reported.
 EFFICIENCY: Final = 0.6
+KINDS: Final[Mapping[str, str]] = {
+    "NVIDIA": "nvidia",
+    "Tesla": "nvidia",
+    "AMD": "amd",
+    "Radeon": "amd",
+    "Apple": "apple",
+}
+_UNSAID: Final = frozenset({"nvidia", "geforce", "amd", "radeon", "apple"})
+_MEMORY: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(?:GB|GiB|G)", re.IGNORECASE)
 _NEAR: Final = 0.15  # a machine's reported memory is some percent under the one that it is sold with
 
 
@@ -93,6 +104,7 @@ class Machines:
 
     def __init__(self, told: Mapping[str, Any]) -> None:
         self._ddr4, self._ddr5 = float(told["processor"]["ddr4_gb_s"]), float(told["processor"]["ddr5_gb_s"])
+        self._names = tuple(dict.fromkeys(each["name"] for each in told["machines"]))
         self._known: dict[str, list[tuple[float | None, float]]] = {}
         for each in told["machines"]:
             entry = (each.get("memory_gb"), float(each["bandwidth_gb_s"]))
@@ -112,10 +124,40 @@ class Machines:
             return None
         return Speed(min(known) * 1e9, ", ".join(sorted({each.name for each in machine.accelerators})))
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every accelerator of the table, as its agent reports it."""
+        return self._names
+
     def _bandwidth(self, accelerator: Accelerator) -> float | None:
         entries = self._known.get(accelerator.name.casefold(), [])
         exact = [speed for memory, speed in entries if memory and _about(accelerator.memory, memory)]
         return next(iter(exact), None) or next((speed for memory, speed in entries if memory is None), None)
+
+
+def described(text: str) -> tuple[Machine, learning.Machine]:
+    """A machine that may be bought, from words such as `RTX 3090, 24 GB` or `M3 Ultra, 96 GB`: what it is, on paper.
+
+    ValueError where the table does not have it, or no memory is named.
+    """
+    asked, _, memory = text.partition(",")
+    size = _MEMORY.fullmatch(memory.strip())
+    if not size:
+        raise ValueError(f"{text!r} names no memory: it should be like `RTX 3090, 24 GB`")
+    short = {_short(name): name for name in MACHINES.names}
+    name = short.get(_short(asked))
+    if name is None:
+        near = get_close_matches(_short(asked), short, 3, 0.5)
+        instead = f"; there are {', '.join(near)}" if near else ""
+        raise ValueError(f"{asked.strip()!r} is not in the catalogue of machines{instead}")
+    kind = next((kind for maker, kind in KINDS.items() if maker in name), "other")
+    bytes_of_it = round(float(size[1]) * GIB)
+    accelerator = Accelerator(name, kind, bytes_of_it)
+    node_id = _short(asked).replace(" ", "-")
+    # A card's memory is its own; that of the machine around it is larger, and models do not live there.
+    machine = Machine(node_id, bytes_of_it if kind == "apple" else 4 * bytes_of_it, (accelerator,))
+    speed = MACHINES.speed(machine)
+    return machine, learning.Machine(speed.bandwidth if speed else None, kind)
 
 
 def on_paper(heartbeat: Heartbeat) -> learning.Machine:
@@ -129,6 +171,11 @@ def on_paper(heartbeat: Heartbeat) -> learning.Machine:
 def load(path: Path = FILE) -> Machines:
     """The table of a file. Raises KeyError, TypeError or ValueError where the file is not one."""
     return Machines(tomllib.loads(path.read_text(encoding="utf-8")))
+
+
+def _short(name: str) -> str:
+    """A machine's name as people say it: `NVIDIA GeForce RTX 3090` is the `rtx 3090`."""
+    return " ".join(word for word in name.casefold().split() if word not in _UNSAID)
 
 
 def _about(memory: int, gb: float) -> bool:

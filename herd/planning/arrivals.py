@@ -18,7 +18,10 @@ MOST_PROMPT, MOST_ANSWER = 32_000, 4_000  # tokens: what a local model's context
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One request: when, for which model, and tokens in and out. `blocks` are the prompt's prefix blocks."""
+    """One request: when, for which model, and tokens in and out. `blocks` are the prompt's prefix blocks.
+
+    `row` is its place among the recorded requests that it was made from.
+    """
 
     at: float
     model: str
@@ -28,6 +31,7 @@ class Arrival:
     tag: str = ""
     max_tokens: int | None = None
     blocks: tuple[int, ...] = ()
+    row: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,12 +20,16 @@ ROUNDING = 1e-6  # GB
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """One model on one machine, working alone: seconds to load it, tokens a second of prompt and of answer."""
+    """One model on one machine, working alone: seconds to load it, tokens a second of prompt and of answer.
+
+    `start_s` is what each prompt takes however short it is.
+    """
 
     size: float
     load_s: float
     prefill: float
     decode: float
+    start_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,8 @@ class Machine:
     """A machine and how requests share it; `kind` is its accelerator's, as agents report it.
 
     `memory` and sizes in GB, `bandwidth` in GB/s. With n at work a prompt takes 1 + `prefill_fall` (n - 1) times as
-    long, an answer 1 + `decode_fall` (n - 1) times.
+    long, an answer 1 + `decode_fall` (n - 1) times. A model that nobody asked for in `keep_alive_s` leaves the memory;
+    `loaded` are those that are there at the beginning.
     """
 
     node_id: str
@@ -44,6 +49,8 @@ class Machine:
     decode_fall: float = 0.2
     kind: str = ""
     bandwidth: float = 0.0
+    keep_alive_s: float = inf
+    loaded: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -91,6 +98,11 @@ class _Runner:
     active: int = 0
     queue: deque[Job] = field(default_factory=deque)
 
+    @property
+    def idle(self) -> bool:
+        """Whether it could be unloaded now."""
+        return self.ready and not self.active and not self.queue
+
 
 class Engine:
     """The server of one machine. `give` it jobs, ask `next_at` for its next moment, and let it `step` there."""
@@ -99,6 +111,7 @@ class Engine:
         self.machine = machine
         self.now = 0.0
         self.busy = 0.0  # the integral of how many were at work
+        self.worked_s = 0.0  # seconds in which anybody was
         self.loaded: dict[str, _Runner] = {}
         self.loads = 0
         self._loading: tuple[float, str] | None = None
@@ -107,6 +120,9 @@ class Engine:
         self._decode: list[tuple[float, int, Job]] = []
         self._prefill_clock = 0.0
         self._decode_clock = 0.0
+        for name in machine.loaded:
+            if self.free_memory() >= machine.models[name].size - ROUNDING:
+                self.loaded[name] = _Runner(True, 0.0)
 
     def copied(self) -> "Engine":
         """The same engine, to be run ahead without moving this one."""
@@ -137,10 +153,18 @@ class Engine:
     def give(self, job: Job) -> list[Happened]:
         """A request comes in now; returns what changes at once."""
         speed = self.machine.models[job.model]
-        job.prefill_s = max(1, job.arrival.prompt_tokens) / speed.prefill
+        job.prefill_s = speed.start_s + max(1, job.arrival.prompt_tokens) / speed.prefill
         job.decode_s = max(0, job.arrival.answer_tokens - 1) / speed.decode
         self._pending.append(job)
-        return self._admit()
+        return [*self.expire(), *self._admit()]
+
+    def expire(self) -> list[Happened]:
+        """Unload what nobody asked for in a while; returns that."""
+        before = self.now - self.machine.keep_alive_s
+        gone = [name for name, each in self.loaded.items() if each.used_at < before and each.idle]
+        for name in gone:
+            del self.loaded[name]
+        return [Happened(self.now, "unloaded", name) for name in gone]
 
     def next_at(self) -> float:
         """When something happens next; infinity while the engine idles."""
@@ -154,6 +178,7 @@ class Engine:
             self._prefill_clock += elapsed / (1 + self.machine.prefill_fall * (n - 1))
             self._decode_clock += elapsed / (1 + self.machine.decode_fall * (n - 1))
             self.busy += elapsed * n
+            self.worked_s += elapsed
         self.now = max(until, self.now)
 
     def step(self) -> list[Happened]:
@@ -226,11 +251,7 @@ class Engine:
         free = self.free_memory()
         if free >= size - ROUNDING:
             return True
-        idle = sorted(
-            (runner.used_at, name)
-            for name, runner in self.loaded.items()
-            if runner.ready and not runner.active and not runner.queue
-        )
+        idle = sorted((runner.used_at, name) for name, runner in self.loaded.items() if runner.idle)
         if free + sum(self.machine.models[name].size for _, name in idle) < size - ROUNDING:
             return False  # until those at work are done; nobody who comes later is let past
         for _, name in idle:

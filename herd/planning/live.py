@@ -6,6 +6,7 @@ report. The options take away one kind of ignorance each, so that the regret can
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 
 from herd.core.demand import Demand
 from herd.core.fleet import Fleet, Loaded, Model, Node, Traffic
@@ -16,7 +17,7 @@ from herd.core.routing import Candidate, Policy, decide, job, open_to
 from herd.core.signals import KV_SHARE
 from herd.core.work import Work
 from herd.planning.engine import Engine, Happened, Job
-from herd.planning.simulate import Give
+from herd.planning.simulate import REFUSED, Give
 
 GB = 10**9
 ENDPOINT = "/api/chat"
@@ -25,10 +26,24 @@ KEEP_ALIVE_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
+class Learned:
+    """What a router learned of one node before the run."""
+
+    machine: Machine
+    speeds: Mapping[str, Speeds] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
-    """The operator's rules, and what this Herd knows that a real one does not."""
+    """The operator's rules, and what this Herd knows that a real one does not.
+
+    Of a model at most `queue_limit` requests wait, each for `queue_timeout_s`; `learned` is by node.
+    """
 
     policy: Policy = field(default_factory=Policy)
+    queue_limit: float = inf
+    queue_timeout_s: float = inf
+    learned: Mapping[str, Learned] = field(default_factory=dict)
     lengths_known: bool = False
     always_fresh: bool = False
     speeds_known: bool = False
@@ -104,9 +119,14 @@ class Herd:
         return self._place(following, now) if following else []
 
     def tick(self, now: float) -> list[Give]:
-        """Once a second those who wait are decided about anew."""
+        """Once a second those who wait are decided about anew, and who waited too long is refused."""
         self._listen(now)
-        return [gift for asked in tuple(self.asked.values()) if asked.waits for gift in self._place(asked, now)]
+        late = now - self.options.queue_timeout_s
+        gone = [each for each in self.asked.values() if each.waits and each.job.arrival.at < late]
+        gifts = [self._refuse(asked, now) for asked in gone]
+        for asked in tuple(self.asked.values()):
+            gifts += self._place(asked, now) if asked.waits else ()
+        return gifts
 
     def fleet(self, asked: _Asked, now: float) -> Fleet:
         """The snapshot for a decision, without the one who is decided about."""
@@ -127,16 +147,30 @@ class Herd:
         )
 
     def _place(self, asked: _Asked, now: float) -> list[Give]:
+        waited = asked.waits
         fleet = self.fleet(asked, now)
-        (candidate,) = open_to(decide(asked.request, fleet, self.options.policy).plan)
+        candidate = next(iter(open_to(decide(asked.request, fleet, self.options.policy).plan)), None)
         self.decisions += 1
+        if candidate is None:
+            return [self._refuse(asked, now)]
         place = self.places[candidate.node_id]
         there = self.nodes[place]
         asked.waits = there.work.held.get(candidate.model, 0) >= there.node.slots
+        if asked.waits and not waited and self._waiting(asked.request.model) > self.options.queue_limit:
+            return [self._refuse(asked, now)]
         asked.place, asked.candidate = place, candidate
         meant = job(asked.job.number, asked.request, candidate, fleet, asked.waits)
         there.work = there.work.begun(meant._replace(known=self.options.lengths_known), now)
         return [] if asked.waits else [Give(asked.job, place)]
+
+    def _waiting(self, model: str) -> int:
+        return sum(each.waits and each.request.model == model for each in self.asked.values())
+
+    def _refuse(self, asked: _Asked, now: float) -> Give:
+        there = self.nodes[asked.place]
+        there.work = there.work.ended(asked.job.number, now)
+        del self.asked[asked.job.number]
+        return Give(asked.job, REFUSED)
 
     def _expected(self, asked: _Asked) -> Mapping[str, float]:
         if self.options.lengths_known:
@@ -151,8 +185,9 @@ class Herd:
         memory = int(machine.memory * GB)
         node = Node(machine.node_id, "", endpoints=frozenset({ENDPOINT}), slots=machine.slots, memory_total=memory,
                     memory_available=memory, models=models)  # fmt: skip
-        known = Machine(machine.bandwidth * GB, machine.kind)
-        speeds = {name: known.expects(model.size_bytes) for name, model in models.items()}
+        before = self.options.learned.get(machine.node_id) or Learned(Machine(machine.bandwidth * GB, machine.kind))
+        known = before.machine
+        speeds = {name: before.speeds.get(name) or known.expects(model.size_bytes) for name, model in models.items()}
         paces = {name: self._true_pace(engine, name) if self.options.speeds_known else speeds[name].pace
                  for name in models}  # fmt: skip
         falls = (machine.prefill_fall, machine.decode_fall) if self.options.speeds_known else ()
@@ -183,6 +218,7 @@ class Herd:
     def _look(self, place: int, now: float) -> None:
         """A heartbeat: what is loaded, and what that leaves of the memory."""
         engine, there = self.engines[place], self.nodes[place]
+        engine.expire()
         loaded = {
             name: Loaded(name, int(engine.machine.models[name].size * GB), expires_at=runner.used_at + KEEP_ALIVE_S)
             for name, runner in engine.loaded.items()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from random import Random
 
 from herd.planning.engine import Engine, Happened, Job
-from herd.planning.simulate import Give
+from herd.planning.simulate import REFUSED, Give
 
 
 class AtOnce:
@@ -23,7 +23,8 @@ class AtOnce:
 
     def arrived(self, job: Job, now: float) -> list[Give]:  # noqa: ARG002 - the protocol tells the moment
         """A request came."""
-        return [Give(job, self.choose(job, self.holders[job.model]))]
+        holders = self.holders.get(job.model)
+        return [Give(job, self.choose(job, holders) if holders else REFUSED)]
 
     def happened(self, place: int, event: Happened) -> list[Give]:  # noqa: ARG002 - it learns nothing
         """An engine did something."""

@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import inf
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from herd.planning.arrivals import Arrival
 from herd.planning.engine import Engine, Happened, Job, Machine
 
+REFUSED: Final = -1
+
 
 class Give(NamedTuple):
-    """A job goes to the engine of this place in the fleet."""
+    """A job goes to the engine of this place in the fleet, or is `REFUSED`."""
 
     job: Job
     place: int
@@ -38,21 +40,30 @@ class Router(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One request's fate: where it was answered, and after how many seconds its first token came and its last."""
+    """One request's fate: where it was answered, and after how many seconds its first token came and its last.
+
+    `cold`: its model was loaded for it.
+    """
 
     arrival: Arrival
     place: int
     ttft_s: float
     latency_s: float
+    cold: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run gave: every request's fate in the order of their ends, and how often models were loaded."""
+    """What a run gave: every request's fate in the order of their ends, and how often models were loaded.
+
+    `refused` are those that nobody served; `busy` is the share of the time in which each machine was at work.
+    """
 
     served: tuple[Served, ...]
     loads: int
     seconds: float
+    refused: tuple[Arrival, ...] = ()
+    busy: tuple[float, ...] = ()
 
     @property
     def mean_s(self) -> float:
@@ -84,6 +95,7 @@ class Simulation:
         self._versions = [0] * len(machines)
         self._open: dict[int, int] = {}
         self._served: list[Served] = []
+        self._refused: list[Arrival] = []
 
     def run(self, arrivals: Iterable[Arrival]) -> Result:
         """Serve all arrivals, which come in the order of time, to their ends."""
@@ -107,7 +119,9 @@ class Simulation:
                 self._open[number] = number
                 self._give(self.router.arrived(Job(number, following), at))
                 number, following = number + 1, next(coming, None)
-        return Result(tuple(self._served), sum(engine.loads for engine in self.engines), self.now)
+        busy = tuple(engine.worked_s / self.now if self.now else 0.0 for engine in self.engines)
+        loads = sum(engine.loads for engine in self.engines)
+        return Result(tuple(self._served), loads, self.now, tuple(self._refused), busy)
 
     def _step(self) -> None:
         at, version, place = heappop(self._due)
@@ -124,11 +138,16 @@ class Simulation:
             if event.kind == "ended" and event.job:
                 job, since = event.job, event.job.arrival.at
                 del self._open[job.number]
-                self._served.append(Served(job.arrival, place, job.first_at - since, job.ended_at - since))
+                fate = Served(job.arrival, place, job.first_at - since, job.ended_at - since, job.load_s > 0)
+                self._served.append(fate)
             self._give(self.router.happened(place, event))
 
     def _give(self, gifts: list[Give]) -> None:
         for job, place in gifts:
+            if place == REFUSED:
+                del self._open[job.number]
+                self._refused.append(job.arrival)
+                continue
             engine = self.engines[place]
             engine.wait(self.now)
             self._tell(place, engine.give(job))

@@ -18,6 +18,7 @@ from herd.routes.parameters import only_known
 from herd.routes.surface import surface_of
 from herd.routes.tables import Format, response
 from herd.store import answers, reports
+from herd.store import calibration as compare
 from herd.store.answers import Answer
 from herd.store.connections import Question
 from herd.store.fleet_events import EventFilter
@@ -168,6 +169,16 @@ async def latency(request: Request, which: Which, hours: Hours = 24, format: For
     """Percentiles of latency, first token, time per token, queueing and overhead: of all, by model, by node."""
     since = time.time() - hours * HOUR_S
     return await _table(request, {"hours": hours}, format, reports.latency, since, which)
+
+
+@router.get("/calibration")
+async def calibration(request: Request, which: Which, hours: Hours = 24, format: Format = "json") -> Response:
+    """Predicted against actual times of streams, by node, model and part; errors in percent of the actual time.
+
+    `bias_pct` below 0: predictions are too short. In a large window one stream in `every` is sampled.
+    """
+    since = time.time() - hours * HOUR_S
+    return await _table(request, {"hours": hours}, format, compare.calibration, since, which)
 
 
 async def _days(request: Request, table: reports.Query, days: int, which: Scope, format: str) -> Response:

@@ -169,6 +169,8 @@ TABLE: Final = (
             maximum=86_400, runtime=True),
     Setting("health_slo_pct", 99.0, "Service level objective that slo_burn watches: share of requests that succeed.",
             maximum=99.99, runtime=True),
+    Setting("health_prediction_factor", 2.0, "Actual over predicted time to first token of a node (or the inverse) "
+            "from which prediction_drift is a warning.", minimum=1.1, maximum=1_000, runtime=True),
     Setting("health_disk_warning_pct", 10.0, "Free disk space below which disk_low is a warning.",
             maximum=100, runtime=True),
     Setting("health_disk_critical_pct", 3.0, "Free disk space below which disk_low is critical.",

@@ -13,6 +13,7 @@ from typing import Any, Final
 from herd.core.breaker import FAULTS_OF_THE_NODE
 from herd.core.finding import Episode, Finding, Severity
 from herd.core.health.report import (
+    DRIFT_H,
     WINDOWS_S,
     ContextActions,
     Fallback,
@@ -23,6 +24,7 @@ from herd.core.health.report import (
     Trouble,
     Turnover,
 )
+from herd.store.calibration import drifts
 from herd.store.rows import FINDING_COLUMNS
 
 DAY_S, HOUR_S = 86_400.0, 3_600.0
@@ -47,6 +49,7 @@ def history(connection: sqlite3.Connection, now: float, limits_s: Mapping[str, t
             Pace(model, usual, limit, _slower(connection, model, limit, since["day"]))
             for model, (usual, limit) in sorted(limits_s.items())
         ),
+        drifts=drifts(connection, now, DRIFT_H),
         zombies=_zombies(connection, since),
         first_seen=_first_seen(connection, since),
     )

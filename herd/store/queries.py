@@ -21,6 +21,7 @@ from herd.store.audit import Counts, Ended, Kept
 from herd.store.connections import Connections, Question, Source
 from herd.store.connections import StoreUnreadable as StoreUnreadable  # noqa: PLC0414 - whoever asks gets it from here
 from herd.store.fleet_events import EventFilter
+from herd.store.recorded import Recorded, recorded
 from herd.store.reports import Query, Report
 from herd.store.rollups import DAY_S, HOUR_S
 from herd.store.traces import Document, Page, StoredTrace, TraceFilter
@@ -115,6 +116,10 @@ class Reader:
     def recent_answers(self, now: float) -> dict[tuple[str, str], list[Observation]]:
         """By node and model: what the latest streams say of its speeds, the oldest first."""
         return self._read({}, history.recent_answers, now)
+
+    def recorded(self, since: float, until: float, most: int) -> Recorded:
+        """The latest so many requests of a window (unix s), as a simulation needs them."""
+        return self._read(Recorded(), recorded, since, until, most)
 
     def demand(self, now: float) -> dict[str, float]:
         """By model: how much it was asked for in the last week, recent requests counting most."""

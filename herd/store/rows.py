@@ -33,7 +33,8 @@ TRACE_COLUMNS: Final = (
     "finish_reason", "stream", "latency_ms", "time_to_first_token_ms", "time_per_output_token_ms", "queue_ms",
     "decision_ms", "overhead_ms", "load_ms", "predicted_ttft_ms", "prompt_tokens", "completion_tokens",
     "tokens_source", "retry_count", "fallback_used", "fallback_reason", "excluded_nodes", "tags", "client_ip",
-    "api_key_id", "cached_tokens", "reasoning_tokens",
+    "api_key_id", "cached_tokens", "reasoning_tokens", "prefill_ms", "decode_ms", "predicted_queue_ms",
+    "predicted_load_ms", "predicted_prefill_ms", "predicted_decode_ms",
 )  # fmt: skip
 ATTEMPT_COLUMNS: Final = (
     "request_id", "number", "node_id", "model", "url", "span_id", "started_at", "ended_at", "http_status",

@@ -222,6 +222,15 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "ALTER TABLE request_traces ADD COLUMN cached_tokens INTEGER",
         "ALTER TABLE request_traces ADD COLUMN reasoning_tokens INTEGER",
     ),
+    (
+        # Each part of a prediction beside what was seen; those of the queue and the load were there before.
+        "ALTER TABLE request_traces ADD COLUMN prefill_ms REAL",
+        "ALTER TABLE request_traces ADD COLUMN decode_ms REAL",
+        "ALTER TABLE request_traces ADD COLUMN predicted_queue_ms REAL",
+        "ALTER TABLE request_traces ADD COLUMN predicted_load_ms REAL",
+        "ALTER TABLE request_traces ADD COLUMN predicted_prefill_ms REAL",
+        "ALTER TABLE request_traces ADD COLUMN predicted_decode_ms REAL",
+    ),
 )
 LATEST: Final = len(MIGRATIONS)
 

@@ -1,12 +1,14 @@
 """`herd explain`: one request's life and its decision, and whether the decision can be made again."""
 
 import json
+import re
 import sqlite3
 from contextlib import closing
 
 import pytest
 
 from herd.core.events import Usage
+from herd.core.routing import Predicted
 from herd.core.signals import SIGNALS
 from herd.store.writer import Writer
 from tests.store.builders import NOON, finished, fleet, node
@@ -128,6 +130,14 @@ def test_a_wait_for_a_slot_stands_in_the_life(stored, inside):
     event = finished("r-1", latency_s=9.0, queued_at=NOON + 0.5, admitted_at=NOON + 4.5)
     told = inside("explain", "r-1", "--data-dir", stored(event)).stdout
     assert "waits for a slot, 4.00 s in all" in told
+
+
+def test_each_part_stands_as_it_was_predicted_and_as_it_was(stored, inside):
+    """Whether routing was wrong, and in what, is told of one request too."""
+    event = finished("r-1", ttft_s=0.5, predicted=Predicted(0.0, 1.5, 0.25, 1.0))
+    told = inside("explain", "r-1", "--data-dir", stored(event)).stdout
+    assert re.search(r"load +1\.50 s +- +-\n", told)
+    assert re.search(r"first token +1\.75 s +500 ms +-1\.25 s\n", told)
 
 
 def test_tokens_from_the_cache_are_told_beside_the_prompts(stored, inside):

@@ -68,6 +68,36 @@ def test_a_machine_that_became_twice_as_slow_is_noticed():
     assert speeds.pace.token_s == pytest.approx(2 * TRUE["token"], rel=0.2)
 
 
+def test_a_first_answer_that_was_wrong_by_a_thousand_times_is_forgotten_soon():
+    """The guess is scaled by the first answer; a fit that is sure of that scale would call all the others outliers."""
+    wrong = Observation(prompt_tokens=20, prompt_s=0.1, answer_tokens=14, answer_s=0.0003)
+    right = Observation(prompt_tokens=20, prompt_s=0.01, answer_tokens=40, answer_s=0.3)
+    speeds = prior(2_000_000_000).after(wrong)
+    for _ in range(12):
+        speeds = speeds.after(right)
+    assert speeds.pace.answer(39) == pytest.approx(0.3, rel=0.05)
+    assert speeds.pace.prefill(20) == pytest.approx(0.01, rel=0.2)
+
+
+def test_prompts_of_one_length_do_not_drive_a_speed_away_from_what_is_seen():
+    """Start and tokens cannot be told apart then, and what the start may not give below 0 the tokens must not take."""
+    rng = random.Random(5)
+    speeds = prior(2_000_000_000)
+    for _ in range(200):
+        prompt_s = 0.01 * rng.choice((0.005, 0.7, 1.0, 1.5))
+        speeds = speeds.after(Observation(prompt_tokens=rng.randint(15, 20), prompt_s=prompt_s))
+        assert speeds.pace.prefill(17) < 0.1
+    assert speeds.pace.prefill(17) < 0.015
+
+
+def test_company_slows_a_prompt_at_most_by_its_whole_again_and_again():
+    """A share of a slope that is next to nothing may be any number."""
+    speeds = prior(2_000_000_000)
+    for others in (0.0, 1.0, 2.0) * 20:
+        speeds = speeds.after(Observation(prompt_tokens=17, prompt_s=0.05 + 0.05 * others, prompt_others=others))
+    assert speeds.pace.prompt_fall <= 2.0
+
+
 def test_a_load_and_a_reload_from_the_file_cache_are_two_numbers():
     """The second is the disk left out."""
     speeds = prior(5 * GIB)

@@ -14,7 +14,14 @@ from tests.dashboard.conftest import SECTIONS, SHAPES
 SHOWN = {
     "fleet": ["nodes up", "studio", "gpu-box", "mini", "llama3.3:70b", "Latest requests"],
     "trends": ["Requests per hour", "Time to first token", "Tokens per hour"],
-    "latency": ["Percentiles", "First token", "Router overhead", "By model and node", "llama3.2:3b", "studio"],
+    "latency": [
+        "Percentiles",
+        "First token",
+        "Router overhead",
+        "By model and node",
+        "Predicted against actual",
+        "studio",
+    ],
     "usage": ["Requests by model", "Tokens in", "llama3.2:3b", "qwen3:8b"],
     "models": ["llama3.2:3b", "loaded", "nomic-embed-text:latest"],
     "apps": ["prod", "batch", "night", "user:ann"],

@@ -554,6 +554,18 @@ async def test_a_wait_for_a_slot_is_recorded_apart_from_the_work():
     assert (second.queue_s, second.requeued_s, second.latency_s, second.upstream_s) == queued(7.0, 0.0, 8.0, 1.0)
 
 
+async def test_a_request_that_waited_is_held_against_what_was_foreseen_when_it_began_to():
+    """The decision that ends a wait knows that it is over: a prediction without the wait would always look wrong."""
+    plane = Plane(beats=[node("a", slots=1)], a=[[7.0, *HELLO]], b=[HELLO])
+    async with plane.asking(), plane.asking():
+        await until(lambda: plane.cell.slots.depths() == {M: 1})
+        plane.keeper.heard(node("b"))
+    second, first = plane.finished
+    assert first.predicted == first.chosen.predicted
+    assert (second.chosen.node_id, second.chosen.predicted.queue_s) == ("b", 0.0)
+    assert second.predicted.queue_s > 1.0
+
+
 async def test_a_wait_before_a_retry_is_recorded_apart_from_the_first():
     """A queue that is met twice is not one long queue."""
     beats = [node("a", slots=1), node("b", slots=1)]

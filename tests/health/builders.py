@@ -7,6 +7,7 @@ from herd.core.finding import Finding
 from herd.core.health.checks import evaluate
 from herd.core.health.report import (
     WINDOWS_S,
+    Drift,
     HealthReport,
     History,
     LoadedFacts,
@@ -48,6 +49,11 @@ def trouble(
     """Requests that were not completed, all within the last five minutes."""
     usual = Trouble(status, error_type, node_id, LLAMA, requests, dict.fromkeys(WINDOWS_S, requests))
     return replace(usual, **changes)
+
+
+def drift(factor: float = 3.0, lately: float = 3.0, streams: int = 50, **changes: Any) -> Drift:
+    """A node whose middle first token came in so many times the second that was predicted for it."""
+    return replace(Drift("ada", streams, 10, factor, lately, 1.0, factor), **changes)
 
 
 def history(**changes: Any) -> History:

@@ -1,9 +1,11 @@
 """The checks of nodes: when each fires, and when it must not."""
 
+from dataclasses import replace
+
 import pytest
 
 from herd.core.health.report import LoadedFacts, Tries
-from tests.health.builders import GIB, LLAMA, found, history, node, one, report, served, severities
+from tests.health.builders import GIB, LLAMA, drift, found, history, node, one, report, served, severities
 
 SPILLED = LoadedFacts(LLAMA, 9 * GIB, 8 * GIB, spilled=2 * GIB)
 
@@ -172,6 +174,32 @@ def test_the_disk_of_the_records_is_watched_too():
     told = one("disk_low", low)
     assert (told.severity, told.node_id) == ("critical", None)
     assert "retention_days" in told.fix
+
+
+@pytest.mark.parametrize(
+    ("seen", "fires"),
+    [
+        (drift(), True),
+        (drift(0.3, 0.3), True),
+        (drift(lately=1.2), False),
+        (drift(0.3, 1.0), False),
+        (drift(1.9, 1.9), False),
+        (drift(streams=19), False),
+        (replace(drift(), lately=4), False),
+        (drift(predicted_s=0.05, seen_s=0.15), False),
+    ],
+)
+def test_a_node_whose_predictions_are_wrong_for_hours_and_still_is_found(seen, fires):
+    """Over now, too few to say, or a difference that nobody notices: then there is nothing to do."""
+    assert severities("prediction_drift", report(past=history(drifts=(seen,)))) == (["warning"] if fires else [])
+
+
+def test_a_drift_says_by_how_much_in_which_part_and_what_to_do_about_that():
+    """A factor alone leads nowhere."""
+    told = one("prediction_drift", report(past=history(drifts=(drift(part="load"),))))
+    assert "is 3 times the prediction: 3.0 s instead of 1.0 s (50 streams in 6 h" in told.description
+    assert "in the load" in told.description
+    assert "disk" in told.fix
 
 
 def test_a_threshold_is_the_operators_to_set():

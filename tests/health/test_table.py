@@ -21,11 +21,11 @@ CONTRACT = (
 )  # fmt: skip
 BEYOND = (
     "trace_store_failing", "telemetry_dropping", "breaker_open", "context_waste", "clock_skew", "node_version_unknown",
-    "slo_burn", "disk_low", "no_node_ready",
+    "slo_burn", "prediction_drift", "disk_low", "no_node_ready",
 )  # fmt: skip
 
 
-def test_all_fifteen_checks_are_there_and_nine_more():
+def test_all_fifteen_checks_are_there_and_ten_more():
     """Their names are what dashboards and alerts go by."""
     assert [check.check_id for check in CHECKS] == [*CONTRACT, *BEYOND]
 

@@ -71,6 +71,7 @@ def finished(
     asked = asked or request(model, fallback_models=names[1:], tags=tags)
     seen = seen or fleet(node(node_id, (served,)), node("other", names, loaded={}), models=names, at=at)
     decision = decide(asked, seen)
+    chosen = next((entry for entry in decision.plan if (entry.node_id, entry.model) == (node_id, served)), None)
     first = None if ttft_s is None else at + ttft_s
     made = Finished(
         request_id=request_id or f"r{number:08d}",
@@ -85,7 +86,8 @@ def finished(
         fleet=seen,
         policy=DEFAULT_POLICY,
         decision=decision,
-        chosen=next((entry for entry in decision.plan if (entry.node_id, entry.model) == (node_id, served)), None),
+        chosen=chosen,
+        predicted=chosen.predicted if chosen else None,
         attempts=tuple(_attempt(number, turn, attempts, node_id, served, at, latency_s, first)
                        for turn in range(1, attempts + 1)),
         usage=Usage(tokens[0], tokens[1], source="reported", finish_reason="stop"),

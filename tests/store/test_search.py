@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from benchmarks.make_database import make
 from benchmarks.month import Month
-from herd.store import rollups, schema, stretches, traces
+from herd.store import rollups, rows, schema, stretches, traces
 from herd.store.queries import Reader
 from herd.store.rollups import HOUR_S
 from herd.store.traces import TraceFilter
@@ -139,7 +139,7 @@ def test_a_database_from_before_the_later_indexes_and_columns_is_searched_all_th
     with closing(sqlite3.connect(path)) as older:
         older.execute("DROP INDEX traces_by_trace")
         older.execute("DROP INDEX traces_with_error")
-        for later in ("cached_tokens", "reasoning_tokens"):
+        for later in rows.TRACE_COLUMNS[rows.TRACE_COLUMNS.index("cached_tokens") :]:
             older.execute(f"ALTER TABLE request_traces DROP COLUMN {later}")
         older.execute("PRAGMA user_version = 4")
         older.commit()

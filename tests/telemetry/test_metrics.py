@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from herd.core.events import Attempt, AttemptFailed, Status, Usage
+from herd.core.routing import Predicted
 from herd.telemetry.metrics import OPENMETRICS, MetricsSink, prefers_openmetrics
 from tests.store import builders
 from tests.telemetry.exposition import (
@@ -439,3 +440,14 @@ def test_rendering_in_a_thread_survives_a_fleet_that_changes_meanwhile():
         sink.set_known({})
     thread.join()
     assert failures == []
+
+
+def test_the_seconds_that_were_predicted_stand_beside_those_that_were_seen_by_node_and_part():
+    """Their quotient over time says which node routing is wrong about, and in what."""
+    sink = sink_with(MODEL)
+    sink.take(builders.finished(predicted=Predicted(0.5, 1.0, 0.25, 2.0), ttft_s=0.25, latency_s=1.5))
+    sink.take(retried())
+    for phase, predicted, seen in (("queue", 0.5, 0.0), ("load", 1.0, 0.0), ("decode", 2.0, 1.25)):
+        labels = {"node": "ada", "phase": phase}
+        assert total(sink, "herd_predicted_seconds_total", **labels) == predicted
+        assert total(sink, "herd_actual_seconds_total", **labels) == seen

@@ -78,6 +78,8 @@ CHECKS: Final = (
     Check(of_nodes.clock_skew, (WARNING,), ("health_clock_skew_s",), many="nodes have a wrong clock"),
     Check(of_nodes.node_version_unknown, (INFO,), many="nodes do not report a version"),
     Check(of_requests.slo_burn, (WARNING, CRITICAL), ("health_slo_pct", LEAST), history=True),
+    Check(of_nodes.prediction_drift, (WARNING,), ("health_prediction_factor", LEAST), history=True,
+          many="nodes are far from their predicted times"),
     Check(of_nodes.disk_low, (WARNING, CRITICAL), ("health_disk_warning_pct", "health_disk_critical_pct"),
           many="disks are low on space"),
     Check(of_nodes.no_node_ready, (CRITICAL,)),

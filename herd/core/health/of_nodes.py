@@ -1,8 +1,8 @@
 """Checks of one node at a time: availability, memory, disk, use, clock and version."""
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from herd.core.finding import Finding, Severity
 from herd.core.health.amounts import GIB, gib, listed, many, most, percent, sentence, share, shows, span
@@ -10,6 +10,21 @@ from herd.core.health.report import HOUR_S, HealthReport, NodeFacts
 
 ROOMY = 100 * GIB  # a disk with this much free space is never low, however large it is
 SPILL = 0.05  # of a model: engines always keep a few tensors in main memory
+LEAST_LATELY: Final = 5  # streams in the last hour; fewer do not show that it still is so
+LEAST_GAP_S: Final = 0.5  # nobody notices a smaller difference, whatever its ratio
+# What to do about late first tokens, by the part with most of the difference.
+DRIFTS: Final[Mapping[str, str]] = {
+    "queue": "Answers hold their slots longer than expected: `herd traces --node NODE` shows which. A token limit in "
+    "the clients shortens them.",
+    "load": "Model loads have become slower: check the disk for other load and free space, and whether the models fit "
+    "into the file cache.",
+    "prefill": "Check the node for other programs or clients that use the engine directly, thermal throttling, a GPU "
+    "driver that fell back to the CPU, or fewer slots in the engine than the agent reports.",
+}
+SOONER: Final = (
+    "Herd sends this node fewer requests than it could handle. Predictions adapt within a few dozen answers; if they "
+    "do not, the engine may report wrong durations: compare the parts of a request with `herd explain`."
+)
 
 
 def no_node_ready(report: HealthReport) -> Iterator[Finding]:
@@ -253,3 +268,28 @@ def disk_low(report: HealthReport) -> Iterator[Finding]:
             node_id=node_id,
             data={"free_bytes": free, "total_bytes": total},
         )
+
+
+def prediction_drift(report: HealthReport) -> Iterator[Finding]:
+    """Nodes whose time to first token has been far from the prediction for six hours, and still is."""
+    limit = report.threshold("health_prediction_factor")
+    for drift in report.past.drifts:
+        few = drift.streams < report.threshold("health_min_requests") or drift.lately < LEAST_LATELY
+        if few or abs(drift.seen_s - drift.predicted_s) < LEAST_GAP_S:
+            continue
+        factors = (drift.factor, drift.factor_lately)
+        slower = min(factors) >= limit
+        if not slower and max(factors) > 1 / limit:
+            continue
+        yield Finding(
+            "prediction_drift",
+            Severity.WARNING,
+            f"{drift.node_id} is {'slower' if slower else 'faster'} than predicted",
+            f"The median time to first token is {drift.factor:.2g} times the prediction: {drift.seen_s:.1f} s instead "
+            f"of {drift.predicted_s:.1f} s ({many(drift.streams, 'stream')} in 6 h; {drift.factor_lately:.2g} times in "
+            f"the last hour). Most of the difference is in the {drift.part}.",
+            DRIFTS[drift.part] if slower else SOONER,
+            node_id=drift.node_id,
+            data={"streams": drift.streams, "factor": round(drift.factor, 2), "part": drift.part,
+                  "predicted_s": round(drift.predicted_s, 3), "seen_s": round(drift.seen_s, 3)},
+        )  # fmt: skip

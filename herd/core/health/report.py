@@ -10,6 +10,8 @@ from typing import Final
 HOUR_S, DAY_S = 3600.0, 86_400.0
 WINDOWS_S: Final = {"5m": 300.0, "30m": 1800.0, "1h": 3600.0, "2h": 7200.0, "6h": 21_600.0, "1d": 86_400.0}
 
+DRIFT_H: Final = 6.0  # what a node learns in passing is over by then
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedFacts:
@@ -157,6 +159,24 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
+class Drift:
+    """One node's streams of the last hours against what was predicted for them, and those of the last hour.
+
+    The factors are how many times as long as predicted the middle first token took, `predicted_s` and `seen_s` the
+    medians; `part` is where most of the difference is: queue, load or prefill.
+    """
+
+    node_id: str
+    streams: int
+    lately: int
+    factor: float
+    factor_lately: float
+    predicted_s: float
+    seen_s: float
+    part: str = "prefill"
+
+
+@dataclass(frozen=True, slots=True)
 class History:
     """The trace store's view of the last day; `first_seen` is when each node was first seen (unix s)."""
 
@@ -167,6 +187,7 @@ class History:
     turnover: tuple[Turnover, ...] = ()
     tries: tuple[Tries, ...] = ()
     paces: tuple[Pace, ...] = ()
+    drifts: tuple[Drift, ...] = ()
     zombies: Mapping[str | None, int] = field(default_factory=dict)
     first_seen: Mapping[str, float] = field(default_factory=dict)
 

@@ -9,6 +9,7 @@ import { link } from "../route.js";
 import { isScoped, namesOf, nothingPasses, scoped, scopeOf } from "../scope.js";
 import { table } from "../tables.js";
 import { HOURS, hoursChoice, hoursOf } from "../windows.js";
+import { calibration } from "./calibration.js";
 import { noTraffic } from "./fleet.js";
 import { percentiles } from "./trends.js";
 
@@ -24,15 +25,16 @@ const PERCENTS = [50, 75, 95, 99];
 
 async function load(route, signal) {
   const asked = { hours: hoursOf(route.params), ...scopeOf(route.params) };
-  const [found, trend, names] = await Promise.all([
+  const [found, trend, scored, names] = await Promise.all([
     get("/dashboard/api/latency", asked, signal),
     get("/dashboard/api/trends", asked, signal),
+    get("/dashboard/api/calibration", asked, signal),
     namesOf(signal),
   ]);
-  return { found, trend: trend.data, names };
+  return { found, trend: trend.data, scored, names };
 }
 
-function view({ found, trend, names }, route) {
+function view({ found, trend, scored, names }, route) {
   const { params } = route;
   const head = scoped({
     section: "latency",
@@ -55,6 +57,7 @@ function view({ found, trend, names }, route) {
       byGroup(found.by_model, "model", "Model", params),
       byGroup(found.by_node, "node_id", "Node", params),
     ),
+    scored.data.length > 0 && part("Predicted against actual", calibration(scored, params)),
   ];
 }
 

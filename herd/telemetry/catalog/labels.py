@@ -8,7 +8,7 @@ from herd.core.errors import AttemptError, error_types
 from herd.core.events import Status
 from herd.core.finding import Severity
 from herd.core.health.checks import CHECKS
-from herd.core.routing import Reason, RejectionReason
+from herd.core.routing import Predicted, Reason, RejectionReason
 from herd.core.signals import SIGNALS
 from herd.telemetry.catalog.shapes import Label
 from herd.telemetry.semconv import OPERATIONS
@@ -49,6 +49,7 @@ RETRY_REASON: Final = Label("reason", "`error_type` of the attempt that failed",
 GIVEN_UP: Final = Label("reason", "`error_type` of the last attempt", RETRYABLE)
 REASON: Final = Label("reason", "reason the node was chosen", tuple(reason.value for reason in Reason))
 REJECTION: Final = Label("reason", "reason the node was excluded", tuple(reason.value for reason in RejectionReason))
+PHASE: Final = Label("phase", "part of the request", tuple(name.removesuffix("_s") for name in Predicted._fields))
 SIGNAL: Final = Label("signal", "one of the seven signals", tuple(SIGNALS))
 QUEUE_REASON: Final = Label("reason", "queue full, or wait too long", QUEUE_FULL)
 FALLBACK_REASON: Final = Label("reason", "as in the row", ("loaded_alternative", "model_unavailable", "retry"))

@@ -33,6 +33,7 @@ from herd.telemetry.catalog.labels import (
     MODEL,
     NO_NODE,
     NODE,
+    PHASE,
     QUEUE_REASON,
     REASON,
     REJECTION,
@@ -50,6 +51,7 @@ from herd.telemetry.catalog.shapes import Metric, Of, Sample
 COLD_LOAD_S: Final = 0.5  # a longer reported load time is a cold load
 NO_USAGE: Final = frozenset({"/api/embeddings"})  # Ollama's older embedding endpoint reports no counts
 NO_ANSWER: Final = frozenset({"load", "unload"})  # Ollama's finish reasons for a request without a prompt
+PHASES: Final = PHASE.values or ()
 LONGEST_S: Final = 86_400.0  # longer reported durations are discarded as implausible
 
 
@@ -102,9 +104,24 @@ def reported(seconds: float | None) -> float | None:
 def predicted_over_seen(ended: Finished) -> float | None:
     """Predicted over actual time to first token; None with several attempts, whose waits were not predicted."""
     seen = ended.ttft_s
-    if ended.chosen is None or len(ended.attempts) != 1 or seen is None or seen <= 0:
+    if ended.predicted is None or len(ended.attempts) != 1 or seen is None or seen <= 0:
         return None
-    return ended.chosen.predicted_ttft_s / seen
+    return ended.predicted.ttft_s / seen
+
+
+def predicted_s(ended: Finished) -> list[Sample]:
+    """What was predicted, by node and phase, of the requests that can be held against it."""
+    if ended.predicted is None or predicted_over_seen(ended) is None:
+        return []
+    return [((node_of(ended), phase), seconds) for phase, seconds in zip(PHASES, ended.predicted, strict=True)]
+
+
+def seen_s(ended: Finished) -> list[Sample]:
+    """What came of that, by node and phase."""
+    if predicted_over_seen(ended) is None:
+        return []
+    seen = (ended.queue_s, ended.usage.load_s or 0.0, ended.prefill_s, ended.decode_s)
+    return [((node_of(ended), phase), seconds) for phase, seconds in zip(PHASES, seen, strict=True)]
 
 
 def queue_wait_s(ended: Finished) -> float | None:
@@ -173,6 +190,11 @@ METRICS: Final = (
     Metric("herd_predicted_ttft_error_ratio", "histogram",
            "Predicted over actual time to first token; 1 is exact. Streams with one attempt only.", (), RATIOS,
            counts=Of(Finished, lambda ended: [((), predicted_over_seen(ended))])),
+    Metric("herd_predicted_seconds_total", "counter", "Predicted duration of streams, by part; "
+           "streams with one attempt only.", (NODE, PHASE), counts=Of(Finished, predicted_s)),
+    Metric("herd_actual_seconds_total", "counter", "Actual duration of the same streams; where it "
+           "grows faster than the predicted one, the node is slower than routing assumes.", (NODE, PHASE),
+           counts=Of(Finished, seen_s)),
     Metric("herd_queue_wait_seconds", "histogram", "Wait for a slot; 0 if one was free.",
            (MODEL,), WAITS, counts=Of(Finished, lambda ended: [((model_of(ended),), queue_wait_s(ended))])),
     Metric("herd_queue_rejected_total", "counter", "Requests rejected by the queue.", (QUEUE_REASON,),
