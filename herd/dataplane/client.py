@@ -67,7 +67,7 @@ class Client:
             async with asyncio.timeout(BODY_SILENCE_S):
                 return await self._receive()
         except TimeoutError:
-            raise BadRequest(f"the request body stopped for {BODY_SILENCE_S:g} s before its end") from None
+            raise BadRequest(f"the request body stalled for {BODY_SILENCE_S:g} s") from None
 
     async def body(self, limit: int) -> bytes:
         """The whole body; raises BodyTooLarge over the limit, before it is all read where its length is given."""
@@ -137,7 +137,7 @@ class Client:
     def _check_length(self, limit: int) -> None:
         length = self.named.get("content-length", "0")
         if not length.isdigit():
-            raise BadRequest("Content-Length is no number")
+            raise BadRequest("Content-Length is not a number")
         if int(length) > limit:
             raise BodyTooLarge(_too_large(limit))
 

@@ -33,11 +33,11 @@ def unpacked(body: bytes, content_encoding: str, limit: int) -> bytes:
     if not codings or body.lstrip()[:1] == b"{":
         return body
     if len(codings) > MOST_CODINGS:
-        raise BadRequest(f"the request body is packed more than {MOST_CODINGS} times")
+        raise BadRequest(f"the request body has more than {MOST_CODINGS} content codings")
     for coding in reversed(codings):
         unpack = UNPACKERS.get(coding)
         if unpack is None:
-            raise BadRequest(f"content-encoding {coding[:32]} is not known; send gzip, deflate, zstd or none")
+            raise BadRequest(f"unsupported content-encoding {coding[:32]}; use gzip, deflate, zstd or none")
         body = _within(unpack, coding, body, limit)
     return body
 
@@ -49,9 +49,9 @@ def _within(unpack: Callable[[bytes, int], bytes], coding: str, body: bytes, lim
     except (zlib.error, zstandard.ZstdError, EOFError) as error:
         raise BadRequest(f"the request body is not valid {coding}: {str(error)[:100]}") from error
     if len(whole) > limit:
-        raise BodyTooLarge(f"the unpacked request body is over the limit of {limit // MIB} MiB (setting body_limit_mb)")
+        raise BodyTooLarge(f"the decompressed body is over the limit of {limit // MIB} MiB (setting body_limit_mb)")
     if len(whole) > most:
-        raise BodyTooLarge(f"the request body unpacks to more than {BEST_RATIO} times its size")
+        raise BodyTooLarge(f"the request body decompresses to more than {BEST_RATIO} times its size")
     return whole
 
 
@@ -83,7 +83,7 @@ def _zstd(body: bytes, most: int) -> bytes:
 
 def _all_of(part: bytes, ended: bool, most: int) -> bytes:
     if not ended and len(part) < most:
-        raise EOFError("it ends too soon")
+        raise EOFError("unexpected end of data")
     return part
 
 

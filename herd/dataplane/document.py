@@ -152,7 +152,7 @@ def _folded(found: Iterator[Member]) -> Document:
     for member in found:
         key, value = fold(member.key), member.value
         if key == "model" and key in document:
-            raise BadRequest("model stands in the request body twice")  # engines differ on which one counts
+            raise BadRequest("model appears twice in the request body")  # engines differ on which one counts
         before = document.get(key) if key == "options" else None
         document[key] = before | value if isinstance(before, dict) and isinstance(value, dict) else value
     return document

@@ -279,7 +279,7 @@ class Upstream:
         except TimeoutError as error:
             if due_at < give_up_at:
                 raise _failure(Late(), answered=False, content_seen=False) from error
-            raise errors.ConnectTimeout("the node did not take the connection in time") from error
+            raise errors.ConnectTimeout("the node did not accept the connection in time") from error
         except (OSError, UnicodeError) as error:
             raise _unreachable(error) from error
         if self._closed:

@@ -286,7 +286,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         if self.complete:
-            raise NotHttp("more came than was asked for")
+            raise NotHttp("more data than expected")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.status:
@@ -310,7 +310,7 @@ class Connection(asyncio.Protocol):
             if self._bodiless:
                 self.on_message_complete()
         elif status < 100 or status == 101 or self.content_length or self._chunked:
-            raise NotHttp(f"an answer with status {status} was not asked for")
+            raise NotHttp(f"unexpected response with status {status}")
         else:
             self._interim = True
 

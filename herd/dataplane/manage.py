@@ -215,7 +215,7 @@ async def _tell(client: Client, errand: Errand, endpoint: str, error: errors.Her
 def _named(fleet: Fleet, node_id: str, endpoint: str) -> Node:
     node = next((node for node in fleet.nodes if node.node_id == node_id), None)
     if node is None:
-        raise errors.BadRequest(f"there is no node {node_id!r} in the fleet; `herd status` lists them")
+        raise errors.BadRequest(f"no node {node_id!r} in the fleet; `herd status` lists all nodes")
     if not can_manage(node, endpoint):
-        raise errors.NoNode(f"node {node_id} is not there, or its engine does not speak {endpoint}", NO_NODE_RETRY_S)
+        raise errors.NoNode(f"node {node_id} is offline, or its engine does not support {endpoint}", NO_NODE_RETRY_S)
     return node

@@ -138,7 +138,7 @@ def _positive(value: object) -> int | None:
     """A count as engines read it: `4096`, and `4.096e3` too, which is the same number to Go and JavaScript."""
     if type(value) is float:
         if not isfinite(value):
-            raise BadRequest("a count in the request body is too large a number")
+            raise BadRequest("a number in the request body is too large")
         value = int(value)
     return value if type(value) is int and value > 0 else None
 

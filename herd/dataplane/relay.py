@@ -156,13 +156,13 @@ class Relay:
         if seen.failed and not self._client.started:
             raise _failure_in_band(answer, seen, held)
         if not seen.ended:
-            raise self._broken("the node's stream ended without its proper end")
+            raise self._broken("the node's stream ended without an end marker")
         await self._pass_on(answer, held + seen.forward)
         await self._client.finish()
 
     def _broken(self, text: str) -> errors.AttemptError:
         if self._scanner.summary().cut_by_engine:
-            return errors.EngineGaveUp("the engine stopped the model, which was repeating itself")
+            return errors.EngineGaveUp("the engine stopped the model, because it was repeating itself")
         return errors.StreamAborted(text)
 
     async def _pass_on(self, answer: Answer, chunk: bytes) -> None:
@@ -194,7 +194,7 @@ class Relay:
             await client.start(answer.status, headers)
             await self._relay_rest(answer, body)
         if not whole.ended:
-            raise errors.EngineGaveUp("the engine stopped the model, which was repeating itself")
+            raise errors.EngineGaveUp("the engine stopped the model, because it was repeating itself")
 
     async def _relay_rest(self, answer: Answer, body: bytes) -> None:
         """An answer too large to be read whole is passed on as it comes."""

@@ -44,7 +44,9 @@ def refusal(decided: Decided) -> errors.Refused:
     if not fleet.nodes:
         return no_nodes()
     if all(node.status == "offline" or not node.engine_reachable for node in fleet.nodes):
-        return errors.NoNode(f"no engine answers ({_states(decision.rejected)}): start Ollama there", NO_NODE_RETRY_S)
+        return errors.NoNode(
+            f"no engine is reachable ({_states(decision.rejected)}): start Ollama there", NO_NODE_RETRY_S
+        )
     if not any(node.holds(model) for node in fleet.nodes for model in request.models):
         quote = '"' if request.endpoint.startswith("/api/embed") else "'"
         hint = ", try pulling it first" if request.endpoint.startswith("/api/embed") else ""
@@ -57,7 +59,7 @@ def refusal(decided: Decided) -> errors.Refused:
 
 def no_nodes() -> errors.NoNode:
     """What there is to say before the first heartbeat."""
-    return errors.NoNode("no node has joined yet: start `herd-node` beside an Ollama server", NO_NODE_RETRY_S)
+    return errors.NoNode("no node has joined yet: start `herd-node` on a machine that runs Ollama", NO_NODE_RETRY_S)
 
 
 def _states(told: Sequence[Rejection]) -> str:

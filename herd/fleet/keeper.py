@@ -55,7 +55,8 @@ class Keeper:
         lane, now = bid.request.model, moment()
         if self.cell.slots.full(lane) and not self.cell.may_begin(bid, choice, now):
             depth, places = self.cell.slots.depths()[lane], choice.places(bid.excluded)
-            raise QueueFull(f"{depth} requests wait for {lane} already", self.cell.slots.retry_after_s(lane, places))
+            retry_after_s = self.cell.slots.retry_after_s(lane, places)
+            raise QueueFull(f"{depth} requests are already waiting for {lane}", retry_after_s)
         ticket = next(self._tickets)
         return self.cell.ask(ticket, bid, choice, now) or await self._wait(ticket, bid, choice)
 
@@ -97,7 +98,7 @@ class Keeper:
         finally:
             self._awaited.pop(ticket, None)
         if granted is None:
-            raise NoNode(f"the last node that could serve {bid.request.model} went away", NO_NODE_RETRY_S)
+            raise NoNode(f"the last node that could serve {bid.request.model} went offline", NO_NODE_RETRY_S)
         return granted
 
     def _give_up(self, ticket: int, awaited: "asyncio.Future[Granted | None]") -> None:

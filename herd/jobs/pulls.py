@@ -128,7 +128,9 @@ class Pulls:
             raise PullFailed(reason)
         pull = self._under_way.get(model) or self._start(model)
         if pull.waiting >= self._settings.count("queue_limit"):
-            raise errors.QueueFull(f"{pull.waiting} requests wait for {model} to be pulled", RETRY_AFTER_S)
+            raise errors.QueueFull(
+                f"{pull.waiting} requests already wait for the pull of {model}", RETRY_AFTER_S
+            )
         return pull
 
     async def _come(self, pull: Pull, asked: Asked) -> Asked:
@@ -143,7 +145,7 @@ class Pulls:
 
     def _start(self, model: str) -> Pull:
         if len(self._under_way) >= MOST_AT_ONCE:
-            raise errors.QueueFull(f"{MOST_AT_ONCE} other models are being pulled already", RETRY_AFTER_S)
+            raise errors.QueueFull(f"{MOST_AT_ONCE} other models are already being pulled", RETRY_AFTER_S)
         fleet, expected = self._cell.fleet(moment()), self._expected()
         node = best_room(fleet, expected)
         if node is None:
@@ -188,7 +190,7 @@ class Pulls:
             async for document in _documents(answer):
                 self._follow(pull, document)
         if pull.status != "success":
-            raise PullFailed("the node's answer ended before the model was there")
+            raise PullFailed("the pull ended before the model was complete")
 
     def _follow(self, pull: Pull, said: dict[str, Any]) -> None:
         """Take in one line of progress."""
@@ -220,7 +222,7 @@ class Pulls:
         deadline = _now() + LISTED_WITHIN_S
         while not self._cell.knows(pull.model):
             if _now() > deadline:
-                raise PullFailed(f"{pull.node.node_id} has pulled it and does not list it")
+                raise PullFailed(f"{pull.node.node_id} pulled the model but does not list it")
             await asyncio.sleep(LOOK_EVERY_S)
 
     def _expected(self, but: str = "") -> defaultdict[str, int]:
@@ -256,7 +258,7 @@ async def _documents(answer: Answer) -> AsyncIterator[dict[str, Any]]:
         if not chunk:
             return
         if len(pending) > LINE_LIMIT:
-            raise PullFailed("the node's answer is not in lines")
+            raise PullFailed("the node's answer is not line-delimited")
 
 
 def _now() -> float:
@@ -275,5 +277,5 @@ def _missing(asked: Asked, reason: str) -> errors.ModelMissing:
 def _read(line: bytes) -> dict[str, Any]:
     document = object_in(line)
     if document is None:
-        raise PullFailed(f"the node answered what is no progress of a pull: {line[:80]!r}")
+        raise PullFailed(f"unexpected pull progress from the node: {line[:80]!r}")
     return document

@@ -76,7 +76,7 @@ async def page(request: Request) -> Response:
 @router.head("/static/{path:path}", include_in_schema=False)
 @router.get("/static/{path:path}")
 async def static(request: Request, path: str) -> Response:
-    """A file of the page; revalidated by its ETag."""
+    """A static file of the page, revalidated by ETag."""
     if path not in FILES:
         raise HTTPException(404, "Not Found")
     return sent(request, FILES[path])
@@ -84,7 +84,7 @@ async def static(request: Request, path: str) -> Response:
 
 @router.get("/events")
 async def events(request: Request) -> Response:
-    """Server-sent events: `hello`, `fleet` (a change), `request` (it ended), `finding`, `dropped` (frames left out)."""
+    """Server-sent events: `hello`, `fleet` (a change), `request` (one ended), `finding`, `dropped` (lost frames)."""
     surface = surface_of(request)
     feed = surface.feed
     listener = feed.join()

@@ -64,7 +64,7 @@ Hours = Annotated[int, Query(ge=1, le=365 * 24)]
 
 
 def scope(tag: Text = None, model: Text = None, node_id: Text = None) -> Scope:
-    """Which requests a table is about."""
+    """The requests that a table covers."""
     return Scope(tag, model, node_id)
 
 
@@ -88,12 +88,12 @@ async def traces(
     cursor: Text = None,
     format: Format = "json",
 ) -> Response:
-    """Requests, newest first; `next_cursor` leads to the page after this one, null at the end.
+    """Requests, newest first; `next_cursor` is the cursor of the next page, null on the last.
 
-    `q` is a piece of a model, node, tag or error, the beginning of a request's id, or a whole trace id.
-    `status=errors` is failed or incomplete; `tried` is a node at which an attempt failed, whoever answered in the end.
-    `searched_until` (unix seconds) is null, or says how far back a long search has come: the cursor goes on from there.
-    As CSV, the page after this one is the `Link` of the answer.
+    `q` matches part of a model, node, tag or error, the beginning of a request id, or a whole trace id.
+    `status=errors` is failed or incomplete; `tried` is a node where an attempt failed, whichever node answered.
+    `searched_until` (unix seconds) is null, or how far back an unfinished search has come; the cursor continues it.
+    With CSV, the next page is in the response's `Link` header.
     """
     which = TraceFilter(status, model, node_id, tag, since, until, min_latency_ms, q, tried, retried)
     try:
@@ -112,7 +112,7 @@ async def traces(
 async def trace(request: Request, request_id: str) -> Response:
     """One request: its row, its attempts, and the decision with all candidates' signals and all rejections.
 
-    Where there is none of that id, the 404 has `ids`: the first of those that begin so.
+    If there is none, the 404 has `ids`: the first ones that begin with this id.
     """
     return response(await _ask(request, answers.trace, request_id))
 
@@ -159,14 +159,14 @@ async def models(request: Request, which: Which, days: Days = 7, format: Format 
 
 @router.get("/trends")
 async def trends(request: Request, which: Which, hours: Hours = 24, format: Format = "json") -> Response:
-    """Requests, errors, tokens, p50 and p95 of every measure, by UTC hour (`hour`: its beginning, unix seconds)."""
+    """Requests, errors, tokens, p50 and p95 of every measure, by UTC hour (`hour`: its start, unix seconds)."""
     now = time.time()
     return await _table(request, {"hours": hours}, format, reports.trends, now - hours * HOUR_S, now, which)
 
 
 @router.get("/latency")
 async def latency(request: Request, which: Which, hours: Hours = 24, format: Format = "json") -> Response:
-    """Percentiles of latency, first token, time per token, queueing and overhead: of all, by model, by node."""
+    """Percentiles of latency, first token, time per token, queue wait and router overhead: total, by model, by node."""
     since = time.time() - hours * HOUR_S
     return await _table(request, {"hours": hours}, format, reports.latency, since, which)
 
@@ -194,7 +194,7 @@ async def _table(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> Response:
-    """A report in the format asked for, with the window that it is about."""
+    """A report in the requested format, with its time window."""
     name = request.url.path.rpartition("/api/")[2].replace("/", "-")
     return response(await _ask(request, answers.table, window, name, format, make, *args, **kwargs))
 

@@ -55,10 +55,8 @@ def _inference(endpoint: Endpoint) -> dict[str, Any]:
 
 def _managed(path: str, methods: Sequence[str]) -> dict[str, Any]:
     roomy = path.replace("/{digest}", "") in NEEDS_ROOM
-    where = "the node with the largest memory" if roomy else "a node that holds the model"
-    return _entry(
-        list(methods), path, "management", f"Handed to the node that `node_id` names, else to {where}.", ["node_id"]
-    )
+    where = "the node with the most room" if roomy else "a node that has the model"
+    return _entry(list(methods), path, "management", f"Forwarded to the node `node_id`, or to {where}.", ["node_id"])
 
 
 def _control() -> Iterator[dict[str, Any]]:

@@ -21,7 +21,7 @@ MOST_NODES = 128
 
 @router.post("/heartbeat")
 async def heartbeat(request: Request) -> Response:
-    """Take a node's word about itself; malformed is a 422 that names the field. The content type does not matter."""
+    """Receive a node's heartbeat; a malformed one is a 422 that names the field. Any content type is accepted."""
     body = await _limited(request)
     if body is None:
         return JSONResponse({"error": f"a heartbeat is at most {wire.MOST_BYTES} bytes"}, status_code=413)
@@ -45,7 +45,7 @@ async def heartbeat(request: Request) -> Response:
 
 
 async def _limited(request: Request) -> bytes | None:
-    """The body; None where it is larger than any heartbeat, as soon as that is known."""
+    """The body; None as soon as it is larger than any heartbeat."""
     body = bytearray()
     async for part in request.stream():
         body += part
@@ -56,7 +56,7 @@ async def _limited(request: Request) -> bytes | None:
 
 @router.get("/fleet/status")
 async def status(request: Request) -> Document:
-    """Nodes, queues, pulls that herd makes, and counts; objects are never null."""
+    """Nodes, queues, pulls in progress, and counts; objects are never null."""
     surface, now = surface_of(request), moment()
     cell = surface.keeper.cell
     in_flight = cell.slots.in_flight()
@@ -79,7 +79,7 @@ async def status(request: Request) -> Document:
 
 @router.post("/fleet/nodes/{node_id}/drain")
 async def drain(request: Request, node_id: str, draining: bool = True) -> Response:
-    """Send no new request to a node (`?draining=false`: send them again)."""
+    """Drain a node: send it no new requests (`?draining=false`: resume it)."""
     keeper = surface_of(request).keeper
     if node_id not in keeper.cell.entries:
         return _no_such_node(node_id)
@@ -89,7 +89,7 @@ async def drain(request: Request, node_id: str, draining: bool = True) -> Respon
 
 @router.delete("/fleet/nodes/{node_id}")
 async def forget(request: Request, node_id: str) -> Response:
-    """Strike a departed node off the list."""
+    """Remove an offline node from the fleet."""
     try:
         surface_of(request).keeper.forget(node_id)
     except KeyError:

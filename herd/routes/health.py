@@ -27,7 +27,7 @@ MOST_HOURS: Final = 24.0 * 365
 
 @router.get("")
 async def health(request: Request) -> Response:
-    """How well the fleet is: vitals, a score from 0 to 100, findings the worst first, and every check."""
+    """Fleet health: vitals, a score from 0 to 100, findings (worst first), and all checks."""
     picture = await _watch(request).look()
     report = picture.report
     return AsciiJSON({
@@ -45,7 +45,7 @@ async def findings(
     state: Literal["open", "resolved", "all"] = "open",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Response:
-    """Findings from when each was first seen until it was over, the latest first."""
+    """Findings with their first and last time, newest first."""
     watch = _watch(request)
     try:
         found = await watch.past(state, limit)
@@ -57,19 +57,19 @@ async def findings(
 
 @router.post("/findings/{finding_id}/acknowledge")
 async def acknowledge(request: Request, finding_id: str) -> Response:
-    """Acknowledge a finding: `{"note": "…"}`; an empty note leaves the one before. Its cost to the score stays.
+    """Acknowledge a finding: `{"note": "…"}`; an empty note keeps the previous one. It still lowers the score.
 
-    Ids with commas between them are several findings at once, as in an entry of `recommendations` with `parts`.
+    Several ids can be joined with commas, as in an entry of `recommendations` with `parts`.
     """
     note = _field(await request.body(), "note", "")
     if not isinstance(note, str) or len(note) > LONGEST_NOTE:
-        return _wrong("note", f"a text of at most {LONGEST_NOTE} characters")
+        return _wrong("note", f"a string of at most {LONGEST_NOTE} characters")
     return _said(request, finding_id, lambda watch, each: watch.acknowledge(each, note))
 
 
 @router.post("/findings/{finding_id}/silence")
 async def silence(request: Request, finding_id: str) -> Response:
-    """Silence a finding for some hours: `{"hours": 8}`; 0 ends that. It costs nothing meanwhile. Ids as above."""
+    """Silence a finding for some hours: `{"hours": 8}`; 0 unsilences it. It costs no points. Ids as above."""
     hours = _field(await request.body(), "hours", None)
     if not isinstance(hours, int | float) or isinstance(hours, bool) or not 0 <= hours <= MOST_HOURS:
         return _wrong("hours", f"a number from 0 to {MOST_HOURS:.0f}")
@@ -77,7 +77,7 @@ async def silence(request: Request, finding_id: str) -> Response:
 
 
 def vitals(picture: Picture) -> Document:
-    """The few numbers that stand beside the score; counts of requests are those of 24 hours."""
+    """The key figures next to the score; requests are counted over 24 hours."""
     report = picture.report
     here = [node for node in report.nodes if node.here]
     return {

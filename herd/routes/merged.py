@@ -34,14 +34,14 @@ NO_DETAILS: Final = {"parent_model": "", "format": "", "family": "", "families":
 @router.head("/", include_in_schema=False)
 @router.get("/")
 async def root() -> Response:
-    """What Ollama's clients look for to know that a server is there."""
+    """Ollama's greeting, which clients use to detect a server."""
     return PlainTextResponse("Ollama is running")
 
 
 @router.head("/api/version", include_in_schema=False)
 @router.get("/api/version")
 async def version(request: Request) -> Document:
-    """The lowest version among the fleet's engines, since that is what a client may rely on."""
+    """The lowest engine version in the fleet, since clients can rely on no more."""
     versions = [entry.heartbeat.engine.version for entry in _present(request) if entry.node.engine == "ollama"]
     known = sorted((found for found in versions if found), key=_version_key)
     return {"version": known[0] if known else "0.0.0"}
@@ -50,7 +50,7 @@ async def version(request: Request) -> Document:
 @router.head("/api/tags", include_in_schema=False)
 @router.get("/api/tags")
 async def tags(request: Request) -> Document:
-    """Every model of the fleet in Ollama's own fields, newest first, with the nodes that hold it."""
+    """All models of the fleet in Ollama's format, newest first, with the nodes that have each."""
     merged = _merged((entry, entry.heartbeat.engine.models) for entry in _present(request))
     here = [ollamas(model) for model in merged if _spoken(request, model)]
     return {"models": sorted(here, key=lambda model: str(model["modified_at"]), reverse=True)}
@@ -59,7 +59,7 @@ async def tags(request: Request) -> Document:
 @router.head("/api/ps", include_in_schema=False)
 @router.get("/api/ps")
 async def ps(request: Request) -> Document:
-    """Every loaded model of the fleet in Ollama's own fields, with the nodes that have it in memory."""
+    """All loaded models of the fleet in Ollama's format, with the nodes that have each loaded."""
     merged = _merged((entry, entry.heartbeat.engine.loaded) for entry in _present(request))
     return {"models": [in_memory(model) for model in merged if _spoken(request, model)]}
 
@@ -67,13 +67,13 @@ async def ps(request: Request) -> Document:
 @router.get("/v1/models/", include_in_schema=False)
 @router.get("/v1/models")
 async def models(request: Request) -> Document:
-    """Every model of the fleet as OpenAI lists them, with the nodes that hold it."""
+    """All models of the fleet in OpenAI's format, with the nodes that have each."""
     return {"object": "list", "data": _openai_models(request)}
 
 
 @router.get("/v1/models/{name:path}")
 async def model(request: Request, name: str) -> Response:
-    """One model as OpenAI describes it."""
+    """One model in OpenAI's format."""
     wanted = surface_of(request).keeper.cell.spelled(name)
     found = next((entry for entry in _openai_models(request) if wire.canonical_name(entry["id"]) == wanted), None)
     if found is None:

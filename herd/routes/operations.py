@@ -20,9 +20,9 @@ router = APIRouter()
 @router.head("/metrics", include_in_schema=False)
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
-    """Prometheus text or OpenMetrics, as Accept asks; rendered in a thread, so that no stream waits for it.
+    """Metrics as Prometheus text or OpenMetrics, depending on Accept; rendered in a thread, so streams do not wait.
 
-    What ended before the scrape is counted in it: as a request, and as a row and a line, which another process writes.
+    Requests that ended before the scrape are included, with their rows and log lines.
     """
     surface = surface_of(request)
     await surface.settled(SETTLED_S)
@@ -43,12 +43,12 @@ def _exposition(sink: MetricsSink, view: ScrapeView, accept: str, gzipped: bool)
 
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
-    """The process is alive; `service` lets an agent know that it found a router."""
+    """Liveness; `service` tells an agent that it has found a router."""
     return {"status": "ok", "service": "herd", "version": __version__}
 
 
 @router.get("/readyz")
 async def readyz(request: Request) -> Response:
-    """200 while requests are taken, 503 once the router is stopping."""
+    """Readiness: 200 while requests are accepted, 503 while the router is stopping."""
     stopping = surface_of(request).stopping()
     return JSONResponse({"status": "stopping" if stopping else "ready"}, status_code=503 if stopping else 200)

@@ -29,9 +29,9 @@ MEASURED_FROM = 10  # requests from which on a measured speed is one
 
 @router.get("/recommendations")
 async def recommendations(request: Request, format: Format = "json") -> Response:
-    """By node and for the fleet: the models that fit, are asked for, are missing, or are not needed.
+    """Per node and for the fleet: models that fit, are requested, are missing or are not needed.
 
-    As CSV each of them is a line, and `kind` is `recommended`, `drop` or `missing`.
+    With CSV, each is a line whose `kind` is `recommended`, `drop` or `missing`.
     """
     surface = surface_of(request)
     reader = surface.reader

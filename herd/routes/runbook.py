@@ -99,5 +99,5 @@ FILE: Final[File] = made(page(RUNBOOK.read_text(encoding="utf-8")).encode(), ".h
 @router.head("/runbook", include_in_schema=False)
 @router.get("/runbook")
 async def runbook(request: Request) -> Response:
-    """The runbook as a page: what each finding and each alert means, and what to do; a section is `#` and its name."""
+    """The runbook: what each check and alert means, and what to do. Sections are linked as `#NAME`."""
     return sent(request, FILE)

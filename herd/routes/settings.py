@@ -22,14 +22,14 @@ NOT_KEPT: Final = "the environment or the command line sets it, and wins again a
 
 @router.get("/settings")
 async def settings(request: Request) -> Document:
-    """Every setting with its value, default, source, type, bounds, and whether it may change at run time."""
+    """All settings with value, default, source, type, bounds, and whether they can change at run time."""
     board = surface_of(request).switchboard
     return {"settings": [_row(setting, board.settings) for setting in TABLE], "file": str(board.path)}
 
 
 @router.post("/settings")
 async def change(request: Request) -> Response:
-    """Change settings by name, all or none: `{"retries": 1}`. Kept over a restart. A wrong name or type is a 422."""
+    """Change settings by name, all or none: `{"retries": 1}`. Saved across restarts. A wrong name or type is a 422."""
     board = surface_of(request).switchboard
     wanted = object_in(await request.body())  # its Content-Type does not matter
     if wanted is None:

@@ -108,7 +108,7 @@ def decode(text: str) -> StoredDecision:
             version,
         )
     except (AttributeError, IndexError, KeyError, TypeError) as error:
-        raise ValueError(f"the stored decision is not whole: {error!r}") from error
+        raise ValueError(f"the stored decision is incomplete: {error!r}") from error
 
 
 def replay(stored: StoredDecision) -> Decision:

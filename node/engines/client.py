@@ -51,7 +51,7 @@ class EngineClient:
                 raise
             health = None
         if isinstance(health, dict) and health.get("service") == "herd":
-            raise EngineAway(f"{self.url} is a herd router, no engine; name the engine with --engine-url")
+            raise EngineAway(f"{self.url} is a Herd router, not an engine; set --engine-url")
         self._recognised = True
 
     async def is_llamacpp(self) -> bool:
@@ -76,13 +76,13 @@ class EngineClient:
             raise EngineAway(f"answered {status} to {method} {path}", status) from error
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             self._recognised = False
-            raise EngineAway(f"nothing answers at {self.url}; {self._start_hint}") from error
+            raise EngineAway(f"no response from {self.url}; {self._start_hint}") from error
         except httpx.TimeoutException as error:
             raise EngineAway(f"no answer to {method} {path} within {ANSWER_S:.0f} s") from error
         except httpx.HTTPError as error:
-            raise EngineAway(f"broke off its answer to {method} {path}: {type(error).__name__}") from error
+            raise EngineAway(f"incomplete answer to {method} {path}: {type(error).__name__}") from error
         except ValueError as error:
-            raise EngineAway(f"its answer to {method} {path} cannot be read as JSON") from error
+            raise EngineAway(f"invalid JSON in the answer to {method} {path}") from error
 
     async def answers_at(self, url: str, path: str) -> bool:
         """Whether something takes the connection at another address; a slow or odd answer counts."""

@@ -228,7 +228,7 @@ def test_a_nodes_card_says_that_there_is_a_finding_about_it_and_leads_there(visi
     until(lambda: tight(busy), "the finding is there")
     tab = visit(busy)
     page = tab.go("#/fleet")
-    said = page.get_by_role("article", name="Node mini").get_by_title("mini is almost out of memory")
+    said = page.get_by_role("article", name="Node mini").get_by_title("mini is short of memory")
     expect(said).to_have_text(re.compile(r"^\d findings?$"))
     said.click()
     tab.sees("nodes are short of memory")

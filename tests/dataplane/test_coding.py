@@ -82,13 +82,13 @@ def test_a_broken_body_is_the_clients_mistake(coding, pack):
 @pytest.mark.parametrize("coding", ["br", "compress", "gzip, gzip, gzip"])
 def test_what_is_not_known_is_refused_in_words(coding):
     """Brotli is for answers; who sends it is told what would be read."""
-    with pytest.raises(BadRequest, match=r"not known; send gzip, deflate, zstd or none|packed more than 2 times"):
+    with pytest.raises(BadRequest, match=r"unsupported content-encoding .*zstd or none|more than 2 content codings"):
         unpacked(b"\x8b\x02\x80", coding, LIMIT)
 
 
 def test_a_gzip_body_that_is_cut_off_is_refused():
     """Half of a body may be valid JSON, and means something else."""
-    with pytest.raises(BadRequest, match="ends too soon"):
+    with pytest.raises(BadRequest, match="unexpected end of data"):
         unpacked(gzip.compress(BODY)[:-10], "gzip", LIMIT)
 
 

@@ -15,7 +15,7 @@ from herd.wire import canonical_name
 
 NATIVE = ENDPOINTS["/api/chat"]
 RECORDED = Path(__file__).parent / "go_reading" / "recorded.jsonl"
-OURS = ("model is required", "model stands in the request body twice")  # as Ollama's handlers say, and herd's own rule
+OURS = ("model is required", "model appears twice in the request body")  # as Ollama's handlers say, and herd's own rule
 
 
 def understood(body):

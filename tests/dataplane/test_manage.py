@@ -155,8 +155,8 @@ async def test_the_caller_may_name_the_node():
 @pytest.mark.parametrize(
     ("beats", "path", "query", "status", "error_type", "words"),
     [
-        ([node("a")], SHOW, "node_id=zz", 400, "bad_request", "there is no node 'zz' in the fleet"),
-        ([node("a", reachable=False)], SHOW, "node_id=a", 503, "no_node", "node a is not there"),
+        ([node("a")], SHOW, "node_id=zz", 400, "bad_request", "no node 'zz' in the fleet"),
+        ([node("a", reachable=False)], SHOW, "node_id=a", 503, "no_node", "node a is offline"),
         ([], SHOW, "", 503, "no_node", "no node has joined yet"),
         ([node("a", models=(), loaded=())], DELETE, "", 404, "model_missing", "model 'LLAMA:8b' not found"),
         ([node("a", leaving=True)], DELETE, "", 503, "no_node", "no node can take /api/delete now"),

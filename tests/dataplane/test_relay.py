@@ -214,8 +214,8 @@ async def test_a_stream_that_fails_before_anything_went_out_is_made_good_elsewhe
 @pytest.mark.parametrize(
     ("end", "words"),
     [
-        ([], "the node's stream ended without its proper end"),
-        ([b"<html>"], "the node's stream ended without its proper end"),
+        ([], "the node's stream ended without an end marker"),
+        ([b"<html>"], "the node's stream ended without an end marker"),
         ([b"<html>\n"], "the node's answer failed: the node sent a line that is no JSON object: b'<html>'"),
         ([line(error="ran out")], "the node's answer failed: ran out"),
     ],

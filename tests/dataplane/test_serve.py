@@ -646,7 +646,7 @@ async def test_a_full_queue_refuses_with_a_time_made_from_what_slots_take():
         finished, caller = await ask_beside(plane)
     assert (finished.status, finished.http_status, finished.error_type) == (Status.REJECTED, 429, "queue_full")
     assert (caller.status, caller.headers["retry-after"]) == (429, "16")
-    assert caller.error == {"error": f"1 requests wait for {M} already"}
+    assert caller.error == {"error": f"1 requests are already waiting for {M}"}
 
 
 async def test_a_slot_that_frees_at_another_node_is_taken_with_the_decision_that_found_it():
@@ -857,8 +857,8 @@ async def test_nothing_is_brought_for_a_request_that_has_a_node():
     ("beats", "ask", "status", "error_type", "words"),
     [
         ([], {}, 503, "no_node", "no node has joined yet"),
-        ([node("a", leaving=True)], {}, 503, "no_node", "no engine answers (a: "),
-        ([node("a", reachable=False)], {}, 503, "no_node", "no engine answers (a: "),
+        ([node("a", leaving=True)], {}, 503, "no_node", "no engine is reachable (a: "),
+        ([node("a", reachable=False)], {}, 503, "no_node", "no engine is reachable (a: "),
         ([node("a", models=("x:1b",), loaded=())], {}, 404, "model_missing",
          "model 'llama:8b' not found"),
         ([node("a", models=(), loaded=())], {}, 404, "model_missing",

@@ -29,7 +29,7 @@ WRONG = [
     (b'{"model":"m","metadata":{"tags":7}}', 400, "metadata.tags must be a list of strings"),
     (b'{"model":"m","fallback_models":["q"' + b',"q"' * 16 + b"]}", 400, "fallback_models names more than 16 models"),
     (b'{"model":"m\\nX-Evil: 1"}', 400, "model must be printable"),
-    (b'{"model":"m","options":{"num_ctx":1e400}}', 400, "too large a number"),
+    (b'{"model":"m","options":{"num_ctx":1e400}}', 400, "a number in the request body is too large"),
     (b'{"model":"m","messages":[1' + b",1" * 800_000 + b"]}", 400, "more than 750000 values"),
     (b'{"model":"m","fallback_models":{}}', 400, "fallback_models must be a list of strings"),
     (b'{"model":"not-there:1b"}', 404, "not found"),

@@ -133,7 +133,7 @@ def test_a_node_that_there_is_not_is_said_to_be_unknown_and_nothing_happens(pair
     """A mistyped name must not pull to, or delete from, another machine."""
     answer = ask(pair, method, f"{path}?node_id=smal", model="both:1b")
     assert answer.status_code == 400
-    assert answer.json() == {"error": "there is no node 'smal' in the fleet; `herd status` lists them"}
+    assert answer.json() == {"error": "no node 'smal' in the fleet; `herd status` lists all nodes"}
     assert sorted(held(pair, "both:1b")) == ["roomy", "small"]
 
 
@@ -166,5 +166,5 @@ def test_a_named_node_that_is_away_is_no_reason_to_take_another(lonely):
     until(lambda: lonely.router.online() == 1, "it has left")
     answer = ask(lonely, "POST", f"{PULL}?node_id=small", model="other:1b")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
-    assert "node small is not there" in answer.json()["error"]
+    assert "node small is offline" in answer.json()["error"]
     assert held(lonely, "other:1b") == []

@@ -127,7 +127,7 @@ async def test_when_the_last_node_goes_those_who_wait_are_told():
     waiter = wait(made)
     await parked(made, 1)
     made.heard(beat("a", leaving=True))
-    with pytest.raises(NoNode, match="went away"):
+    with pytest.raises(NoNode, match="went offline"):
         await waiter
     assert made.cell.slots.depths() == {}
 

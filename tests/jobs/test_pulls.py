@@ -192,7 +192,7 @@ async def test_so_many_models_are_pulled_at_once_and_no_more():
     caller = new("one-more:1b")
     await plane.serve(caller)
     assert (caller.status, caller.headers["retry-after"]) == (429, str(RETRY_AFTER_S))
-    assert caller.error == {"error": f"{MOST_AT_ONCE} other models are being pulled already"}
+    assert caller.error == {"error": f"{MOST_AT_ONCE} other models are already being pulled"}
     assert "one-more:1b" not in plane.asked_to_pull()
     await closed(plane, *waiting)
 
@@ -205,7 +205,7 @@ async def test_no_more_wait_for_a_pull_than_for_a_model():
         caller = new()
         await plane.serve(caller)
         assert (caller.status, caller.headers["retry-after"]) == (429, str(RETRY_AFTER_S))
-        assert caller.error == {"error": f"1 requests wait for {NEW} to be pulled"}
+        assert caller.error == {"error": f"1 requests already wait for the pull of {NEW}"}
     assert [each.status for each in plane.finished] == [Status.REJECTED, Status.COMPLETED]
 
 
@@ -224,10 +224,10 @@ async def test_where_no_node_has_room_each_says_why():
     ("script", "words"),
     [
         ([STREAM, line(error="pull model manifest: file does not exist")], "pull model manifest: file does not exist"),
-        ([STREAM, layer(50)], "the node's answer ended before the model was there"),
-        ([STREAM, b"<html>\n"], "the node answered what is no progress of a pull: b'<html>'"),
-        ([STREAM, b"[1]\n"], "the node answered what is no progress of a pull: b'[1]'"),
-        ([STREAM, b"x" * (LINE_LIMIT + 1)], "the node's answer is not in lines"),
+        ([STREAM, layer(50)], "the pull ended before the model was complete"),
+        ([STREAM, b"<html>\n"], "unexpected pull progress from the node: b'<html>'"),
+        ([STREAM, b"[1]\n"], "unexpected pull progress from the node: b'[1]'"),
+        ([STREAM, b"x" * (LINE_LIMIT + 1)], "the node's answer is not line-delimited"),
         ([STREAM, layer(0, 5000)], "its 500.0 GiB do not fit the disk of a, which has 100.0 GiB free, "
                                    "of which 5.0 GiB are spoken for"),
     ],
@@ -249,7 +249,7 @@ async def test_a_pull_that_fails_for_good_is_not_tried_again_for_a_minute(script
     ("script", "words", "after_s"),
     [
         ([errors.ConnectFailed("no route")], "no route", 0.0),
-        ([Head(500), b"{}"], "the node's answer ended before the model was there", None),
+        ([Head(500), b"{}"], "the pull ended before the model was complete", None),
         ([SILENCE], "the node sent no content in time", SILENCE_S),
         ([STREAM, SILENCE], "the node sent no content in time", SILENCE_S),
         ([STREAM, 500.0, layer(5), SILENCE], "the node went silent in the middle of its answer", 500.0 + SILENCE_S),
@@ -272,7 +272,7 @@ async def test_a_model_that_its_node_does_not_list_has_not_come():
     plane, loop = Pulling(a=[[STREAM, SUCCESS]], listed_s=None), asyncio.get_running_loop()
     began, seen = loop.time(), []
     loop.call_later(10, lambda: seen.extend(plane.pulls.view()))
-    assert await failed(plane) == "a has pulled it and does not list it"
+    assert await failed(plane) == "a pulled the model but does not list it"
     assert [each["status"] for each in seen] == ["waiting for the node's heartbeat"]
     assert loop.time() - began == pytest.approx(LISTED_WITHIN_S, abs=0.2)
 

@@ -102,7 +102,7 @@ def test_an_answer_that_ollama_gives_up_in_silence_is_not_taken_for_a_whole_one(
     stuck = {"type": "string", "enum": ["a" * 80]}
     answer = post(fleet.url, "/api/chat", "solo", messages=TALK, format=stuck, stream=stream)
     last = json.loads(answer.content.strip().split(b"\n")[-1])
-    assert "without its proper end" in last["error"] if stream else last["done"] is False
+    assert "without an end marker" in last["error"] if stream else last["done"] is False
     row = fleet.router.row(answer.headers["x-request-id"])
     assert (row["status"], row["http_status"], row["error_type"]) == ("incomplete", 200, "stream_aborted")
 
