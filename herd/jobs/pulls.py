@@ -128,9 +128,7 @@ class Pulls:
             raise PullFailed(reason)
         pull = self._under_way.get(model) or self._start(model)
         if pull.waiting >= self._settings.count("queue_limit"):
-            raise errors.QueueFull(
-                f"{pull.waiting} requests already wait for the pull of {model}", RETRY_AFTER_S
-            )
+            raise errors.QueueFull(f"{pull.waiting} requests already wait for the pull of {model}", RETRY_AFTER_S)
         return pull
 
     async def _come(self, pull: Pull, asked: Asked) -> Asked:
