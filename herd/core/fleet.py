@@ -143,27 +143,13 @@ class Fleet:
         """What a node has to do."""
         return self.work.get(node_id, IDLE)
 
-    def about(self, models: tuple[str, ...]) -> "Fleet":
-        """The same fleet without what concerns other models: what a stored decision needs, and no more."""
-        needed = {node.node_id: self._needed(node, models) for node in self.nodes}
-        return replace(
-            self,
-            nodes=tuple(node.about(needed[node.node_id]) for node in self.nodes),
-            traffic={
-                node_id: {model: traffic for model, traffic in known.items() if model in needed.get(node_id, models)}
-                for node_id, known in self.traffic.items()
-            },
-            work={
-                node_id: replace(work, jobs=tuple(job._replace(ticket=None) for job in work.jobs))
-                for node_id, work in self.work.items()
-                if work.jobs
-            },
-            answer_tokens={model: tokens for model, tokens in self.answer_tokens.items() if model in models},
-        )
+    def needed(self, node: Node, models: tuple[str, ...]) -> tuple[str, ...]:
+        """Whose listings at a node a decision about these models sees.
 
-    def _needed(self, node: Node, models: tuple[str, ...]) -> tuple[str, ...]:
-        # What is loaded may have to make room, and what is being loaded takes some.
-        coming = (job.model for job in self.work_of(node.node_id).jobs if job.load_s > 0)
+        What is loaded may have to make room, and what is being loaded takes some.
+        """
+        work = self.work_of(node.node_id)
+        coming = () if work.steady else [job.model for job in work.jobs if job.load_s > 0]
         return tuple(dict.fromkeys((*models, *node.loaded, *coming)))
 
 

@@ -113,7 +113,7 @@ class Channel:
             except DEFECTS:
                 outbox.give_up(entry)
                 logger.exception("A %s cannot be recorded", type(entry.item).__name__)
-        message = (ITEMS, *self._packer.nodes(), packed)
+        message = (ITEMS, *self._packer.shared(), packed)
         try:
             return framed(message)
         except ValueError:

@@ -1,7 +1,7 @@
 """Events and log lines as plain values that `marshal` takes, and back: what crosses the pipe to the recorder.
 
-Made from the types' own fields, so a new field needs nothing here. Nodes are shared by many events: each is sent once
-for a connection and then named by its number. Knows no pipe; whatever an event holds, packing it for the wire works.
+Made from the types' own fields, so a new field needs nothing here. What events share is sent once for a connection and
+then named by its number. Knows no pipe; whatever an event holds, packing it for the wire works.
 """
 
 import marshal
@@ -10,71 +10,89 @@ from dataclasses import fields, is_dataclass
 from enum import StrEnum
 from operator import attrgetter
 from types import NoneType, UnionType
-from typing import Any, Final, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Union, cast, get_args, get_origin, get_type_hints
 
 from herd.core.events import Event
-from herd.core.fleet import Node
+from herd.core.fleet import Node, Traffic
+from herd.core.work import Job
 from herd.telemetry.log_lines import Line
 
 Item = Event | Line
 Convert = Callable[[Any], Any]
 KINDS: Final[tuple[type[Item], ...]] = (*get_args(Event), Line)
 NUMBERS: Final = {kind: number for number, kind in enumerate(KINDS)}
-MOST_NODES: Final = 256  # of them are known by number at a time; a heartbeat makes a new one
+# What many events hold alike: a node until its next heartbeat, its traffic until something is learned, a job until it
+# answers.
+Shared = Node | Traffic | Job
+SHARED: Final[tuple[type[Shared], ...]] = get_args(Shared)
+MOST_SHARED: Final = 4096  # of them are known by number at a time
 MOST_DEPTH: Final = 50
 PLAIN: Final = (NoneType, bool, int, float, complex, str, bytes)
 
 
 class Packer:
-    """The sending side of one connection; `nodes` gives what the other side must know before what was packed since."""
+    """The sending side of one connection; `shared` gives what the other side must know before what was packed since."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[int, Node]] = {}  # by identity; the node is held, so that no other takes its place
-        self._new: list[tuple[int, Any]] = []
+        self._numbers: dict[int, int] = {}  # by identity
+        self._held: list[Shared] = []  # so that no other value takes the place of one that is known
+        self._new: list[tuple[int, int, Any]] = []
         self._next = 0
         self._forget = False
-        self._pack_node = _packer_of_record(Node, {})
-        self._pack = {kind: _packer_of_record(kind, {Node: self._node}) for kind in KINDS}
+        special: dict[Any, Convert] = dict.fromkeys(SHARED, self._number)
+        special |= {tuple[kind, ...]: self._all for kind in SHARED}  # type: ignore[valid-type]
+        self._pack_shared = {kind: (place, _packer_of_record(kind, {})) for place, kind in enumerate(SHARED)}
+        self._pack = {kind: _packer_of_record(kind, special) for kind in KINDS}
 
     def pack(self, item: Item) -> tuple[int, Any]:
         """An item as plain values, unless it holds something foreign: see `storable`.
 
-        Raises AttributeError, TypeError or ValueError for one whose fields are not of the types that they say.
+        Raises AttributeError, LookupError, TypeError or ValueError for one whose fields are not of the types that they
+        say.
         """
         return NUMBERS[type(item)], self._pack[type(item)](item)
 
-    def nodes(self) -> tuple[bool, list[tuple[int, Any]]]:
-        """Whether to forget all nodes before, and those to learn, since this was last asked."""
+    def shared(self) -> tuple[bool, list[tuple[int, int, Any]]]:
+        """Whether to forget everything that was shared before, and what to learn, since this was last asked."""
         new, forget = self._new, self._forget
-        self._new, self._forget = [], len(self._known) > MOST_NODES
+        self._new, self._forget = [], len(self._held) > MOST_SHARED
         if self._forget:
-            self._known.clear()
+            self._numbers.clear()
+            self._held.clear()
         return forget, new
 
-    def _node(self, node: Node) -> int:
-        found = self._known.get(id(node))
-        if found is not None:
-            return found[0]
-        number = self._next
-        self._new.append((number, storable(self._pack_node(node))))
-        self._known[id(node)] = number, node
-        self._next += 1
-        return number
+    def _all(self, values: tuple[Shared, ...]) -> list[int]:
+        """The numbers of values: a busy node's jobs are many, and all but the last are known."""
+        found = list(map(self._numbers.get, map(id, values)))
+        return [self._number(value) for value in values] if None in found else cast(list[int], found)
+
+    def _number(self, value: Shared) -> int:
+        found = self._numbers.get(id(value))
+        if found is None:
+            kind, pack = self._pack_shared[type(value)]
+            packed = pack(value)
+            found, self._next = self._next, self._next + 1
+            self._new.append((found, kind, storable(packed) if kind == 0 else packed))
+            self._numbers[id(value)] = found
+            self._held.append(value)
+        return found
 
 
 class Unpacker:
     """The receiving side of one connection."""
 
     def __init__(self) -> None:
-        self._nodes: dict[int, Node] = {}
-        self._unpack_node = _unpacker_of_record(Node, {})
-        self._unpack = [_unpacker_of_record(kind, {Node: self._nodes.__getitem__}) for kind in KINDS]
+        self._shared: dict[int, Shared] = {}
+        self._unpack_shared = [_unpacker_of_record(kind, {}) for kind in SHARED]
+        special = dict.fromkeys(SHARED, self._shared.__getitem__)
+        self._unpack = [_unpacker_of_record(kind, special) for kind in KINDS]
 
-    def learn(self, forget: bool, nodes: Sequence[tuple[int, Any]]) -> None:
-        """Take what the packer's `nodes` gave."""
+    def learn(self, forget: bool, new: Sequence[tuple[int, int, Any]]) -> None:
+        """Take what the packer's `shared` gave."""
         if forget:
-            self._nodes.clear()
-        self._nodes.update((number, self._unpack_node(values)) for number, values in nodes)
+            self._shared.clear()
+        for number, kind, values in new:
+            self._shared[number] = self._unpack_shared[kind](values)
 
     def unpack(self, number: int, values: Any) -> Item:
         """The item that was packed."""
@@ -130,6 +148,8 @@ def _describe(hint: Any, found: dict[str, str]) -> None:
 
 
 def _packer_of_record(kind: Any, special: Mapping[Any, Convert]) -> Convert:
+    if _is_named_tuple(kind):
+        return tuple  # all of them hold plain values
     hints = get_type_hints(kind)
     names = _names(kind)
     read = attrgetter(*names) if len(names) > 1 else _alone(names[0])
@@ -162,7 +182,7 @@ def _packer(hint: Any, special: Mapping[Any, Convert]) -> Convert | None:
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return str.__str__  # a member as the text that it is, and in C
     if _is_named_tuple(hint):
-        return tuple  # all of them hold plain values
+        return _packer_of_record(hint, special)
     origin, inner = get_origin(hint), _inner(hint)
     convert = _packer(inner, special) if inner is not None else None
     if origin in {Union, UnionType}:
@@ -175,6 +195,9 @@ def _packer(hint: Any, special: Mapping[Any, Convert]) -> Convert | None:
 
 
 def _unpacker_of_record(kind: Any, special: Mapping[Any, Convert]) -> Convert:
+    if _is_named_tuple(kind):
+        made: Convert = kind._make
+        return made
     hints = get_type_hints(kind)
     converted = [(place, _unpacker(hints[name], special)) for place, name in enumerate(_names(kind))]
     nested = [(place, convert) for place, convert in converted if convert is not None]
@@ -197,14 +220,13 @@ def _unpacker(hint: Any, special: Mapping[Any, Convert]) -> Convert | None:
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return hint
     if _is_named_tuple(hint):
-        made: Convert = hint._make
-        return made
+        return _unpacker_of_record(hint, special)
     origin, inner = get_origin(hint), _inner(hint)
     convert = _unpacker(inner, special) if inner is not None else None
     if origin in {Union, UnionType} or convert is None:
         return convert
     if origin is tuple:
-        return lambda values: tuple(convert(each) for each in values)
+        return lambda values: tuple(map(convert, values))
     if origin is Mapping:
         return lambda found: {name: convert(each) for name, each in found.items()}
     return None

@@ -222,11 +222,11 @@ class Process:
             raise SystemExit("herd was replaced by another version while it ran: start the router again")
         self._records = Records(beginning)
 
-    def _take(self, records: Records, forget: bool, nodes: list[tuple[int, Any]], packed: list[Any]) -> None:
+    def _take(self, records: Records, forget: bool, new: list[Any], packed: list[Any]) -> None:
         try:
-            self._unpacker.learn(forget, nodes)
-        except UNREADABLE:  # the events that name such a node cannot be read either, and are counted
-            self._cannot_read("A node")
+            self._unpacker.learn(forget, new)
+        except UNREADABLE:  # the events that name it cannot be read either, and are counted
+            self._cannot_read("What events share")
         for lanes, at, repeat, number, values in packed:
             try:
                 item = self._unpacker.unpack(number, values)
@@ -240,7 +240,7 @@ class Process:
         """Say it once: whatever is wrong is wrong with many."""
         if not self._unreadable:
             self._unreadable = True
-            logger.exception("%s that the router sent cannot be read; this is told once, and all are counted", what)
+            logger.exception("%s cannot be read as the router sent it: told once, and each event is counted", what)
 
     def _tell(self, every_s: float) -> None:
         """Tell how far everything is, if that is new, or if it was said long ago."""

@@ -6,10 +6,10 @@ hold a lone surrogate, which those refuse, and floats must come back as they wer
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar, cast
 
 from herd.core.events import Finished
 from herd.core.fleet import Fleet, Loaded, Model, Node, Traffic
@@ -53,6 +53,8 @@ _UNSAID: Final[Mapping[type, Mapping[str, Any]]] = {
     Rejection: {}, Decision: {},
 }  # fmt: skip
 _UNSET: Final = object()
+MOST_TEXTS: Final = 4096
+T = TypeVar("T")
 _SIMPLE: Final = frozenset({str, int, float, bool, type(None), dict})
 _json: Final = json.JSONEncoder(separators=(",", ":")).encode
 _FIELDS: Final = {
@@ -148,28 +150,72 @@ def _object(parts: Mapping[str, str]) -> str:
 def _fleet_out(fleet: Fleet, models: tuple[str, ...]) -> str:
     # Nodes of one kind speak the same endpoints: the sets stand once, and nodes name them by number.
     numbers: dict[frozenset[str], int] = {}
-    slim, nodes = fleet.about(models), []
-    for node, told in zip(fleet.nodes, slim.nodes, strict=True):
-        head, tail = _node_out(_Identical(node), (*told.models, *told.same_as))
+    nodes, needed = [], {node.node_id: fleet.needed(node, models) for node in fleet.nodes}
+    for node in fleet.nodes:
+        head, tail = _node_out(_Identical(node), needed[node.node_id])
         nodes.append(f"{head}{numbers.setdefault(node.endpoints, len(numbers))}{tail}")
     traffic = {
-        node_id: {model: _plain(seen) for model, seen in of_node.items()} for node_id, of_node in slim.traffic.items()
+        node_id: _named({name: _TRAFFIC.of(each) for name, each in seen.items() if name in needed.get(node_id, models)})
+        for node_id, seen in fleet.traffic.items()
     }
     return _object({
         "at": _json(fleet.at),
         "nodes": f"[{','.join(nodes)}]",
         "endpoint_sets": _json([sorted(names) for names in numbers]),
-        "traffic": _json(traffic),
-        "work": _json({node_id: _plain(work) for node_id, work in slim.work.items()}),
-        "cached": _json(dict(slim.cached)),
-        "answer_tokens": _json(dict(slim.answer_tokens)),
-        "demand": _json(dict(slim.demand)),
+        "traffic": _named(traffic),
+        "work": _named({node_id: _work_out(work) for node_id, work in fleet.work.items() if work.jobs}),
+        "cached": _json(dict(fleet.cached)),
+        "answer_tokens": _json({model: tokens for model, tokens in fleet.answer_tokens.items() if model in models}),
+        "demand": _json(dict(fleet.demand)),
     })  # fmt: skip
+
+
+def _work_out(work: Work) -> str:
+    """A node's work, without the tickets of those who have it."""
+    told = _json(_plain(replace(work, jobs=())))
+    return f'{told[:-1]},"jobs":[{",".join(_JOB.of_all(work.jobs))}]}}'
+
+
+def _named(parts: Mapping[str, str]) -> str:
+    """The same as `_object`, of names that anybody chose."""
+    return "{" + ",".join(f"{_json(name)}:{text}" for name, text in parts.items()) + "}"
 
 
 @lru_cache(maxsize=16)
 def _policy_out(policy: Policy) -> str:
     return _json(_plain(policy))
+
+
+class _Texts(Generic[T]):
+    """The texts of values that many decisions share: found by which object it is, since comparing costs as much.
+
+    The value is held, so that no other takes its place.
+    """
+
+    def __init__(self, make: Callable[[T], str]) -> None:
+        self._make = make
+        self._known: dict[int, str] = {}
+        self._held: list[T] = []
+
+    def of(self, value: T) -> str:
+        """The text of one."""
+        text = self._known.get(id(value))
+        if text is None:
+            if len(self._held) >= MOST_TEXTS:
+                self._known.clear()
+                self._held.clear()
+            text = self._known[id(value)] = self._make(value)
+            self._held.append(value)
+        return text
+
+    def of_all(self, values: tuple[T, ...]) -> list[str]:
+        """The texts of many, most of which are known."""
+        found = list(map(self._known.get, map(id, values)))
+        return [self.of(value) for value in values] if None in found else cast(list[str], found)
+
+
+_TRAFFIC: Final[_Texts[Traffic]] = _Texts(lambda traffic: _json(_plain(traffic)))
+_JOB: Final[_Texts[Job]] = _Texts(lambda job: _json([None, *job[1:]]))
 
 
 class _Identical:

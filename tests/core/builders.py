@@ -1,6 +1,7 @@
 """Small fleets for tests of the core, in the words of the fleet."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from herd.core.fleet import Fleet, Loaded, Model, Node, Traffic
 from herd.core.request import Dialect, Request
@@ -38,3 +39,22 @@ def busy(count: int, model: str = "llama:8b", **changes: object) -> Work:
     """The work of a node that answers so many requests, each with two more seconds to go, were it alone."""
     usual = {"prefill_s": 0.2, "answer_s": 2.0, "answered": True}
     return Work(1000.0, tuple(Job(number, model, **{**usual, **changes}) for number in range(count)))
+
+
+def about(seen: Fleet, models: tuple[str, ...]) -> Fleet:
+    """The fleet without what concerns other models: all that a stored decision needs."""
+    needed = {node.node_id: seen.needed(node, models) for node in seen.nodes}
+    return replace(
+        seen,
+        nodes=tuple(node.about(needed[node.node_id]) for node in seen.nodes),
+        traffic={
+            node_id: {model: each for model, each in known.items() if model in needed.get(node_id, models)}
+            for node_id, known in seen.traffic.items()
+        },
+        work={
+            node_id: replace(work, jobs=tuple(job._replace(ticket=None) for job in work.jobs))
+            for node_id, work in seen.work.items()
+            if work.jobs
+        },
+        answer_tokens={model: tokens for model, tokens in seen.answer_tokens.items() if model in models},
+    )

@@ -1,6 +1,7 @@
 """What an event is made of crosses the pipe, whatever a client or an engine put into it."""
 
 import marshal
+from collections import Counter
 from dataclasses import fields, is_dataclass, replace
 from types import MappingProxyType, NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -10,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from herd.core.events import Event, FleetChanged, NodeKnown, Status
-from herd.core.fleet import Fleet
-from herd.recorder.packing import KINDS, MOST_NODES, Packer, Unpacker, plain, shape, storable
+from herd.core.fleet import Fleet, Node, Traffic
+from herd.core.work import Job
+from herd.recorder.packing import KINDS, MOST_SHARED, SHARED, Packer, Unpacker, plain, shape, storable
 from herd.telemetry.log_lines import Line
 from tests.store import builders
 
@@ -51,7 +53,7 @@ def carried(*items: Any) -> list[Any]:
     """What arrives of them."""
     packer, unpacker = Packer(), Unpacker()
     packed = marshal.loads(marshal.dumps([storable(packer.pack(item)) for item in items]))
-    unpacker.learn(*marshal.loads(marshal.dumps(packer.nodes())))
+    unpacker.learn(*marshal.loads(marshal.dumps(packer.shared())))
     return [unpacker.unpack(*each) for each in packed]
 
 
@@ -79,27 +81,29 @@ def test_an_event_s_own_types_arrive_too():
     assert type(arrived.attempts) is tuple
 
 
-def test_nodes_that_events_share_cross_once_and_are_shared_again():
-    """A fleet's listings are the most of an event, and the same in a thousand of them."""
+def test_what_events_share_crosses_once_and_is_shared_again():
+    """Listings, speeds and the jobs of a busy node are the most of an event, and the same in many of them."""
     fleet = builders.fleet(builders.node("ada"), builders.node("bob"))
     events = [builders.finished(seen=fleet) for _ in range(3)]
     packer = Packer()
     for event in events:
         packer.pack(event)
-    assert [number for number, _ in packer.nodes()[1]] == [0, 1]
-    first, second, _ = carried(*events)
-    assert all(one is other for one, other in zip(first.fleet.nodes, second.fleet.nodes, strict=True))
+    assert Counter(SHARED[kind] for _, kind, _ in packer.shared()[1]) == {Node: 2, Traffic: 2, Job: 1}
+    first, second, _ = (event.fleet for event in carried(*events))
+    assert all(one is other for one, other in zip(first.nodes, second.nodes, strict=True))
+    assert all(one is other for one, other in zip(first.work["ada"].jobs, second.work["ada"].jobs, strict=True))
 
 
 def test_a_node_that_heartbeats_replace_is_forgotten_on_both_sides_in_time():
     """A router that runs for a year would hold each heartbeat of it."""
     packer, unpacker = Packer(), Unpacker()
-    for turn in range(3 * MOST_NODES):
-        event = builders.finished(seen=Fleet(0.0, (builders.node(models=(f"m{turn}:1b",)),)), asked=builders.request())
+    for turn in range(3):
+        nodes = tuple(builders.node(models=(f"m{turn}-{number}:1b",)) for number in range(MOST_SHARED))
+        event = replace(builders.finished(), fleet=Fleet(0.0, nodes))
         packed = packer.pack(event)
-        unpacker.learn(*packer.nodes())
+        unpacker.learn(*packer.shared())
         assert unpacker.unpack(*packed) == event
-    assert len(unpacker._nodes) <= MOST_NODES + 1
+    assert len(unpacker._shared) <= MOST_SHARED + 1
 
 
 @pytest.mark.parametrize("data", [{"to": Status.FAILED}, MappingProxyType({"to": "open"}), {"odd": object}])

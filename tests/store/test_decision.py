@@ -14,6 +14,7 @@ from herd.core.routing import DEFAULT_POLICY, Policy, decide
 from herd.core.work import Job, Work
 from herd.store.decision import StoredDecision, agrees, decode, encode, replay
 from herd.wire import OLLAMA_ENDPOINTS
+from tests.core.builders import about
 from tests.store import builders
 
 # Any text, lone surrogates included. A high one before a low one cannot be: JSON reads the two as one character, and so
@@ -110,9 +111,9 @@ def situations(draw):
 def test_what_was_stored_comes_back_as_it_was(event):
     """Whoever explains a request years later must see its numbers, not their neighbours."""
     text = encode(event)
-    about = event.fleet.about(event.request.models)
+    kept = about(event.fleet, event.request.models)
     assert text.isascii()
-    assert decode(text) == StoredDecision(event.request, about, event.policy, event.decision)
+    assert decode(text) == StoredDecision(event.request, kept, event.policy, event.decision)
 
 
 @settings(max_examples=40, deadline=None)
@@ -129,7 +130,7 @@ def test_a_replay_gives_the_same_plan(event):
 def test_other_models_listings_do_not_matter_to_a_decision(event):
     """They are left out of what is stored; a decision that read them could not be replayed."""
     request = event.request
-    assert decide(request, event.fleet) == decide(request, event.fleet.about(request.models))
+    assert decide(request, event.fleet) == decide(request, about(event.fleet, request.models))
 
 
 def test_a_decision_that_was_tampered_with_does_not_agree():
