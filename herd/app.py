@@ -65,6 +65,7 @@ from herd.telemetry.scrape import NodeSeen, ScrapeView
 
 FLUSH_S = 3.0
 STORE_OPEN_S = 2.0
+GARBAGE = 10_000  # objects between two looks for circles: a request makes hundreds, and none of them
 SURFACES = (
     merged, fleet, operations, dashboard_api, health, recommendations, settings_routes, dashboard, runbook
 )  # fmt: skip
@@ -146,6 +147,7 @@ class Router:
         running = [asyncio.create_task(job.run()) for job in jobs]
         await advertisement.start()
         gc.collect()
+        gc.set_threshold(GARBAGE)
         gc.freeze()  # what is loaded by now stays: looking through all of it again would halt every stream for 50 ms
         self.emit(_lived("router_started", pid=os.getpid()))
         try:

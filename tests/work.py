@@ -26,6 +26,7 @@ from herd.settings.load import load
 
 RUNS: Final = 15  # what a timer does meanwhile only adds, so the least of some runs is the request's own work
 CHUNKS: Final = (10, 110)
+PATIENCE_S: Final = 30.0
 GIB: Final = 1024**3
 MODEL: Final = "llama3.2:3b"
 Message = MutableMapping[str, Any]
@@ -227,12 +228,19 @@ def heartbeat(url: str) -> bytes:
     return beat.model_dump_json().encode()
 
 
-async def least(client: Client, node: Node, parts: list[bytes], stream: bool) -> Counting:
-    """The count of the run that did least, after one that fills caches and opens the connection."""
+async def least(
+    client: Client, node: Node, parts: list[bytes], stream: bool, settled: Callable[[float], Awaitable[bool]]
+) -> Counting:
+    """The count of the run that did least, after one that fills caches and opens the connection.
+
+    The event is sent to the recorder in it; what the recorder tells of it comes when it likes, so before the next run.
+    """
     node.parts, found = parts, []
     for run in range(RUNS + 1):
         with Counting() as counting:
             answer = await client.ask("/v1/chat/completions", question(stream))
+            await asyncio.sleep(0)
+        assert await settled(PATIENCE_S)
         assert client.status == 200, answer
         assert not stream or len(client.answer) == len(parts), "a chunk is one read and one write"
         if run:
@@ -245,12 +253,13 @@ async def measure(folder: Path) -> tuple[Counting, Counting, Counting]:
     node = Node()
     server = await asyncio.get_running_loop().create_server(lambda: node, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    app = cast(App, Router(load({"data_dir": str(folder)}, {})).asgi)
+    router = Router(load({"data_dir": str(folder)}, {}))
+    app, settled = cast(App, router.asgi), router.recorder.settled
     async with Lifespan(app):
         client = Client(app, node)
         await client.ask("/heartbeat", heartbeat(f"http://127.0.0.1:{port}"))
-        request = await least(client, node, whole_answer(), stream=False)
-        short, long = [await least(client, node, stream_of(count), stream=True) for count in CHUNKS]
+        request = await least(client, node, whole_answer(), False, settled)
+        short, long = [await least(client, node, stream_of(count), True, settled) for count in CHUNKS]
     server.close()
     return request, short, long
 

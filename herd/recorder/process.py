@@ -4,6 +4,7 @@ It ends when the router closes the pipe, in order or by dying, after it has writ
 bound, whatever stands in the way.
 """
 
+import gc
 import logging
 import os
 import select
@@ -55,6 +56,7 @@ HURRIED_S: Final = 0.5
 TELL_S: Final = 0.05
 IDLE_S: Final = 1.0
 ORPHAN_S: Final = 10.0  # what is written of a dead router's events is written by then
+GARBAGE: Final = 10_000  # objects between two looks for circles, which events have none of
 UNTOLD_COMMITS: Final = 10_000
 UNBOUNDED: Final = sys.maxsize  # the router bounds what is on its way
 
@@ -263,4 +265,6 @@ def main(arguments: list[str]) -> int:
     # The router's signals are not for its recorder: it ends when the router has told it everything.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    gc.freeze()
+    gc.set_threshold(GARBAGE)
     return Process(int(arguments[0]), int(arguments[1])).run()

@@ -53,6 +53,7 @@ JSON_COLUMNS: Final = frozenset({"scores_breakdown", "excluded_nodes", "tags", "
 BOOLEAN_COLUMNS: Final = frozenset({"stream", "fallback_used", "reconnected"})
 
 
+_encoded: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _AS_THEY_ARE: Final = frozenset({type(None), float})
 
 
@@ -165,7 +166,7 @@ def _managed(event: Managed) -> dict[str, Any]:
 def _json(value: object) -> str:
     # As UTF-8 rather than with escapes, so that a search for a word with an accent finds it; a lone surrogate becomes
     # the escape that JSON has for it.
-    return _clean(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    return _clean(_encoded(value))
 
 
 def _clean(text: str) -> str:

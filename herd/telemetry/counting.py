@@ -4,8 +4,9 @@ It knows how many lines they take and which names their labels have, not what an
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
+from typing import Any
 
 from prometheus_client.metrics_core import Metric as Exposed
 
@@ -13,6 +14,9 @@ from herd.telemetry.catalog.labels import EAGER_LINES, NO_NODE, UNKNOWN
 from herd.telemetry.catalog.shapes import Metric
 from herd.telemetry.instruments import Step, TraceOf, family
 from herd.telemetry.labels import Known, resolver
+
+When = Callable[[Any], object]
+Group = tuple[When | None, tuple[Step, ...]]
 
 
 class Counting:
@@ -36,8 +40,10 @@ class Counting:
 
     def count(self, event: object) -> None:
         """The same for what has no names: in the midst of another event, or in the one thread that has such events."""
-        for step in self._steps.get(type(event), ()):
-            step(event)
+        for when, steps in self._steps.get(type(event), ()):
+            if when is None or when(event):
+                for step in steps:
+                    step(event)
 
     def exposed(self) -> Iterator[Exposed]:
         """Every family as the client library renders it; may be called in any thread."""
@@ -77,14 +83,17 @@ class Counting:
             for values in [values for values in each.series if any(values[place] == name for place in places)]:
                 each.remove(values)
 
-    def _compiled(self, trace_of: TraceOf) -> dict[type, tuple[Step, ...]]:
-        """What is done for each class of events, in the order of the table."""
-        steps: defaultdict[type, list[Step]] = defaultdict(list)
+    def _compiled(self, trace_of: TraceOf) -> dict[type, tuple[Group, ...]]:
+        """What is done for each class of events: the steps by what must be true of one, in the order of the table."""
+        steps: defaultdict[type, defaultdict[When | None, list[Step]]] = defaultdict(lambda: defaultdict(list))
         for each in self._families:
             labels, counts = each.metric.labels, each.metric.counts
             if counts and all(label.names is None or label.names in self._names for label in labels):
-                steps[counts.source].append(each.step(resolver(labels, self._names), trace_of))
-        return {source: tuple(of_source) for source, of_source in steps.items()}
+                steps[counts.source][counts.when].append(each.step(resolver(labels, self._names), trace_of))
+        return {
+            source: tuple((when, tuple(alike)) for when, alike in of_source.items())
+            for source, of_source in steps.items()
+        }
 
 
 def _combinations(metric: Metric, names: Mapping[str, str]) -> list[tuple[str, ...]]:

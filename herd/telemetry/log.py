@@ -9,7 +9,7 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ from herd.telemetry.log_tail import LogTail
 from herd.telemetry.redact import redact
 
 FILE_NAME = "herd.jsonl"
-HEAD = ("timestamp", "level", "logger", "event")
+_json = json.JSONEncoder(default=repr, skipkeys=True).encode
 # Libraries that would tell of every request or packet at INFO.
 CHATTY = ("httpx", "httpcore", "urllib3", "aiohttp.access", "uvicorn.access", "zeroconf")
 ALOUD_AT_INFO = ("herd", "uvicorn.error")
@@ -249,7 +249,5 @@ def for_people(line: Line) -> str:
 def json_line(line: Line) -> bytes:
     """A line as it stands in the file: fixed keys first, ASCII, Python's own separators, so that grep finds levels."""
     at = datetime.fromtimestamp(line.at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    known: Mapping[str, object] = dict(zip(HEAD, (at, line.level, line.logger, line.event), strict=True))
-    rest = {name: value for name, value in line.fields.items() if name not in known}
-    entry = redact({**known, **rest})
-    return f"{json.dumps(entry, default=repr, skipkeys=True)}\n".encode("ascii")
+    head = {"timestamp": at, "level": line.level, "logger": line.logger, "event": line.event}
+    return f"{_json(redact({**head, **line.fields, **head}))}\n".encode("ascii")  # first, and as they are

@@ -10,6 +10,7 @@ from typing import Any
 
 REDACTED = "[redacted]"
 MOST_DEPTH = 6
+HARMLESS = frozenset({type(None), bool, int, float})
 SECRET_KEYS = frozenset({
     "authorization", "proxy_authorization", "cookie", "set_cookie", "api_key", "apikey", "x_api_key", "token",
     "access_token", "refresh_token", "id_token", "secret", "client_secret", "password", "passwd", "credentials",
@@ -31,14 +32,15 @@ PATTERNS = (
 
 def redact(value: Any, depth: int = 0) -> Any:
     """The value without its secrets; mappings and sequences are gone through, other objects are left alone."""
-    if value is None or isinstance(value, (bool, int, float)):
-        return value
     if isinstance(value, str):
         return redact_text(value)
     if isinstance(value, (list, tuple)) and depth < MOST_DEPTH:
         return [redact(inner, depth + 1) for inner in value]
     if isinstance(value, Mapping) and depth < MOST_DEPTH:
-        return {name: _under(name, inner, depth + 1) for name, inner in value.items()}
+        return {
+            name: inner if type(inner) in HARMLESS and not _is_secret(name) else _under(name, inner, depth + 1)
+            for name, inner in value.items()
+        }
     return value
 
 
@@ -51,9 +53,9 @@ def redact_text(text: str) -> str:
 
 
 def _under(name: object, value: Any, depth: int) -> Any:
-    return REDACTED if value is not None and isinstance(name, str) and _is_secret(name) else redact(value, depth)
+    return REDACTED if value is not None and _is_secret(name) else redact(value, depth)
 
 
 @lru_cache(maxsize=1024)
-def _is_secret(name: str) -> bool:
-    return name.lower().replace("-", "_") in SECRET_KEYS
+def _is_secret(name: object) -> bool:
+    return isinstance(name, str) and name.lower().replace("-", "_") in SECRET_KEYS

@@ -134,6 +134,22 @@ def first_token_s(attempt: Attempt) -> float | None:
     return None if attempt.first_content_at is None else attempt.first_content_at - attempt.started_at
 
 
+def troubled(ended: Finished) -> bool:
+    """Whether anything went wrong, for the client or in an attempt."""
+    return ended.error_type is not None or len(ended.attempts) > 1
+
+
+def timed(ended: Finished) -> bool:
+    """Whether the engine reports times of its own."""
+    usage = ended.usage
+    return usage.prompt_eval_s is not None or usage.eval_s is not None or usage.load_s is not None
+
+
+def tagged(ended: Finished) -> bool:
+    """Whether the caller sent tags."""
+    return ended.request is not None and bool(ended.request.tags)
+
+
 def code_class(http_status: int | None) -> str:
     """The class of a node's HTTP status."""
     return f"{http_status // 100}xx" if http_status and 200 <= http_status < 600 else "none"
@@ -147,23 +163,24 @@ METRICS: Final = (
            (STATUS,), counts=Of(Finished, lambda ended: [((ended.status,), 1)])),
     Metric("herd_request_errors_total", "counter", "Requests that ended with an error, by error type.",
            (ERROR_TYPE, NODE), nodeless=True,
-           counts=Of(Finished, lambda ended: [((ended.error_type, node_of(ended)), 1)] if ended.error_type else [])),
+           counts=Of(Finished, lambda ended: [
+               ((ended.error_type, node_of(ended)), 1)] if ended.error_type else [], troubled)),
     Metric("herd_request_duration_seconds", "histogram", "Request duration, from receipt to end.",
            (MODEL, STREAM), DURATIONS,
            exemplar=True, counts=Of(Finished, lambda ended: [
                ((model_of(ended), "true" if streamed(ended) else "false"), ended.latency_s)])),
     Metric("herd_time_to_first_token_seconds", "histogram", "Time from receipt to the first content; streams only.",
            (MODEL,), FIRST_TOKEN, exemplar=True,
-           counts=Of(Finished, lambda ended: [((model_of(ended),), ended.ttft_s)])),
+           counts=Of(Finished, lambda ended: [((model_of(ended),), ended.ttft_s)], streamed)),
     Metric("herd_time_per_output_token_seconds", "histogram", "Time between output tokens; streams only.",
            (MODEL,), PER_TOKEN,
-           counts=Of(Finished, lambda ended: [((model_of(ended),), ended.time_per_output_token_s)])),
+           counts=Of(Finished, lambda ended: [((model_of(ended),), ended.time_per_output_token_s)], streamed)),
     Metric("herd_prefill_seconds", "histogram", "Prompt processing time reported by the engine. Most engines report "
            "it only on their native API.", (NODE,), PREFILLS,
-           counts=Of(Finished, lambda ended: [((node_of(ended),), reported(ended.usage.prompt_eval_s))])),
+           counts=Of(Finished, lambda ended: [((node_of(ended),), reported(ended.usage.prompt_eval_s))], timed)),
     Metric("herd_decode_seconds", "histogram", "Generation time reported by the engine, as above.",
            (NODE,), DECODES,
-           counts=Of(Finished, lambda ended: [((node_of(ended),), reported(ended.usage.eval_s))])),
+           counts=Of(Finished, lambda ended: [((node_of(ended),), reported(ended.usage.eval_s))], timed)),
     Metric("herd_tokens_total", "counter", "Tokens. `output` includes `reasoning`, `input` includes `cached_input`.",
            (MODEL, NODE, TOKEN_TYPE),
            counts=Of(Finished, lambda ended: tokens(ended.usage, model_of(ended), node_of(ended)))),
@@ -171,7 +188,7 @@ METRICS: Final = (
            (TOKEN_TYPE,), spare=True,
            counts=Of(Finished, lambda ended: tokens(ended.usage))),
     Metric("herd_usage_missing_total", "counter", "Completed answers without token counts.", (MODEL,),
-           counts=Of(Finished, lambda ended: [((model_of(ended),), 1)] if usage_missing(ended) else [])),
+           counts=Of(Finished, lambda ended: [((model_of(ended),), 1)], usage_missing)),
     Metric("herd_routing_decisions_total", "counter", "Attempts by node and by the reason the node was chosen.",
            (NODE, REASON),
            counts=Of(Finished, lambda ended: [
@@ -189,30 +206,31 @@ METRICS: Final = (
            (), OVERHEADS, counts=Of(Finished, lambda ended: [((), ended.overhead_s)])),
     Metric("herd_predicted_ttft_error_ratio", "histogram",
            "Predicted over actual time to first token; 1 is exact. Streams with one attempt only.", (), RATIOS,
-           counts=Of(Finished, lambda ended: [((), predicted_over_seen(ended))])),
+           counts=Of(Finished, lambda ended: [((), predicted_over_seen(ended))], streamed)),
     Metric("herd_predicted_seconds_total", "counter", "Predicted duration of streams, by part; "
-           "streams with one attempt only.", (NODE, PHASE), counts=Of(Finished, predicted_s)),
+           "streams with one attempt only.", (NODE, PHASE), counts=Of(Finished, predicted_s, streamed)),
     Metric("herd_actual_seconds_total", "counter", "Actual duration of the same streams; where it "
            "grows faster than the predicted one, the node is slower than routing assumes.", (NODE, PHASE),
-           counts=Of(Finished, seen_s)),
+           counts=Of(Finished, seen_s, streamed)),
     Metric("herd_queue_wait_seconds", "histogram", "Wait for a slot; 0 if one was free.",
            (MODEL,), WAITS, counts=Of(Finished, lambda ended: [((model_of(ended),), queue_wait_s(ended))])),
     Metric("herd_queue_rejected_total", "counter", "Requests rejected by the queue.", (QUEUE_REASON,),
-           counts=Of(Finished, lambda ended: [((ended.error_type,), 1)] if ended.error_type else [])),
+           counts=Of(Finished, lambda ended: [((ended.error_type,), 1)] if ended.error_type else [], troubled)),
     Metric("herd_retries_total", "counter", "Retried attempts, by failure.",
            (RETRY_REASON,),
-           counts=Of(Finished, lambda ended: [((attempt.error_type,), 1) for attempt in ended.attempts[:-1]])),
+           counts=Of(Finished, lambda ended: [
+               ((attempt.error_type,), 1) for attempt in ended.attempts[:-1]], troubled)),
     Metric("herd_retries_exhausted_total", "counter",
            "Requests that failed with a retryable error after all retries.", (GIVEN_UP,),
            counts=Of(Finished, lambda ended: [
-               ((last.error_type,), 1) for last in ended.attempts[-1:] if ended.status is Status.FAILED])),
+               ((last.error_type,), 1) for last in ended.attempts[-1:] if ended.status is Status.FAILED], troubled)),
     Metric("herd_retry_budget_exhausted_total", "counter",
            "Requests not retried because the retry budget was used up, by failure.", (RETRY_REASON,),
            counts=Of(AttemptFailed, lambda failed: [((failed.attempt.error_type,), 1)] if failed.budget_spent else [])),
     Metric("herd_fallbacks_total", "counter", "Requests answered by a fallback model.",
            (FROM_MODEL, TO_MODEL, FALLBACK_REASON), counts=Of(Finished, lambda ended: [
-               ((ended.request.model, model_of(ended), ended.fallback_reason), 1)
-           ] if ended.request and ended.fallback_used else [])),
+               ((ended.request.model if ended.request else None, model_of(ended), ended.fallback_reason), 1)
+           ], lambda ended: ended.fallback_used)),
     Metric("herd_context_protection_total", "counter",
            "Requests whose num_ctx would have made a node reload the model, by action.",
            (ACTION,), counts=Of(ContextProtected, lambda protected: [((protected.action.action,), 1)])),
@@ -227,22 +245,22 @@ METRICS: Final = (
     Metric("herd_upstream_time_to_first_token_seconds", "histogram",
            "Time from the start of an attempt to its first content; streams only.", (NODE,), FIRST_TOKEN_OF_NODE,
            counts=Of(Finished, lambda ended: [
-               ((attempt.node_id,), first_token_s(attempt)) for attempt in ended.attempts
-           ] if streamed(ended) else [])),
+               ((attempt.node_id,), first_token_s(attempt)) for attempt in ended.attempts], streamed)),
     Metric("herd_upstream_time_per_output_token_seconds", "histogram",
            "Time between output tokens by node; streams only.", (NODE,), PER_TOKEN_OF_NODE,
-           counts=Of(Finished, lambda ended: [((node_of(ended),), ended.time_per_output_token_s)])),
+           counts=Of(Finished, lambda ended: [((node_of(ended),), ended.time_per_output_token_s)], streamed)),
     Metric("herd_model_loads_total", "counter", f"Cold loads: the engine reports a load time over {COLD_LOAD_S} s.",
            (NODE, MODEL), counts=Of(Finished, lambda ended: [
-               ((node_of(ended), ended.model), 1)] if cold_load_s(ended) else [])),
+               ((node_of(ended), ended.model), 1)] if cold_load_s(ended) else [], timed)),
     Metric("herd_model_load_seconds", "histogram", "Duration of a cold load.", (NODE,), LOADS,
-           counts=Of(Finished, lambda ended: [((node_of(ended),), cold_load_s(ended))])),
+           counts=Of(Finished, lambda ended: [((node_of(ended),), cold_load_s(ended))], timed)),
     Metric("herd_tag_requests_total", "counter",
            "Finished requests by tag, counted once per tag; only with the setting metric_tags.", (TAG,),
            counts=Of(Finished, lambda ended: [
-               ((tag,), 1) for tag in (ended.request.tags if ended.request else ())])),
+               ((tag,), 1) for tag in (ended.request.tags if ended.request else ())], tagged)),
     Metric("herd_tag_tokens_total", "counter",
            "Tokens by tag, counted once per tag; only with the setting metric_tags.",
            (TAG, TOKEN_TYPE), counts=Of(Finished, lambda ended: [
-               count for tag in (ended.request.tags if ended.request else ()) for count in tokens(ended.usage, tag)])),
+               count for tag in (ended.request.tags if ended.request else ()) for count in tokens(ended.usage, tag)
+           ], tagged)),
 )  # fmt: skip

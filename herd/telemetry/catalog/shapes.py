@@ -16,10 +16,14 @@ Sample = tuple[tuple[str | None, ...], float | None]
 
 @dataclass(frozen=True, slots=True)
 class Of(Generic[T]):
-    """The source of a metric's samples: a class of events or views, and the samples of one of them."""
+    """The source of a metric's samples: the class of an event or view, and the samples that one of them gives.
+
+    An event for which `when` is false has no samples; it is asked once for all metrics that share it.
+    """
 
     source: type[T]
     samples: Callable[[T], Iterable[Sample]]
+    when: Callable[[T], object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
