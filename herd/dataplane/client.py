@@ -103,7 +103,8 @@ class Client:
     async def write(self, chunk: bytes) -> None:
         """Send a part of the body; waits while the client is slow."""
         if chunk:
-            self._pay(len(chunk))
+            if self._owed is not None:
+                self._pay(len(chunk))
             await self._say({"type": "http.response.body", "body": chunk, "more_body": True})
 
     async def finish(self, chunk: bytes = b"") -> None:

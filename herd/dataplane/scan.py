@@ -28,11 +28,8 @@ REPEATS = 30
 LONGEST_TEXT = 1000  # of those that may be repetitions; a token is never as long, and thirty of them are kept
 
 
-make = tuple.__new__  # what calling Seen comes to; its own way there costs a tenth of a frame
-
-
 class Seen(NamedTuple):
-    """What one chunk brought. A tuple, because one is made for each chunk.
+    """What one chunk brought.
 
     `forward` is for the client; `content` counts the frames with content; `passable` is something that must reach the
     client now though it is no content. `ended`, `error` and `malformed` hold for the answer so far.
@@ -67,7 +64,10 @@ class Summary:
 
 
 class Scanner:
-    """One answer. `feed` each chunk, send what it returns, `close` at the end of the body."""
+    """One answer. `feed` each chunk, send what it returns, `close` at the end of the body.
+
+    Whoever reads many asks `known` first, which most chunks are, and else has it `read`: that is `feed`, too.
+    """
 
     __slots__ = (
         "_called", "_closed", "_ended", "_error", "_finish_reason", "_form", "_frames", "_held", "_held_size",
@@ -93,19 +93,25 @@ class Scanner:
         self._mid_line = self._mid_event = False  # of what went to the client
         self._swallow_blank = False
 
+    def known(self, chunk: bytes) -> bool:
+        """Read a chunk if it is one frame of content as there were before, and no more: it may go on as it is."""
+        form = self._form
+        if form is None or self._held or self._error is not None or self._malformed is not None:
+            return False
+        found = form.match(chunk, 0)
+        if found is None or found[0] != len(chunk):
+            return False
+        self._frames += 1
+        if len(found[1]) <= LONGEST_TEXT:  # as _count, without the call
+            self._recent.append(found[1])
+        else:
+            self._recent.clear()
+        self._swallow_blank = self._mid_event = False
+        return True
+
     def feed(self, chunk: bytes) -> Seen:
         """Read a chunk."""
-        if self._form is not None and not self._held:
-            found = self._form.match(chunk, 0)
-            if found is not None and found[0] == len(chunk):
-                self._frames += 1
-                if len(found[1]) <= LONGEST_TEXT:  # as _count, without the call
-                    self._recent.append(found[1])
-                else:
-                    self._recent.clear()
-                self._swallow_blank = self._mid_event = False
-                return make(Seen, (chunk, 1, False, self._ended, self._error, self._malformed))
-        return self._feed(chunk)
+        return Seen(chunk, 1, False, self._ended, None, None) if self.known(chunk) else self.read(chunk)
 
     def close(self) -> Seen:
         """The body is over; `forward` is what was held back."""
@@ -132,7 +138,8 @@ class Scanner:
         content = self._frames - before
         return Seen(forward, content, self._passable, self._ended, self._error, self._malformed)
 
-    def _feed(self, chunk: bytes) -> Seen:
+    def read(self, chunk: bytes) -> Seen:
+        """Read a chunk that is not `known`."""
         before, self._passable = self._frames, False
         if self._skipping:
             end = chunk.find(b"\n") + 1
