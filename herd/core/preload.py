@@ -10,7 +10,7 @@ from math import inf
 from herd.core.fleet import Fleet, Node
 from herd.core.request import Dialect, Request
 from herd.core.routing import rejection, score
-from herd.core.signals import GIB, Case
+from herd.core.signals import GIB, Case, outlook
 
 ENDPOINT = "/api/generate"  # without a prompt it loads
 LEAST_DEMAND = 3.0  # as much as three requests of the last hour, or six of yesterday's: less is chance
@@ -48,7 +48,7 @@ def to_load(
         if any(_serves(case.node) and case.warm for case in cases):
             continue
         able = [case for case in cases if (case.node.node_id, model) not in avoid and may_load(case)]
-        best = min(able, key=lambda case: (score(case).total, case.node.node_id), default=None)
+        best = min(able, key=lambda case: (score(outlook(case)).total, case.node.node_id), default=None)
         if best and best.node.node_id not in loads:
             loads[best.node.node_id] = Load(best.node, model, weight)
     return tuple(loads.values())

@@ -5,6 +5,7 @@ replay.
 """
 
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import field
 from enum import StrEnum
 from math import floor
@@ -13,9 +14,9 @@ from zlib import crc32
 
 from herd.core.fleet import Fleet, Node
 from herd.core.request import Request
-from herd.core.signals import SIGNALS, Case, job_at, outlook, pace_of
+from herd.core.signals import SIGNALS, Case, Outlook, outlook
 from herd.core.value import value
-from herd.core.work import Job, Ticket
+from herd.core.work import Job
 
 
 class Reason(StrEnum):
@@ -118,6 +119,7 @@ class Decision:
     fallback_reason: str | None = field(default=None)
 
 
+Jobs = Mapping[tuple[str, str], Job]  # by node and model
 DEFAULT_POLICY = Policy()
 TIE_S = 0.01  # what no prediction can tell apart: engines' own times vary by more
 PARTS = 10_000  # of a second: what is stored is rounded to them before it is summed, so that a stored total adds up
@@ -130,17 +132,27 @@ def decide(
 
     Where breakers alone stand in the way, the best of those nodes is tried rather than the request refused.
     """
-    decision = _decide(request, fleet, policy, excluded, heed_breakers=True)
+    return decide_jobs(request, fleet, policy, excluded)[0]
+
+
+def decide_jobs(
+    request: Request, fleet: Fleet, policy: Policy = DEFAULT_POLICY, excluded: frozenset[str] = frozenset()
+) -> tuple[Decision, Jobs]:
+    """The same, with the job that the request would be for each candidate: what its node's `Work` is told."""
+    decision, jobs = _decide(request, fleet, policy, excluded, heed_breakers=True)
     if not decision.plan and any(entry.reason is RejectionReason.BREAKER_OPEN for entry in decision.rejected):
         return _decide(request, fleet, policy, excluded, heed_breakers=False)
-    return decision
+    return decision, jobs
 
 
-def _decide(request: Request, fleet: Fleet, policy: Policy, excluded: frozenset[str], heed_breakers: bool) -> Decision:
+def _decide(
+    request: Request, fleet: Fleet, policy: Policy, excluded: frozenset[str], heed_breakers: bool
+) -> tuple[Decision, Jobs]:
     candidates: dict[str, list[Candidate]] = {}
     rejected: list[Rejection] = []
-    places = {model: place for place, model in enumerate(request.models)}
-    for model in request.models:
+    jobs: dict[tuple[str, str], Job] = {}
+    models = request.models
+    for model in models:
         ranked = candidates.setdefault(model, [])
         for node in fleet.nodes:
             case = Case.of(request, model, node, fleet)
@@ -148,13 +160,17 @@ def _decide(request: Request, fleet: Fleet, policy: Policy, excluded: frozenset[
             if reason:
                 rejected.append(Rejection(node.node_id, model, reason))
             else:
-                ranked.append(score(case))
+                seen = outlook(case)
+                ranked.append(score(seen))
+                jobs[node.node_id, model] = seen.job
         candidates[model] = _ranked(ranked, policy)
-    order = _order_of_models(request, candidates, policy)
+    order = _order_of_models(models, candidates, policy)
     plan = tuple(candidate for model in order for candidate in candidates[model])
-    rejected.sort(key=lambda entry: entry.node_id)
-    rejected.sort(key=lambda entry: places[entry.model])
-    return Decision(plan, tuple(rejected), _reason(request, plan), _fallback_reason(request, plan, candidates))
+    if rejected:
+        places = {model: place for place, model in enumerate(models)}
+        rejected.sort(key=lambda entry: (places[entry.model], entry.node_id))
+    decision = Decision(plan, tuple(rejected), _reason(request, plan), _fallback_reason(request, plan, candidates))
+    return decision, jobs
 
 
 def rejection(case: Case, excluded: frozenset[str] = frozenset(), heed_breakers: bool = True) -> RejectionReason | None:
@@ -189,9 +205,9 @@ def ready(node: Node) -> bool:
     return node.status != "offline" and node.engine_reachable and not node.draining and node.pressure != "critical"
 
 
-def score(case: Case) -> Candidate:
+def score(seen: Outlook) -> Candidate:
     """The seven signals of one node for one model, in whole `PARTS` of a second."""
-    seen = outlook(case)
+    case = seen.case
     signals, total = {}, 0.0
     for name, signal in SIGNALS.items():
         seconds = signal(seen)
@@ -218,21 +234,17 @@ def score(case: Case) -> Candidate:
     )
 
 
-def job(ticket: Ticket, request: Request, candidate: Candidate, fleet: Fleet, waits: bool = False) -> Job:
-    """What a request is to the node that was chosen for it in this fleet, for that node's `Work`."""
-    node = next(node for node in fleet.nodes if node.node_id == candidate.node_id)
-    case = Case.of(request, candidate.model, node, fleet)
-    return job_at(case, pace_of(case))[0]._replace(ticket=ticket, waits=waits)
-
-
-def open_to(plan: tuple[Candidate, ...], excluded: frozenset[str] = frozenset()) -> tuple[Candidate, ...]:
-    """The candidates whose slot a request may take now: the best of those left, or it waits for that one.
+def open_to(plan: tuple[Candidate, ...], excluded: frozenset[str] = frozenset()) -> Candidate | None:
+    """The candidate whose slot a request may take now, or waits for: the best of those left.
 
     The prediction has the wait for its slot in it, and the loads of others. So a request waits for a loaded node as
     long as that is sooner, many requests for a cold model cause one load, and a second node loads it only once the
     first cannot keep up.
     """
-    return tuple(candidate for candidate in plan if candidate.node_id not in excluded)[:1]
+    for candidate in plan:
+        if candidate.node_id not in excluded:
+            return candidate
+    return None
 
 
 def _ranked(candidates: list[Candidate], policy: Policy) -> list[Candidate]:
@@ -259,10 +271,14 @@ def _does_not_fit(case: Case) -> bool:
     return bool(node.memory_total) and case.needed > room
 
 
-def _order_of_models(request: Request, candidates: dict[str, list[Candidate]], policy: Policy) -> list[str]:
+def _order_of_models(
+    models: tuple[str, ...], candidates: dict[str, list[Candidate]], policy: Policy
+) -> tuple[str, ...] | list[str]:
     """The model asked for first, unless only a fallback that the client named is loaded."""
-    order = list(request.models)
-    if policy.loaded_fallback and not any(entry.loaded for entry in candidates[request.model]):
+    if len(models) == 1:
+        return models
+    order = list(models)
+    if policy.loaded_fallback and not any(entry.loaded for entry in candidates[models[0]]):
         loaded = [model for model in order if any(entry.loaded for entry in candidates[model])]
         order = loaded[:1] + [model for model in order if model not in loaded[:1]]
     return order

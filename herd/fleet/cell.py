@@ -19,7 +19,7 @@ from herd.core.learning import Machine, Observation
 from herd.core.observed import Mark, Told
 from herd.core.prefix import PrefixIndex, Room
 from herd.core.request import Request
-from herd.core.routing import Policy, decide
+from herd.core.routing import Policy, decide_jobs
 from herd.core.value import value
 from herd.fleet.entry import USUAL_PATIENCE, Entry, Patience
 from herd.fleet.heartbeats import changes_between, model_from
@@ -120,7 +120,7 @@ class Cell:
     def decide(self, request: Request, policy: Policy, now: Moment, ticket: int | None = None) -> Choice:
         """Where a request should go, as the fleet is now."""
         fleet = self.snapshot(request, now, ticket)
-        return Choice(fleet, decide(request, fleet, policy))
+        return Choice(fleet, *decide_jobs(request, fleet, policy))
 
     def probing(self, place: Place, now: Moment) -> bool:
         """Whether a request that goes there now is the one that tells if a node and model are well again."""

@@ -54,8 +54,8 @@ class Keeper:
         """
         lane, now = bid.request.model, moment()
         if self.cell.slots.full(lane) and not self.cell.may_begin(bid, choice, now):
-            depth, places = self.cell.slots.depths()[lane], choice.places(bid.excluded)
-            retry_after_s = self.cell.slots.retry_after_s(lane, places)
+            depth, best = self.cell.slots.depths()[lane], choice.best(bid.excluded)
+            retry_after_s = self.cell.slots.retry_after_s(lane, best)
             raise QueueFull(f"{depth} requests are already waiting for {lane}", retry_after_s)
         ticket = next(self._tickets)
         return self.cell.ask(ticket, bid, choice, now) or await self._wait(ticket, bid, choice)
@@ -90,7 +90,7 @@ class Keeper:
             lane = bid.request.model
             raise QueueTimeout(
                 f"no slot for {lane} came free within {self._queue_timeout_s:g} s",
-                self.cell.slots.retry_after_s(lane, choice.places(bid.excluded)),
+                self.cell.slots.retry_after_s(lane, choice.best(bid.excluded)),
             ) from None
         except asyncio.CancelledError:
             self._give_up(ticket, awaited)

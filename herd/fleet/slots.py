@@ -7,11 +7,11 @@ the fleet changes.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
-from herd.core.admission import Grant, Lanes, Place, Swaps
+from herd.core.admission import NO_SWAPS, Grant, Lanes, Place, Swaps
 from herd.core.fleet import Fleet
 from herd.core.observed import Mark
 from herd.core.request import Request
-from herd.core.routing import Candidate, Decision, Policy, Predicted, job, open_to
+from herd.core.routing import Candidate, Decision, Jobs, Policy, Predicted, open_to
 from herd.core.value import value
 from herd.core.work import Job
 from herd.fleet.entry import Entry
@@ -22,27 +22,24 @@ LONGEST_RETRY_AFTER_S = 60
 
 @value
 class Choice:
-    """What was decided for a request, and the fleet in which it was."""
+    """What was decided for a request, the fleet in which it was, and the job that it would be for each candidate."""
 
     fleet: Fleet
     decision: Decision
+    jobs: Jobs
 
-    def places(self, excluded: frozenset[str]) -> tuple[Place, ...]:
-        """Where the request may be worked on now, best first."""
-        return tuple(Place(each.node_id, each.model) for each in open_to(self.decision.plan, excluded))
-
-    def swaps(self, excluded: frozenset[str]) -> Swaps:
-        """The models that would have to leave memory for it, by place; empty where none would."""
-        candidates = open_to(self.decision.plan, excluded)
-        return {Place(each.node_id, each.model): each.evicts for each in candidates if each.evicts}
+    def best(self, excluded: frozenset[str]) -> Candidate | None:
+        """Where the request may be worked on now."""
+        return open_to(self.decision.plan, excluded)
 
     def predicted(self, excluded: frozenset[str]) -> Predicted | None:
-        """What is foreseen at the first of those places."""
-        return next((candidate.predicted for candidate in open_to(self.decision.plan, excluded)), None)
+        """What is foreseen there."""
+        best = self.best(excluded)
+        return best.predicted if best else None
 
     def candidate(self, place: Place) -> Candidate:
         """The candidate of the plan at a place."""
-        return next(each for each in self.decision.plan if (each.node_id, each.model) == (place.node_id, place.model))
+        return next(each for each in self.decision.plan if (each.node_id, each.model) == place)
 
 
 @value
@@ -95,28 +92,29 @@ class Slots:
 
     def may_begin(self, bid: Bid, choice: Choice, now: float) -> bool:
         """Whether the request would have a slot at once: one is free, and no model in use would have to leave."""
-        return self._lanes.suits(choice.places(bid.excluded), choice.swaps(bid.excluded), now)
+        return self._lanes.suits(*_wanted(choice.best(bid.excluded)), now)
 
     def full(self, lane: str) -> bool:
         """Whether no one more may wait for a model."""
         return self._lanes.full(lane)
 
-    def retry_after_s(self, lane: str, places: Iterable[Place]) -> int:
+    def retry_after_s(self, lane: str, best: Candidate | None) -> int:
         """Seconds after which a slot is likely: those who wait, times the mean time a slot is held, over the slots."""
-        slots = max(1, sum(self._sizes.get(place.node_id, 0) for place in places))
+        slots = max(1, self._sizes.get(best.node_id, 0) if best else 0)
         seconds = (self._lanes.depth(lane) + 1) * self._hold_s.get(lane, 1.0) / slots
         return min(LONGEST_RETRY_AFTER_S, max(1, round(seconds)))
 
     def ask(self, ticket: int, bid: Bid, choice: Choice, now: float) -> Granted | None:
         """A slot at the best free place, or None: then the ticket waits. Ask whether the lane is full first."""
-        places, swaps = choice.places(bid.excluded), choice.swaps(bid.excluded)
-        place = self._lanes.ask(ticket, bid.request.model, bid.request.client, places, swaps, now)
-        if place is None:
-            self._waiting[ticket] = (bid, choice)
-            self._begin(ticket, bid, choice, places[:1], now, waits=True)
-            return None
-        self._begin(ticket, bid, choice, (place,), now)
-        return Granted(ticket, choice.candidate(place), choice)
+        best = choice.best(bid.excluded)
+        places, swaps = _wanted(best)
+        if self._lanes.ask(ticket, bid.request.model, bid.request.client, places, swaps, now) and best:
+            self._begin(ticket, best, choice, now)
+            return Granted(ticket, best, choice)
+        self._waiting[ticket] = (bid, choice)
+        if best:
+            self._begin(ticket, best, choice, now, waits=True)
+        return None
 
     def take(self, ticket: int, place: Place, now: float) -> bool:
         """A slot at this place and no other, for a load and not for an answer, if one is free."""
@@ -159,9 +157,9 @@ class Slots:
             choice = decide(bid, ticket)
             self._end(ticket, now)
             self._waiting[ticket] = (bid, choice)
-            if places := choice.places(bid.excluded):
-                self._begin(ticket, bid, choice, places[:1], now, waits=True)
-                granted += self._granted(self._lanes.replan(ticket, places, choice.swaps(bid.excluded), now), now)
+            if best := choice.best(bid.excluded):
+                self._begin(ticket, best, choice, now, waits=True)
+                granted += self._granted(self._lanes.replan(ticket, *_wanted(best), now), now)
             else:
                 self.leave(ticket, now)
                 stranded.append(ticket)
@@ -171,24 +169,29 @@ class Slots:
         made = []
         for grant in grants:
             self._end(grant.ticket, now)
-            bid, choice = self._waiting.pop(grant.ticket)
-            self._begin(grant.ticket, bid, choice, (grant.place,), now)
-            made.append(Granted(grant.ticket, choice.candidate(grant.place), choice))
+            _, choice = self._waiting.pop(grant.ticket)
+            candidate = choice.candidate(grant.place)
+            self._begin(grant.ticket, candidate, choice, now)
+            made.append(Granted(grant.ticket, candidate, choice))
         return tuple(made)
 
-    def _begin(
-        self, ticket: int, bid: Bid, choice: Choice, places: Iterable[Place], now: float, waits: bool = False
-    ) -> None:
+    def _begin(self, ticket: int, candidate: Candidate, choice: Choice, now: float, waits: bool = False) -> None:
         """A ticket's job is at this node now, or waits for it: others are decided with it in sight."""
-        for place in places:
-            if entry := self._entries.get(place.node_id):
-                there = job(ticket, bid.request, choice.candidate(place), choice.fleet, waits)
-                entry.workload.begun(there, now)
+        if entry := self._entries.get(candidate.node_id):
+            meant = choice.jobs[candidate.node_id, candidate.model]
+            entry.workload.begun(meant._replace(ticket=ticket, waits=waits), now)
 
     def _end(self, ticket: int, now: float) -> None:
         """A ticket waits no longer where it waited."""
         if found := self._waiting.get(ticket):
             bid, choice = found
-            for place in choice.places(bid.excluded)[:1]:
-                if entry := self._entries.get(place.node_id):
-                    entry.workload.ended(ticket, now)
+            if (best := choice.best(bid.excluded)) and (entry := self._entries.get(best.node_id)):
+                entry.workload.ended(ticket, now)
+
+
+def _wanted(best: Candidate | None) -> tuple[tuple[Place, ...], Swaps]:
+    """The place of a candidate, and the models that would have to leave memory for it, as the lanes ask for them."""
+    if best is None:
+        return (), NO_SWAPS
+    place = Place(best.node_id, best.model)
+    return (place,), {place: best.evicts} if best.evicts else NO_SWAPS

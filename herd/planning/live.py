@@ -13,7 +13,7 @@ from herd.core.fleet import Fleet, Loaded, Model, Node, Traffic
 from herd.core.learning import Machine, Observation, Speeds
 from herd.core.prediction import Pace
 from herd.core.request import Dialect, Request
-from herd.core.routing import Candidate, Policy, decide, job, open_to
+from herd.core.routing import Candidate, Policy, decide_jobs, open_to
 from herd.core.signals import KV_SHARE
 from herd.core.work import Work
 from herd.planning.engine import Engine, Happened, Job
@@ -149,7 +149,8 @@ class Herd:
     def _place(self, asked: _Asked, now: float) -> list[Give]:
         waited = asked.waits
         fleet = self.fleet(asked, now)
-        candidate = next(iter(open_to(decide(asked.request, fleet, self.options.policy).plan)), None)
+        decision, jobs = decide_jobs(asked.request, fleet, self.options.policy)
+        candidate = open_to(decision.plan)
         self.decisions += 1
         if candidate is None:
             return [self._refuse(asked, now)]
@@ -159,8 +160,9 @@ class Herd:
         if asked.waits and not waited and self._waiting(asked.request.model) > self.options.queue_limit:
             return [self._refuse(asked, now)]
         asked.place, asked.candidate = place, candidate
-        meant = job(asked.job.number, asked.request, candidate, fleet, asked.waits)
-        there.work = there.work.begun(meant._replace(known=self.options.lengths_known), now)
+        meant = jobs[candidate.node_id, candidate.model]
+        meant = meant._replace(ticket=asked.job.number, waits=asked.waits, known=self.options.lengths_known)
+        there.work = there.work.begun(meant, now)
         return [] if asked.waits else [Give(asked.job, place)]
 
     def _waiting(self, model: str) -> int:
