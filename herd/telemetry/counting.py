@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any
 
-from prometheus_client.metrics_core import Metric as Exposed
-
 from herd.telemetry.catalog.labels import EAGER_LINES, NO_NODE, UNKNOWN
 from herd.telemetry.catalog.shapes import Metric
 from herd.telemetry.instruments import Step, TraceOf, family
 from herd.telemetry.labels import Known, resolver
+from herd.telemetry.text import Writing
 
 When = Callable[[Any], object]
 Group = tuple[When | None, tuple[Step, ...]]
@@ -45,9 +44,13 @@ class Counting:
                 for step in steps:
                     step(event)
 
-    def exposed(self) -> Iterator[Exposed]:
-        """Every family as the client library renders it; may be called in any thread."""
-        return (each.exposed() for each in self._families)
+    def written(self, openmetrics: bool) -> Iterator[tuple[int, str]]:
+        """The exposition of every family, piece by piece, with each one's lines; may be called in any thread."""
+        for each in self._families:
+            writing = Writing(each.metric, openmetrics)
+            yield 2, writing.head()
+            for text in each.written(writing):
+                yield each.metric.lines, text
 
     @property
     def lines(self) -> int:

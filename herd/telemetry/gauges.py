@@ -1,29 +1,33 @@
-"""What is read at a scrape, as metric families: a frozen view goes in, samples by the catalog's declarations come out.
+"""What is read at a scrape: a frozen view goes in, lines by the catalog's declarations come out.
 
 A node beyond the cap is left out; samples that fall together, as those of models beyond it do, are added up.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
-from prometheus_client.metrics_core import Metric as Exposed
-
 from herd.telemetry.catalog.labels import MODEL, UNKNOWN
 from herd.telemetry.catalog.shapes import Label, Metric, Sample
 from herd.telemetry.labels import Names, clean
 from herd.telemetry.scrape import NodeSeen, ScrapeView
+from herd.telemetry.text import Writing
 
 Amounts = dict[tuple[str, ...], float]
 
 
-def families(metrics: Iterable[Metric], view: ScrapeView, names: Mapping[str, Names]) -> Iterator[Exposed]:
-    """The metrics that are read, in the order of the table."""
+def written(
+    metrics: Iterable[Metric], view: ScrapeView, names: Mapping[str, Names], openmetrics: bool
+) -> Iterator[tuple[int, str]]:
+    """The exposition of the metrics that are read, in the order of the table, piece by piece with each one's lines."""
     labelled = [(names["node"].peek(node.beat.node_id), node) for node in view.nodes]
     shown = [(label, node) for label, node in labelled if label != UNKNOWN]
     for metric in metrics:
         if metric.reads is not None:
             of_nodes = metric.reads.source is NodeSeen
-            yield _exposed(metric, _of_nodes(metric, shown, names) if of_nodes else _of_router(metric, view, names))
+            amounts = _of_nodes(metric, shown, names) if of_nodes else _of_router(metric, view, names)
+            writing = Writing(metric, openmetrics)
+            yield 2, writing.head()
+            for values, amount in amounts.items():
+                yield 1, writing.amount(values, 1.0 if metric.kind == "info" else amount)
 
 
 def _of_nodes(metric: Metric, shown: Iterable[tuple[str, NodeSeen]], names: Mapping[str, Names]) -> Amounts:
@@ -53,17 +57,3 @@ def _add(
 
 def _shown(label: Label, value: str, names: Mapping[str, Names]) -> str:
     return names[label.names].peek(value) if label.names else clean(value)
-
-
-def _exposed(metric: Metric, amounts: Amounts) -> Exposed:
-    labels = [label.name for label in metric.labels]
-    if metric.kind == "info":
-        info = InfoMetricFamily(metric.name.removesuffix("_info"), metric.help, labels=())
-        for values in amounts:
-            info.add_metric((), dict(zip(labels, values, strict=True)))
-        return info
-    kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
-    made = kind(metric.name, metric.help, labels=labels)
-    for values, amount in amounts.items():
-        made.add_metric(values, float(amount))
-    return made

@@ -1,22 +1,18 @@
 """Counters and histograms made from the catalog: plain numbers, counted on the event loop, read by any thread.
 
 A declaration's function gives label values, and those that are counted already are the key to their number: no lock, no
-object for each bucket. The client library's own families render them. It does not know what any of them means.
+object for each bucket. It does not know what any of them means.
 """
 
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator
 from math import inf, isfinite
-from typing import Any, Final, Protocol, cast
-
-from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily
-from prometheus_client.metrics_core import Metric as Exposed
-from prometheus_client.samples import Exemplar
-from prometheus_client.utils import floatToGoString
+from typing import Any, Final, Protocol
 
 from herd.telemetry.catalog.shapes import Metric
 from herd.telemetry.labels import Resolve
+from herd.telemetry.text import Exemplar, Writing
 
 MOST: Final = 2**53  # what a float counts exactly; an engine that reports more tokens reports nonsense
 Values = tuple[str | None, ...]
@@ -42,8 +38,8 @@ class Family(Protocol):
     def step(self, resolve: Resolve, trace_of: TraceOf) -> Step:
         """The function that counts one event; `trace_of` gives the id of the trace that an exemplar leads to."""
 
-    def exposed(self) -> Exposed:
-        """All series as the client library renders them; may be called in any thread."""
+    def written(self, writing: Writing) -> Iterator[str]:
+        """The lines of each series; may be called in any thread."""
 
 
 class Counter:
@@ -86,13 +82,11 @@ class Counter:
 
         return count_once if any(label.once for label in self.metric.labels) else count
 
-    def exposed(self) -> Exposed:
-        """All series as the client library renders them."""
-        made = CounterMetricFamily(self.metric.name, self.metric.help, labels=_names(self.metric))
+    def written(self, writing: Writing) -> Iterator[str]:
+        """The line of each series."""
         # A copy is made in one step of the interpreter, so the event loop cannot change it meanwhile.
         for values, amount in self._amounts.copy().items():
-            made.add_metric(cast(tuple[str, ...], values), amount)
-        return made
+            yield writing.amount(values, amount)
 
 
 class Distribution:
@@ -103,7 +97,7 @@ class Distribution:
     def __init__(self, bounds: int) -> None:
         self.counts = [0] * bounds
         self.total = 0.0
-        self.exemplars: dict[int, tuple[str, float, float]] = {}
+        self.exemplars: dict[int, Exemplar] = {}
 
 
 class Histogram:
@@ -112,7 +106,6 @@ class Histogram:
     def __init__(self, metric: Metric) -> None:
         self.metric = metric
         self._bounds = (*metric.buckets, inf)
-        self._le = [floatToGoString(bound) for bound in self._bounds]  # type: ignore[no-untyped-call]
         self._series: dict[Values, Distribution] = {}
         if not metric.labels:
             self.add(())
@@ -156,28 +149,12 @@ class Histogram:
         self.add(label_values)
         return self._series[label_values]
 
-    def exposed(self) -> Exposed:
-        """All series as the client library renders them."""
-        made = HistogramMetricFamily(self.metric.name, self.metric.help, labels=_names(self.metric))
+    def written(self, writing: Writing) -> Iterator[str]:
+        """The lines of each series."""
         for values, found in self._series.copy().items():
-            made.add_metric(cast(tuple[str, ...], values), list(self._buckets(found)), found.total)
-        return made
-
-    def _buckets(self, found: Distribution) -> Iterator[tuple[str, float] | tuple[str, float, Exemplar]]:
-        running, exemplars = 0, found.exemplars.copy()
-        for place, (le, count) in enumerate(zip(self._le, found.counts.copy(), strict=True)):
-            running += count
-            if place in exemplars:
-                trace_id, value, at = exemplars[place]
-                yield le, running, Exemplar({"trace_id": trace_id}, value, at)
-            else:
-                yield le, running
+            yield writing.distribution(values, found.counts.copy(), found.total, found.exemplars.copy())
 
 
 def family(metric: Metric) -> Family:
     """The instrument for a metric that counts."""
     return Histogram(metric) if metric.kind == "histogram" else Counter(metric)
-
-
-def _names(metric: Metric) -> list[str]:
-    return [label.name for label in metric.labels]

@@ -7,29 +7,27 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from itertools import chain, count
-from typing import Any, Final, cast
+from itertools import chain
+from typing import Any, Final
 
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from prometheus_client.metrics_core import Metric as Exposed
-from prometheus_client.openmetrics import exposition as openmetrics
-from prometheus_client.registry import Collector
-from prometheus_client.samples import Sample
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
 
 from herd.core.events import Event
+from herd.telemetry import gauges
 from herd.telemetry.catalog import METRICS
 from herd.telemetry.catalog.labels import MAX_MODELS, MAX_NODES
 from herd.telemetry.catalog.shapes import Metric
 from herd.telemetry.counting import Counting
-from herd.telemetry.gauges import families
 from herd.telemetry.labels import FirstCome, Known, Names
 from herd.telemetry.measured import Committed, LoopDelayed, Overflown
 from herd.telemetry.scrape import ScrapeView
+from herd.telemetry.text import END
 
 OPENMETRICS = "application/openmetrics-text"
 # A thread that computes keeps the interpreter from the event loop for 5 ms at a time, each time that the loop wakes. So
-# a scrape pauses after so many samples, a fraction of a millisecond, for long enough that the loop is let in.
-STRETCH: Final = 40
+# a scrape pauses after so many lines, a fraction of a millisecond, for long enough that the loop is let in.
+STRETCH: Final = 250
 PAUSE_S: Final = 0.0001
 
 
@@ -90,12 +88,23 @@ class MetricsSink:
         """
         seen = dataclasses.replace(view or ScrapeView(), version=self._version, started_at=self._started_at)
         names = {"node": self.nodes, "model": self.models}
-        exposed = chain(self._counting.exposed(), families(self._metrics, seen, names))
-        everything = _Everything(exposed, self._pause)
-        if prefers_openmetrics(accept):
-            body: bytes = openmetrics.generate_latest(everything)  # type: ignore[no-untyped-call]
-            return body, openmetrics.CONTENT_TYPE_LATEST
-        return generate_latest(everything), CONTENT_TYPE_PLAIN_0_0_4
+        openmetrics = prefers_openmetrics(accept)
+        pieces = chain(
+            self._counting.written(openmetrics), gauges.written(self._metrics, seen, names, openmetrics),
+            [(1, END)] if openmetrics else (),
+        )  # fmt: skip
+        body = "".join(self._unhurried(pieces)).encode()
+        return body, CONTENT_TYPE_LATEST if openmetrics else CONTENT_TYPE_PLAIN_0_0_4
+
+    def _unhurried(self, pieces: Iterable[tuple[int, str]]) -> Iterator[str]:
+        """The texts of these pieces, with pauses that leave the interpreter to others."""
+        since = 0
+        for lines, text in pieces:
+            since += lines
+            if since >= STRETCH:
+                since = 0
+                self._pause(PAUSE_S)
+            yield text
 
     def _prepare_pairs(self, nodes: Mapping[str, Collection[str]]) -> None:
         models, names = set(self.models.known), set(self.nodes.known)
@@ -106,26 +115,6 @@ class MetricsSink:
                     if not self._counting.prepare({"node": node, "model": pair[1]}):
                         return
                     self._pairs.add(pair)
-
-
-class _Everything(Collector):
-    """One scrape's families, as the client's renderers want them, with pauses that leave the interpreter to others."""
-
-    def __init__(self, exposed: Iterable[Exposed], pause: Callable[[float], None]) -> None:
-        self._exposed, self._pause = exposed, pause
-        self._numbers = count(1)
-
-    def collect(self) -> Iterator[Exposed]:
-        for family in self._exposed:
-            # The renderers go through the samples once, so they need not be a list.
-            family.samples = cast(list[Sample], self._unhurried(family.samples))
-            yield family
-
-    def _unhurried(self, samples: Iterable[Sample]) -> Iterator[Sample]:
-        for sample in samples:
-            if next(self._numbers) % STRETCH == 0:
-                self._pause(PAUSE_S)
-            yield sample
 
 
 def _any(event: Any) -> str:
