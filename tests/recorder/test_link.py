@@ -88,8 +88,8 @@ async def test_a_recorder_that_lives_without_its_pipe_is_ended_and_whoever_waits
     """Nothing is read from it then, so only the attempt to write tells; two recorders would write every line twice."""
     bench.how = "shut"
     bench.link.attach()
-    assert await bench.link.wait(lambda: bench.reports == 1, PATIENCE_S)
     shut = bench.link._channel.process
+    assert await bench.link.wait(lambda: bench.reports == 1, PATIENCE_S)
     bench.take(1)
     assert await bench.link.wait(lambda: bench.gone == 1, PATIENCE_S)
     assert await bench.done()
