@@ -85,7 +85,10 @@ class Node:
 
     def holds(self, model: str) -> bool:
         """Whether the model is on disk or in memory here."""
-        return model in self.models or model in self.loaded
+        if model in self.models:
+            return True
+        # Ollama goes on listing a model in memory that was deleted from disk, and answers 404 for it.
+        return self.engine != "ollama" and model in self.loaded
 
     def about(self, models: tuple[str, ...]) -> "Node":
         """The same node without what its listings say of other models."""

@@ -34,6 +34,11 @@ def place(fleet: Fleet, endpoint: str, model: str | None, source: str | None = N
     return holders[0] if holders else None
 
 
+def all_holders(fleet: Fleet, endpoint: str, model: str) -> list[Node]:
+    """The nodes that hold a model and can be told something about it, those that have it in memory first."""
+    return _holders([node for node in fleet.nodes if can_manage(node, endpoint)], model)
+
+
 def _holders(nodes: Iterable[Node], model: str | None) -> list[Node]:
     """The nodes that hold a model, those that have it in memory first."""
     holders = [node for node in nodes if model is not None and node.holds(model)]

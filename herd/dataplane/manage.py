@@ -16,14 +16,15 @@ from herd.core.dialects import dialect_of, error_body
 from herd.core.errors import NO_NODE_RETRY_S
 from herd.core.events import Attempt, Event, Managed, TraceIds
 from herd.core.fleet import Fleet, Node
-from herd.core.placement import can_manage, place
+from herd.core.placement import all_holders, can_manage, place
 from herd.dataplane.client import Client, ClientGone, RawHeaders, Receive, Scope, Send
+from herd.dataplane.commands import Command, Told, also, named, spokesman
 from herd.dataplane.document import read
 from herd.dataplane.exchange import Answer, Call, Upstream
 from herd.dataplane.flights import LAST_WORDS_S, STOPPED, STOPPING, STOPPING_RETRY_S
 from herd.dataplane.headers import request_headers, response_headers
 from herd.dataplane.phases import CLIENT_CLOSED
-from herd.dataplane.replies import error_headers, no_nodes
+from herd.dataplane.replies import error_headers, no_nodes, not_spoken
 from herd.dataplane.request_ids import RequestIds
 from herd.dataplane.trace_ids import new_span_id, traceresponse
 from herd.fleet.keeper import Keeper
@@ -32,6 +33,7 @@ from herd.settings.values import Settings
 CHANGES_MODELS = frozenset({"/api/pull", "/api/create", "/api/copy", "/api/delete"})
 LISTING_TIMEOUT_S = 2.0
 LISTING_LIMIT = 16 * 2**20
+DELETE = "/api/delete"
 MODEL_FIELDS = ("model", "name", "source")
 
 
@@ -79,6 +81,8 @@ class Management:
                         error.error_type if error else None, error.message if error else None,
                         client.method, client.path, client.address or None, errand.attempt)
             )  # fmt: skip
+            for each in errand.others:
+                self._emit(also(request_id, ids, endpoint, each, client))
         if error and not client.gone:
             with suppress(ClientGone):
                 await _tell(client, errand, endpoint, error)
@@ -108,6 +112,7 @@ class Errand:
         self.model: str | None = None
         self.node_id: str | None = None
         self.attempt: Attempt | None = None
+        self.others: list[Told] = []
 
     async def run(self) -> int:
         """Hand the request on and its answer back; returns the status that the node answered."""
@@ -119,13 +124,16 @@ class Errand:
                 return await self._relay(self._choose(), self._client.chunks() if sends else None)
         body = await self._client.body(self._management.settings.count("body_limit_mb") * 2**20)
         document = read(body).document
-        named = next((value for key in MODEL_FIELDS if (value := document.get(key))), None)
-        if not isinstance(named, str):
+        as_asked = next((value for key in MODEL_FIELDS if (value := document.get(key))), None)
+        if not isinstance(as_asked, str):
             raise errors.BadRequest("model is required")
         spelled = self._management.keeper.cell.spelled
-        self.model = spelled(named)
+        self.model = spelled(as_asked)
+        if self._endpoint == DELETE and not self._wanted():
+            async with self._client.watched():
+                return await self._delete_everywhere(as_asked, body)
         source = document.get("from")
-        node = self._choose(named, spelled(source) if isinstance(source, str) else None)
+        node = self._choose(as_asked, spelled(source) if isinstance(source, str) else None)
         async with self._client.watched():
             return await self._relay(node, body)
 
@@ -138,16 +146,46 @@ class Errand:
     def _choose(self, as_asked: str = "", source: str | None = None) -> Node:
         cell = self._management.keeper.cell
         fleet = cell.fleet(moment())
-        wanted = parse_qs(self._client.query.decode("latin-1")).get("node_id", [None])[0]
+        wanted = self._wanted()
         node = _named(fleet, wanted, self._endpoint) if wanted else place(fleet, self._endpoint, self.model, source)
         if not fleet.nodes:
             raise no_nodes()
         if node is None and self.model and not cell.knows(self.model):
             raise errors.ModelMissing(f"model '{as_asked}' not found")
+        if node is None and (kinds := not_spoken(fleet, self._endpoint, [self.model or ""])):
+            raise errors.NotSpoken(f"model '{as_asked}' is only on {kinds}, which does not support {self._endpoint}")
         if node is None:
             raise errors.NoNode(f"no node can take {self._endpoint} now; `herd status` shows why", NO_NODE_RETRY_S)
         self.node_id = node.node_id
         return node
+
+    def _wanted(self) -> str | None:
+        """The node that the client names."""
+        return parse_qs(self._client.query.decode("latin-1")).get("node_id", [None])[0]
+
+    async def _delete_everywhere(self, as_asked: str, body: bytes) -> int:
+        """Delete a model from every node that holds it; the answer names them, and is an error where one failed."""
+        management, client = self._management, self._client
+        nodes = all_holders(management.keeper.cell.fleet(moment()), self._endpoint, self.model or "")
+        if not nodes:
+            return await self._relay(self._choose(as_asked), body)
+        due_s = management.settings.number("total_timeout_s")
+        command = Command(client.method, client.raw_path, client.headers, body, self.model or "", self._ids,
+                          self._clock, due_s)  # fmt: skip
+        told = await command.carry_out(management.upstream, nodes)
+        await asyncio.gather(*(self._list_again(each.node) for each in told if each.done))
+        speaks = spokesman(told, all_must=True)
+        self.attempt, self.node_id = speaks.attempt, speaks.node.node_id
+        self.others = [each for each in told if each is not speaks]
+        if speaks.answer is None:
+            assert speaks.error is not None
+            done = ", ".join(each.node.node_id for each in told if each.done)
+            raise type(speaks.error)(f"node {self.node_id}: {speaks.error.message}; deleted from: {done or 'none'}")
+        status, headers, said = speaks.answer
+        length = (b"content-length", str(len(said)).encode())
+        await client.start(status, [*headers, *named(self.headers(), told), length])
+        await client.finish(said)
+        return status
 
     async def _relay(self, node: Node, body: bytes | AsyncIterable[bytes] | None) -> int:
         url, span_id, began = node.url + self._client.raw_path, new_span_id(), self._clock.now()

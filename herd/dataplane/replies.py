@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from herd.core import errors
 from herd.core.dialects import error_body, error_frame
 from herd.core.errors import NO_NODE_RETRY_S
+from herd.core.fleet import Fleet
 from herd.core.routing import Rejection, RejectionReason
 from herd.core.why import LEFT_OUT
 from herd.dataplane.client import RawHeaders
@@ -53,8 +54,24 @@ def refusal(decided: Decided) -> errors.Refused:
         if not any(node.models for node in fleet.nodes):
             hint = f": no node has any model yet, try `ollama pull {as_asked}` on one of them"
         return errors.ModelMissing(f"model {quote}{as_asked}{quote} not found{hint}")
+    if kinds := not_spoken(fleet, request.endpoint, request.models):
+        others = {path for node in fleet.nodes for path in node.endpoints if node.holds(request.model)}
+        hint = ": use /v1/chat/completions" if "/v1/chat/completions" in others else ""
+        text = f"model '{as_asked}' is only on {kinds}, which does not support {request.endpoint}"
+        return errors.NotSpoken(text + hint)
     told = [entry for entry in decision.rejected if entry.reason is not RejectionReason.MODEL_ABSENT]
     return errors.NoNode(f"no node can serve model '{as_asked}' now ({_states(told)})", NO_NODE_RETRY_S)
+
+
+def not_spoken(fleet: Fleet, endpoint: str, models: Sequence[str]) -> str:
+    """The engines that hold a model, where none of them supports the endpoint; empty where one does, or none holds it.
+
+    Waiting does not help then, whatever state the nodes are in.
+    """
+    holders = [node for node in fleet.nodes if any(node.holds(model) for model in models)]
+    if any(endpoint in node.endpoints for node in holders):
+        return ""
+    return ", ".join(dict.fromkeys(node.engine for node in holders))
 
 
 def no_nodes() -> errors.NoNode:
@@ -97,8 +114,8 @@ def error_headers(error: errors.HerdError) -> RawHeaders:
     headers: RawHeaders = [(b"content-type", b"application/json")]
     if isinstance(error, errors.Refused) and error.retry_after_s is not None:
         headers.append((b"retry-after", str(error.retry_after_s).encode()))
-    if isinstance(error, errors.AttemptError):
-        headers.append((b"x-should-retry", b"false"))  # herd tried the other nodes already
+    if isinstance(error, errors.AttemptError | errors.NotSpoken):
+        headers.append((b"x-should-retry", b"false"))  # herd tried the other nodes already, or there is none
     if isinstance(error, errors.UpstreamBusy):
         headers.append((b"retry-after", str(BUSY_RETRY_S).encode()))
     return headers

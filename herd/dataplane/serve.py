@@ -32,6 +32,7 @@ from herd.core.routing import Policy
 from herd.dataplane.body import for_node
 from herd.dataplane.client import Client, ClientGone, Receive, Scope, Send
 from herd.dataplane.coding import unpacked
+from herd.dataplane.commands import Command, also, candidate_of, is_unload, named, spokesman, unload_from
 from herd.dataplane.equivalents import with_equivalents
 from herd.dataplane.exchange import Call, Upstream
 from herd.dataplane.flights import STOPPING, STOPPING_RETRY_S, Flight, Flights, stopped
@@ -161,11 +162,42 @@ class DataPlane:
             if self.stopping:
                 raise errors.NoNode(STOPPING, STOPPING_RETRY_S)
             self._refuse_quarantined(asked)
+            if is_unload(received.endpoint.path, asked.parsed.document) and await self._unload(flight, asked):
+                return
             self._keeper.cell.asked(asked.request.model, moment())
             decided = flight.reach(self._decide(asked))
             if not decided.choice.decision.plan:
                 decided = await self._supplied(flight, decided)
             await self._try_nodes(flight, decided)
+
+    async def _unload(self, flight: Flight, asked: Asked) -> bool:
+        """Have every node that has a model in memory put it out, now; False where no node could."""
+        client, received, model = flight.client, asked.received, asked.request.model
+        nodes = unload_from(self._keeper.cell.fleet(moment()), received.endpoint.path, model)
+        if not nodes:
+            return False
+        decided, due_s = flight.reach(self._decide(asked)), self._settings.number("stall_timeout_s")
+        path, ids = received.endpoint.path, received.ids
+        command = Command("POST", path, client.headers, asked.body, model, ids, received.clock, due_s)
+        told = await command.carry_out(self._upstream, nodes)
+        speaks = spokesman(told, all_must=False)
+        phase = flight.reach(Attempted(decided, candidate_of(decided, speaks.node, model), (speaks.attempt,)))
+        for each in told:
+            if each.done:
+                self._keeper.unloaded(each.node.node_id, model)
+            if each is not speaks:
+                self._emit(also(flight.request_id, ids, path, each, client))
+        if speaks.answer is None:
+            assert speaks.error is not None
+            raise speaks.error
+        status, headers, body = speaks.answer
+        length = (b"content-length", str(len(body)).encode())
+        if speaks.error is not None:
+            speaks.error.answer = speaks.answer
+            raise speaks.error
+        await client.start(status, [*headers, *named(own_headers(phase), told), length])
+        await client.finish(body)
+        return True
 
     async def _supplied(self, flight: Flight, decided: Decided) -> Decided:
         """Decide again once the model is there that no node had; raises a refusal where that is not to be."""

@@ -187,12 +187,19 @@ class Cell:
         changes = changes_between(before, entry.node, heartbeat.leaving, now.at)
         if before.status == "offline" and not heartbeat.leaving and not awaited:
             changes.append(entry.use(1, now, self._patience))  # slow start: what just came back is not buried at once
-        for change in changes:
-            if change.kind == "model_unloaded" and change.model:
-                entry.unloaded(change.model, self._unix(now))
-                self._prefixes.forget(heartbeat.node_id, change.model)
-            elif change.kind == "model_loaded" and change.model:
-                entry.workload.loaded(change.model, self._unix(now))
+        self._follow(entry, changes, now)
+        return self._changed(changes, now)
+
+    def unloaded(self, node_id: str, model: str, now: Moment) -> Changes:
+        """A node was told to unload a model, and did. What is still at work there keeps it until the next heartbeat."""
+        entry = self._entries.get(node_id)
+        loaded = entry.node.in_memory(model) if entry else None
+        if entry is None or loaded is None or self.slots.in_flight().get(node_id, {}).get(model):
+            return Changes()
+        before = entry.node
+        entry.put_out(loaded.name)
+        changes = changes_between(before, entry.node, leaving=False, now=now.at)
+        self._follow(entry, changes, now)
         return self._changed(changes, now)
 
     def relisted(self, node_id: str, listed: list[dict[str, JsonValue]], now: Moment) -> Changes:
@@ -273,6 +280,15 @@ class Cell:
         """Take nodes for silent, lanes for full, and who is overtaken for overdue, by these limits from now on."""
         self._patience = patience
         self.slots.set_limits(queue_limit, swap_patience_s)
+
+    def _follow(self, entry: Entry, changes: list[FleetChanged], now: Moment) -> None:
+        """Take in which models came into a node's memory, and left it."""
+        for change in changes:
+            if change.kind == "model_unloaded" and change.model:
+                entry.unloaded(change.model, self._unix(now))
+                self._prefixes.forget(entry.node.node_id, change.model)
+            elif change.kind == "model_loaded" and change.model:
+                entry.workload.loaded(change.model, self._unix(now))
 
     def _changed(self, events: list[FleetChanged], now: Moment, replan: bool = False) -> Changes:
         at, stranded = self._unix(now), NOBODY

@@ -127,6 +127,14 @@ class Entry:
         fresh = node_from(self.heartbeat)
         self.node = replace(self.node, models=fresh.models, same_as=fresh.same_as)
 
+    def put_out(self, model: str) -> None:
+        """A model left its memory between two heartbeats."""
+        engine = self.heartbeat.engine
+        loaded = [each for each in engine.loaded if wire.canonical_name(each.name) != model]
+        self.heartbeat = self.heartbeat.model_copy(update={"engine": engine.model_copy(update={"loaded": loaded})})
+        fresh = node_from(self.heartbeat)
+        self.node = replace(self.node, loaded=fresh.loaded, same_as=fresh.same_as)
+
     def set_history(self, uptime: float, busy_usually: float) -> None:
         """Take the share of the last day that it was there, and its usual use of slots at this hour."""
         self.node = replace(self.node, uptime=uptime, busy_usually=busy_usually)

@@ -124,6 +124,10 @@ class Keeper:
         """Take a node's own listing of its models in."""
         self._perform(self.cell.relisted(node_id, listed, moment()))
 
+    def unloaded(self, node_id: str, model: str) -> None:
+        """A node was told to put a model out of its memory, and did."""
+        self._perform(self.cell.unloaded(node_id, model, moment()))
+
     def attempted(self, attempt: Attempt) -> None:
         """Take in how an attempt ended."""
         self._perform(self.cell.attempted(attempt, moment()))

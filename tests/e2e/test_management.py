@@ -113,11 +113,15 @@ def test_a_model_is_deleted_from_the_node_that_is_named_and_from_no_other(pair):
     assert held(pair, "shared:1b") == ["small"]
 
 
-def test_a_deletion_without_a_name_goes_to_a_node_that_has_the_model(pair):
-    """On any other it would be an error."""
+def test_a_deletion_without_a_name_reaches_every_node_that_has_the_model_and_no_other(pair):
+    """What was deleted from the fleet must not answer from its other half."""
     give(pair, "gone:1b", "small")
     answer = ask(pair, "DELETE", DELETE, name="gone:1b")
     assert (answer.status_code, answer.headers["x-herd-node"]) == (200, "small")
+    give(pair, "gone:1b", "small")
+    give(pair, "gone:1b", "roomy")
+    answer = ask(pair, "DELETE", DELETE, name="gone:1b")
+    assert (answer.status_code, sorted(answer.headers["x-herd-node"].split(", "))) == (200, ["roomy", "small"])
     assert held(pair, "gone:1b") == []
 
 
