@@ -15,6 +15,9 @@ DOORS: Final[Mapping[str, tuple[str, ...]]] = {
     "origin": ("not_allowed",),
     "body": ("too_large", "no_room"),
     "loop": ("loop",),
+    "node": (
+        "malformed", "no_credential", "unknown_credential", "revoked", "signature", "repeated", "other_key", "address",
+    ),
 }
 REASONS: Final = tuple(dict.fromkeys(reason for reasons in DOORS.values() for reason in reasons))
 BY_ERROR: Final[dict[type[errors.HerdError], str]] = {

@@ -10,6 +10,7 @@
     │   ├── HeadTooLarge          431  bad_request
     │   ├── Unauthorized          401  unauthorized
     │   ├── Forbidden             403  unauthorized
+    │   ├── NameTaken             409  unauthorized
     │   ├── ModelMissing          404  model_missing
     │   ├── QueueFull             429  queue_full         Retry-After
     │   ├── QueueTimeout          503  queue_timeout      Retry-After
@@ -108,6 +109,12 @@ class Forbidden(Refused):
     """The Host or Origin is not allowed."""
 
     status, error_type = 403, "unauthorized"
+
+
+class NameTaken(Refused):
+    """A node's name belongs to another key, or its heartbeat is not the next one."""
+
+    status, error_type = 409, "unauthorized"
 
 
 class ModelMissing(Refused):

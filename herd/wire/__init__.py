@@ -1,6 +1,6 @@
 """The heartbeat contract between agent and router, versioned.
 
-The one module of the router that the agent imports. Fields may be added; none is renamed or removed within a version,
+With its two neighbours here the only code that the agent shares with the router. Fields may be added; none is renamed or removed within a version,
 and unknown fields are ignored, so that an older router takes a newer agent's heartbeat.
 """
 
