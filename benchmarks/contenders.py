@@ -21,6 +21,7 @@ import psutil
 
 from benchmarks.node import MODEL
 from herd import wire
+from herd.security.local_code import found
 
 READY_S: Final = 60.0
 STOP_S: Final = 30.0
@@ -167,7 +168,7 @@ class Stage:
         process = self.run([sys.executable, "-m", "herd"], f"{name}-said", environment=own)
         url = f"http://127.0.0.1:{port}"
         _ready(f"{url}/readyz", only=(200, 503))
-        self._ends.enter_context(heartbeats(url, f"http://127.0.0.1:{node}"))
+        self._ends.enter_context(heartbeats(url, f"http://127.0.0.1:{node}", home / ".fleet-manager"))
         return self._answering(Contender(name, port, process))
 
     def _answering(self, contender: Contender) -> Contender:
@@ -182,7 +183,7 @@ class Stage:
 
 
 @contextlib.contextmanager
-def heartbeats(router: str, engine: str) -> Iterator[None]:
+def heartbeats(router: str, engine: str, home: Path) -> Iterator[None]:
     """Be the agent of the one node: a heartbeat now and every few seconds."""
     over = threading.Event()
 
@@ -190,7 +191,8 @@ def heartbeats(router: str, engine: str) -> Iterator[None]:
         with httpx.Client(timeout=10) as client:
             while True:
                 with contextlib.suppress(httpx.HTTPError):
-                    client.post(f"{router}/heartbeat", content=heartbeat(engine).model_dump_json())
+                    headers = {"Authorization": f"Bearer {found(home)}"}
+                    client.post(f"{router}/heartbeat", content=heartbeat(engine).model_dump_json(), headers=headers)
                 if over.wait(HEARTBEAT_S):
                     return
 

@@ -86,7 +86,7 @@ class Stage:
                  "--data-dir", str(home / "agent"))  # fmt: skip
         self.modules = {
             "engine": Module(home / "engine.txt", *engine),
-            "agent": Module(home / "agent.txt", *agent),
+            "agent": Module(home / "agent.txt", *agent, HERD_JOIN_FILE=str(self.router.data_dir / "local.code")),
         }
 
     def start(self) -> None:

@@ -50,8 +50,11 @@ from herd.routes import settings as settings_routes
 from herd.routes.inference import Front
 from herd.routes.openapi import describe
 from herd.routes.surface import Surface
+from herd.security.access import Access
 from herd.security.doors import ClosedDoors
 from herd.security.names import Names
+from herd.security.node_door import NodeDoor
+from herd.security.node_watch import NodeWatch
 from herd.security.refusals import Refusals
 from herd.settings.changes import Switchboard
 from herd.settings.values import Settings
@@ -62,6 +65,7 @@ from herd.telemetry.emit import Emitter
 from herd.telemetry.feed import Feed
 from herd.telemetry.metrics import MetricsSink
 from herd.telemetry.scrape import NodeSeen, ScrapeView
+from herd.wire.identity import Identity, made
 
 FLUSH_S = 3.0
 STORE_OPEN_S = 2.0
@@ -74,7 +78,7 @@ SURFACES = (
 class Router:
     """Everything the router is made of; `asgi` is what a server serves, `drain` ends its requests in order."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, local_code: str = "", identity: Identity | None = None) -> None:
         self.settings = settings
         self.recorder = Recorder(_kept(settings))
         self.metrics = MetricsSink(
@@ -86,6 +90,11 @@ class Router:
         self.feed = Feed()
         self.emit = Emitter((self.metrics, self.recorder, self.feed))
         self.keeper = Keeper(Cell(*_cell_limits(settings), on_paper), self.emit, settings.number("queue_timeout_s"))
+        own = identity or made("herd")
+        self.door = NodeDoor(
+            Access(settings.data_dir), own, local_code, lambda: settings.text("auth"), self._is_alive
+        )  # fmt: skip
+        self.node_watch = NodeWatch(self.door, self.keeper)
         self.upstream = Upstream(settings.number("connect_timeout_s"))
         ids, new_ids = RequestIds(), self.recorder.tracing.new_ids
         asked = (settings, self.keeper, self.upstream, self.emit, new_ids, ids)
@@ -122,7 +131,8 @@ class Router:
             settings=self.settings, keeper=self.keeper, flights=self.plane.flights, reader=self.reader,
             metrics=self.metrics, switchboard=self.switchboard, feed=self.feed, health=self.health,
             pulls=self.pulls.view, quarantine=self.plane.quarantine, settled=self.recorder.settled,
-            scrape_view=self._scrape_view, stopping=lambda: self.plane.stopping,
+            scrape_view=self._scrape_view, door=self.door, report=self.refusals,
+            stopping=lambda: self.plane.stopping,
         )  # fmt: skip
         app.router.routes.extend(inference.routes(paths))
         for module in SURFACES:
@@ -144,7 +154,7 @@ class Router:
         await self.history.restore()
         canary.start()
         jobs = (self.keeper, self.history, self.preloads, self.health, self.health.webhook, self.targets)
-        running = [asyncio.create_task(job.run()) for job in jobs]
+        running = [asyncio.create_task(job.run()) for job in (*jobs, self.node_watch)]
         await advertisement.start()
         gc.collect()
         gc.set_threshold(GARBAGE)
@@ -164,6 +174,11 @@ class Router:
             await asyncio.to_thread(self.reader.let_go)
             await self.recorder.close(FLUSH_S)
             self.reader.close()
+
+    def _is_alive(self, node_id: str) -> bool:
+        """Whether a node is heard of now, so that nobody else may have its name."""
+        entry = self.keeper.cell.entries.get(node_id)
+        return entry is not None and entry.node.status == "online" and not entry.left
 
     def _let_go(self) -> None:
         """The writer has left the database's file, which may be another now."""

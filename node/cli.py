@@ -15,6 +15,7 @@ from types import FrameType
 from typing import NoReturn
 
 from herd import wire
+from herd.wire.identity import IdentityUnsafe, shown
 
 from .addresses import bind_address, is_loopback, server_url
 from .agent import Agent
@@ -22,6 +23,7 @@ from .discovery import find_router
 from .engines import EngineProbe
 from .engines.llamacpp import LlamaCppProbe
 from .engines.ollama import OllamaProbe
+from .introduction import Introduction, code_files
 from .logs import fields, start_logging
 from .probe import Machine
 from .process import claim_directory, has_terminal, prepare_process
@@ -230,11 +232,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     start_logging(settings.log_level, settings.data_dir)
     telemetry = Telemetry(AgentMetrics(wire.RELEASE), make_spans(settings.node_id, wire.RELEASE))
     try:
+        introduction = Introduction(settings.data_dir, settings.node_id, code_files(settings.data_dir, os.environ))
+    except IdentityUnsafe as error:
+        print(f"herd-node: {error}", file=sys.stderr)
+        return 1
+    try:
         settings = _serving(settings, telemetry)
     except OSError as error:
         logger.error("Metrics cannot be served", extra=fields(bind=settings.metrics_bind, error=error))
         return 1
-    asyncio.run(_run(settings, telemetry))
+    asyncio.run(_run(settings, telemetry, introduction))
     return 0
 
 
@@ -247,7 +254,7 @@ def _serving(settings: Settings, telemetry: Telemetry) -> Settings:
     return replace(settings, metrics_bind=(server.host, server.port))
 
 
-async def _run(settings: Settings, telemetry: Telemetry) -> None:
+async def _run(settings: Settings, telemetry: Telemetry, introduction: Introduction) -> None:
     stop = asyncio.Event()
     _stop_on_signals(stop)
     version = wire.RELEASE
@@ -256,10 +263,13 @@ async def _run(settings: Settings, telemetry: Telemetry) -> None:
         if settings.engine == "ollama"
         else LlamaCppProbe(settings.engine_url, settings.slots)
     )
-    router = RouterLink(settings.router_url, find_router, version, telemetry)
+    router = RouterLink(settings.router_url, find_router, version, telemetry, introduction)
     logger.info(
-        "Agent starts", extra=fields(node_id=settings.node_id, engine=settings.engine_url, agent_version=version)
-    )
+        "Agent starts", extra=fields(
+            node_id=settings.node_id, engine=settings.engine_url, agent_version=version,
+            key=shown(introduction.identity.id),
+        ),
+    )  # fmt: skip
     try:
         await Agent(settings, engine, Machine(), router, version, telemetry).run(stop)
     finally:

@@ -14,9 +14,12 @@ from pydantic import ValidationError
 
 from herd import wire
 
+from .introduction import Introduction
 from .logs import fields
 from .telemetry import Telemetry
 
+PATH = "/heartbeat"
+CLOSED = {401, 403, 409}
 SEND_S = 5.0
 FAREWELL_S = 2.0
 LOST_AFTER = 3  # heartbeats that failed in a row before a found router is looked for again
@@ -40,7 +43,9 @@ class RouterLink:
         find: Callable[[], Awaitable[str | None]],
         agent_version: str | None = None,
         telemetry: Telemetry | None = None,
+        introduction: Introduction | None = None,
     ) -> None:
+        self._introduction = introduction
         self._given = given
         self._find = find
         self._url = given
@@ -73,6 +78,9 @@ class RouterLink:
             return False
         if answer.status_code == 422:
             self._refused(_fields_named(answer))
+        elif answer.status_code in CLOSED and (said := _said(answer)):
+            self._turned_away(said)
+            return False
         elif answer.status_code == 200 and (reply := _reply(answer)):
             self._taken(reply)
         else:
@@ -103,7 +111,9 @@ class RouterLink:
         span = self._telemetry.spans.heartbeat(str(self._url))
         headers = {"content-type": "application/json", **span.headers}
         try:
-            answer = await self._http.post(f"{self._url}/heartbeat", content=body, headers=headers)
+            if self._introduction is not None:
+                headers |= await self._introduction.headers(self._http, str(self._url), PATH, body)
+            answer = await self._http.post(f"{self._url}{PATH}", content=body, headers=headers)
         except (httpx.HTTPError, asyncio.CancelledError) as error:  # cancelled: given up, the agent leaves
             span.end(type(error).__name__, str(error))
             raise
@@ -124,6 +134,15 @@ class RouterLink:
         if named != self._refusal:
             logger.error("The router refuses the heartbeat", extra=fields(field=named))
         self._refusal, self._failures = named, 0
+
+    def _turned_away(self, said: str) -> None:
+        self._failures += 1
+        self._telemetry.metrics.beat("refused")
+        if self._introduction is not None:
+            self._introduction.refused()
+        if said != self._refusal:
+            logger.error("The router refuses this node", extra=fields(url=self._url, error=said))
+        self._refusal = said
 
     def _taken(self, reply: wire.HeartbeatReply) -> None:
         self._telemetry.metrics.beat("accepted")
@@ -159,6 +178,16 @@ def _reply(answer: httpx.Response) -> wire.HeartbeatReply | None:
         return wire.HeartbeatReply.model_validate_json(answer.content)
     except ValidationError:
         return None
+
+
+def _said(answer: httpx.Response) -> str | None:
+    """The sentence with which a router turns a node away; None where no router says so."""
+    try:
+        document = answer.json()
+    except ValueError:
+        return None
+    said = document.get("error") if isinstance(document, dict) else None
+    return said[:500] if isinstance(said, str) else None
 
 
 def _fields_named(answer: httpx.Response) -> str:

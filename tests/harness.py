@@ -13,11 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 
+from herd.security.local_code import found
 from herd.sim import Fault, SimConfig, SimNode
 
 T = TypeVar("T")
@@ -70,6 +72,9 @@ def _sum(exposition: str, name: str, labels: dict[str, str]) -> float:
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if all(item in line for item in wanted))
 
 
+HOMES: dict[str, Path] = {}  # the data directory of each router that a test made, by its URL
+
+
 class Router:
     """One `python -m herd` with a home of its own; `data_dir` is `<home>/.fleet-manager`."""
 
@@ -79,6 +84,7 @@ class Router:
         self.url = f"http://127.0.0.1:{port}"
         self.database = self.data_dir / "latency.db"
         self.log = self.data_dir / "logs" / "herd.jsonl"
+        HOMES[self.url] = self.data_dir
         self._environment = environment
         self.command = [sys.executable, "-m", "herd"]
         self.process: subprocess.Popen[bytes] | None = None
@@ -152,6 +158,11 @@ class Router:
         """The sum of a metric's samples that carry these labels."""
         return _sum(httpx.get(self.url + "/metrics", timeout=10).text, name, labels)
 
+    def beat(self, content: str | bytes) -> httpx.Response:
+        """Post a heartbeat as a program of this user may for nodes that have no key: with the router's local code."""
+        headers = {"Authorization": f"Bearer {found(self.data_dir)}"}
+        return httpx.post(f"{self.url}/heartbeat", content=content, headers=headers, timeout=20)
+
     def online(self) -> int:
         """How many nodes are online."""
         return sum(node["status"] == "online" for node in self.get("/fleet/status")["nodes"])
@@ -175,7 +186,8 @@ class Agent:
             "--node-id", node_id, "--ollama-host", engine, "--router-url", router, "--data-dir", str(home),
             "--interval", "0.3", "--metrics-bind", self.metrics, *options,
         )  # fmt: skip
-        self._environment = {**os.environ, **environment}
+        code = {"HERD_JOIN_FILE": str(HOMES[router] / "local.code")} if router in HOMES else {}
+        self._environment = {**os.environ, **code, **environment}
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -216,7 +228,7 @@ class Nodes:
 
     def start(self, config: SimConfig) -> SimNode:
         """Start a node; with `router_url` in its config it reports there."""
-        node = SimNode(config)
+        node = SimNode(replace(config, router_home=HOMES.get(config.router_url or "")))
         self.call(node.start())
         self.nodes[config.node_id] = node
         return node

@@ -253,7 +253,7 @@ async def measure(folder: Path) -> tuple[Counting, Counting, Counting]:
     node = Node()
     server = await asyncio.get_running_loop().create_server(lambda: node, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    router = Router(load({"data_dir": str(folder)}, {}))
+    router = Router(load({"data_dir": str(folder), "auth": "off"}, {}))
     app, settled = cast(App, router.asgi), router.recorder.settled
     async with Lifespan(app):
         client = Client(app, node)

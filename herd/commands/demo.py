@@ -148,7 +148,8 @@ class _Demo:
         self._seconds = seconds
         self._url = f"http://127.0.0.1:{port}"
         self._shown_url = f"http://localhost:{port}"
-        self._nodes = [SimNode(replace(machine, router_url=self._url, interval_s=2.0)) for machine in MACHINES]
+        told: dict[str, Any] = {"router_url": self._url, "router_home": home, "interval_s": 2.0}
+        self._nodes = [SimNode(replace(machine, **told)) for machine in MACHINES]
         self._traffic = Traffic(self._url, REQUESTS_PER_S)
         self._ended = asyncio.Event()
 

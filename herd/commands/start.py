@@ -8,7 +8,8 @@ import resource
 import signal
 import socket
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 from typing import Final
 
@@ -21,8 +22,10 @@ from herd.commands.runfile import announced
 from herd.fleet.advertise import is_loopback
 from herd.security.connection import Limits, connection_type
 from herd.security.files import NotOurs, claim_directory
+from herd.security.local_code import left
 from herd.settings.load import SettingError
 from herd.settings.values import Settings
+from herd.wire.identity import Identity, IdentityUnsafe, kept, made
 
 logger = logging.getLogger(__name__)
 BACKLOG: Final = 2048
@@ -39,8 +42,8 @@ def run(settings: Settings) -> int:
     allow_open_files()
     _make_data_dir(settings)
     listener = listen(settings.text("host"), settings.count("port"))
-    with listener, announced(settings.data_dir, url_of(settings)):
-        router = Router(settings)
+    with listener, announced(settings.data_dir, url_of(settings)), _local_code(settings) as code:
+        router = Router(settings, code, _identity(settings))
         if warning := open_door(settings.text("host")):
             logger.warning(warning)
         with suppress(OSError, ValueError):  # nobody is there to read it
@@ -48,6 +51,30 @@ def run(settings: Settings) -> int:
             sys.stderr.flush()
         server = Server(_uvicorn_config(router, settings), router, settings.number("shutdown_grace_s"))
         return _serve(server, listener)
+
+
+@contextmanager
+def _local_code(settings: Settings) -> Iterator[str]:
+    """The code of this machine; none where it cannot be written, which is no reason not to route."""
+    with ExitStack() as stack:
+        try:
+            code = stack.enter_context(left(settings.data_dir))
+        except OSError as error:
+            logger.warning("No code for this machine's own user (%s): commands may need a key", error.strerror)
+            code = ""
+        yield code
+
+
+def _identity(settings: Settings) -> Identity:
+    """The router's key; one for this start alone where none can be kept. Raises CommandError for one that is unsafe."""
+    name = f"herd on {socket.gethostname()}"
+    try:
+        return kept(settings.data_dir, name)
+    except IdentityUnsafe as error:
+        raise CommandError(str(error)) from error
+    except OSError as error:
+        logger.warning("The router's key cannot be kept (%s): nodes will not know it again", error.strerror)
+        return made(name)
 
 
 def allow_open_files() -> None:

@@ -110,14 +110,10 @@ class Keeper:
 
     def heard(self, heartbeat: wire.Heartbeat) -> None:
         """Take a heartbeat in. Raises TwinHeard where the name is another machine's."""
-        now = moment()
         try:
-            self._perform(self.cell.heard(heartbeat, now))
+            self._perform(self.cell.heard(heartbeat, moment()))
         except TwinHeard:
-            if now.tick - self._twins.get(heartbeat.node_id, -TWIN_EVERY_S) >= TWIN_EVERY_S:
-                self._twins[heartbeat.node_id] = now.tick
-                urls = {"url": self.cell.entries[heartbeat.node_id].node.url, "other_url": heartbeat.engine.url}
-                self._emit(FleetChanged(now.at, "twin_heard", heartbeat.node_id, data=urls))
+            self.twin(heartbeat.node_id, heartbeat.engine.url)
             raise
 
     def relisted(self, node_id: str, listed: list[dict[str, JsonValue]]) -> None:
@@ -139,6 +135,22 @@ class Keeper:
     def forget(self, node_id: str) -> None:
         """Strike a departed node off. KeyError or ValueError as the cell says."""
         self._perform(self.cell.forgot(node_id, moment()))
+
+    def expel(self, node_id: str) -> None:
+        """Strike off a node that was revoked, whether it is there or not. KeyError if there is no such node."""
+        entry = self.cell.entries[node_id]
+        if not entry.left:
+            self._perform(self.cell.heard(entry.heartbeat.model_copy(update={"leaving": True}), moment()))
+        self.forget(node_id)
+
+    def twin(self, node_id: str, other_url: str) -> None:
+        """Another machine sends heartbeats under this name; told once in a while."""
+        now = moment()
+        if now.tick - self._twins.get(node_id, -TWIN_EVERY_S) >= TWIN_EVERY_S:
+            self._twins[node_id] = now.tick
+            entry = self.cell.entries.get(node_id)
+            urls = {"url": entry.node.url if entry else "", "other_url": other_url}
+            self._emit(FleetChanged(now.at, "twin_heard", node_id, data=urls))
 
     async def run(self) -> None:
         """Look until cancelled: every second who fell silent, every minute a sample for the history."""

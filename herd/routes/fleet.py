@@ -1,5 +1,6 @@
 """The fleet's surface: heartbeats in, status out, and what an operator does to a node."""
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -11,7 +12,10 @@ from herd.core.clock import Moment, moment
 from herd.core.quarantine import Suspect
 from herd.fleet.cell import TwinHeard
 from herd.fleet.entry import Entry
-from herd.routes.surface import surface_of
+from herd.routes.surface import Surface, surface_of
+from herd.security.access import AccessUnreadable
+from herd.security.node_door import Asked, Refused
+from herd.wire.joining import JOIN_PATH
 
 router = APIRouter()
 Document = dict[str, Any]
@@ -31,7 +35,14 @@ async def heartbeat(request: Request) -> Response:
         found = [{"field": ".".join(map(str, item["loc"])), "message": item["msg"]} for item in error.errors()]
         text = "; ".join(f"{item['field'] or 'body'}: {item['message']}" for item in found[:3])
         return JSONResponse({"error": f"malformed heartbeat: {text}", "fields": found}, status_code=422)
-    keeper = surface_of(request).keeper
+    surface = surface_of(request)
+    keeper, asked = surface.keeper, _asked(request, body)
+    try:
+        beat, observed = surface.door.taken(asked, beat)
+    except Refused as refused:
+        return _refused(surface, asked, refused, beat.node_id)
+    if observed:
+        surface.report(observed)
     known = keeper.cell.entries
     if beat.node_id not in known and len(known) >= MOST_NODES:
         text = f"the fleet has {MOST_NODES} nodes; strike departed ones off first"
@@ -42,6 +53,35 @@ async def heartbeat(request: Request) -> Response:
         return JSONResponse({"error": str(twin)}, status_code=409)
     reply = wire.HeartbeatReply(router_version=__version__, draining=keeper.cell.entries[beat.node_id].drained)
     return JSONResponse(reply.model_dump())
+
+
+@router.post(JOIN_PATH)
+async def join(request: Request) -> Response:
+    """Introduce a node by its certificate: with a join code, with this machine's local code, or to be accepted."""
+    surface, body = surface_of(request), await _limited(request)
+    asked = _asked(request, body or b"")
+    try:
+        reply = await asyncio.to_thread(surface.door.introduce, asked)
+    except ValidationError as error:
+        found = [{"field": ".".join(map(str, item["loc"])), "message": item["msg"]} for item in error.errors()]
+        return JSONResponse({"error": "malformed introduction", "fields": found}, status_code=422)
+    except (AccessUnreadable, OSError) as error:
+        return JSONResponse({"error": f"the router cannot keep a node now: {error}"}, status_code=503)
+    except Refused as refused:
+        return _refused(surface, asked, refused, None)
+    return JSONResponse(reply.model_dump(), status_code=200 if reply.state == "accepted" else 202)
+
+
+def _asked(request: Request, body: bytes) -> Asked:
+    client, private = request.client.host if request.client else "", request.url.scheme == "https"
+    return Asked(request.url.path, request.headers, client, body, private)
+
+
+def _refused(surface: Surface, asked: Asked, refused: Refused, node_id: str | None) -> Response:
+    surface.report(surface.door.refusal(asked, refused))
+    if node_id and refused.reason == "other_key":
+        surface.keeper.twin(node_id, asked.client)
+    return JSONResponse({"error": refused.error.message, "reason": refused.reason}, status_code=refused.error.status)
 
 
 async def _limited(request: Request) -> bytes | None:

@@ -10,6 +10,8 @@ from herd.core.quarantine import Quarantine
 from herd.dataplane.flights import Flights
 from herd.fleet.keeper import Keeper
 from herd.jobs.health_watch import HealthWatch
+from herd.security.node_door import NodeDoor
+from herd.security.refusals import Report
 from herd.settings.changes import Switchboard
 from herd.settings.values import Settings
 from herd.store.queries import Reader
@@ -34,6 +36,8 @@ class Surface:
     quarantine: Quarantine
     settled: Callable[[float], Awaitable[object]]
     scrape_view: Callable[[], ScrapeView]
+    door: NodeDoor
+    report: Report
     stopping: Callable[[], bool]
 
 

@@ -34,9 +34,7 @@ def placed(beat: wire.Heartbeat, sender: Sender, client: str) -> wire.Heartbeat:
     metrics = beat.metrics_address
     if metrics is not None and _address(urlsplit(f"//{metrics}").hostname or "") != own:
         metrics = None
-    return beat.model_copy(
-        update={"engine": beat.engine.model_copy(update={"url": url}), "metrics_address": metrics}
-    )
+    return beat.model_copy(update={"engine": beat.engine.model_copy(update={"url": url}), "metrics_address": metrics})
 
 
 def _own_url(beat: wire.Heartbeat, own: Address | None, client: str) -> str:

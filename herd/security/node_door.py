@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 Headers = Mapping[str, str]
 LETS_ALL_IN: Final = frozenset({"off", "observe"})
 UNSIGNED: Final = (
-    "the heartbeat carries no signature, and this router takes none without; an agent of this version introduces itself. "
-    "While older ones are about: herd --auth observe"
+    "the heartbeat carries no signature, and this router takes none without; an agent of this version introduces "
+    "itself. While older ones are about: herd --auth observe"
 )
 
 
@@ -110,7 +110,7 @@ class NodeDoor:
     # Heartbeats
 
     def taken(self, asked: Asked, beat: wire.Heartbeat) -> tuple[wire.Heartbeat, Refusal | None]:
-        """The heartbeat with the node's addresses, and what would have been refused but for the setting. Raises Refused."""
+        """The heartbeat with the node's addresses, and what the setting alone lets in. Raises Refused."""
         self.refresh()
         try:
             return self._judged(asked, beat), None
@@ -139,7 +139,9 @@ class NodeDoor:
         if not self._signs(self._keys[key_id], asked, self.identity.id, sequence):
             raise Refused(Unauthorized(f"{beat.node_id}'s signature does not match"), "signature")
         if sequence <= self._last.get((beat.node_id, key_id), 0):
-            text = f"{beat.node_id} has sent a later heartbeat already: repeated, or two agents share one data directory"
+            text = (
+                f"{beat.node_id} has sent a later heartbeat: this one is repeated, or two agents share a data directory"
+            )
             raise Refused(NameTaken(text), "repeated")
         beat = self._at_its_place(beat, Sender(member.direct, member.is_trusted_with_urls), asked.client)
         self._last[beat.node_id, key_id] = sequence
@@ -174,7 +176,10 @@ class NodeDoor:
     # Introductions
 
     def introduce(self, asked: Asked) -> joining.JoinReply:
-        """Take a node in, or have it wait. Raises Refused, pydantic's ValidationError, or OSError where nothing is kept."""
+        """Take a node in, or have it wait.
+
+        Raises Refused, pydantic's ValidationError, AccessUnreadable, or OSError where nothing can be kept.
+        """
         request = joining.JoinRequest.model_validate_json(asked.body)
         try:
             certificate = joining.decoded(request.certificate)
@@ -184,7 +189,13 @@ class NodeDoor:
         if not self._signs(key, asked, joining.UNKNOWN_ROUTER, 0):
             raise Refused(Unauthorized("the introduction is not signed with the certificate's key"), "signature")
         new = Member(
-            request.node_id, id_of(certificate), request.certificate, State.ACCEPTED, Way.LOCAL, self._clock(), asked.client
+            request.node_id,
+            id_of(certificate),
+            request.certificate,
+            State.ACCEPTED,
+            Way.LOCAL,
+            self._clock(),
+            asked.client,
         )
         try:
             return self._reply(self._introduced(asked, request, new))
@@ -206,9 +217,7 @@ class NodeDoor:
                 raise NotKnown("the local code is of another start or another router")
             may_replace = not self._is_alive(new.node_id)
             return _of(self._write(lambda rows: nodes.introduced(rows, new, may_replace)), new)
-        waiting = Member(
-            new.node_id, new.key_id, new.certificate, State.WAITING, Way.KNOCKED, new.since, new.address
-        )
+        waiting = Member(new.node_id, new.key_id, new.certificate, State.WAITING, Way.KNOCKED, new.since, new.address)
         self.refresh()
         rows = self.access.rows(nodes.NODES)
         if nodes.knocked(rows, waiting) is not rows:  # a stranger's second knock costs no write
@@ -250,5 +259,3 @@ def _shown(key_id: str) -> str:
         return shown(key_id)
     except ValueError:
         return "of no form"
-
-

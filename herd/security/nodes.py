@@ -119,7 +119,9 @@ def introduced(rows: Rows, new: Member, may_replace: bool) -> Rows:
             raise Revoked(each)
         elif each.key_id == new.key_id:
             new = replace(new, since=each.since, direct=each.direct)
-        elif each.state is State.REVOKED or (each.state is State.ACCEPTED and not (may_replace and each.way is Way.LOCAL)):
+        elif each.state is State.REVOKED or (
+            each.state is State.ACCEPTED and not (may_replace and each.way is Way.LOCAL)
+        ):
             raise OtherKey(each)
     return [asdict(each) for each in (*others, new)]
 

@@ -17,7 +17,7 @@ TABLE: Final[tuple[tuple[Need, str, tuple[str, ...]], ...]] = (
     (Need.OPEN, "GET HEAD", ("/", "/healthz", "/readyz", "/dashboard", "/dashboard/static/{path}",
                              "/dashboard/runbook", "/login")),
     (Need.OPEN, "POST", ("/login", "/logout")),
-    (Need.NODE, "POST", ("/heartbeat",)),
+    (Need.NODE, "POST", ("/heartbeat", "/fleet/join")),
     (Need.LIST, "GET HEAD", ("/api/version", "/api/tags", "/api/ps", "/v1/models", "/v1/models/", "/v1/models/{name}")),
     (Need.LIST, "POST", ("/api/show",)),
     (Need.INFERENCE, "POST", tuple(ENDPOINTS)),

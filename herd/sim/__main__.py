@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 
 import uvloop
 
@@ -42,6 +43,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--advertise-url", metavar="URL", help="what the router is told, where that differs")
     parser.add_argument("--node-id", default="sim")
     parser.add_argument("--router", metavar="URL", help="report to this router")
+    parser.add_argument("--router-home", metavar="DIR", type=Path, help="the router's data directory, on this machine",
+                        default=os.environ.get("HERD_DATA_DIR") or "~/.fleet-manager")  # fmt: skip
     parser.add_argument("--interval", type=float, default=5.0, help="seconds between heartbeats")
     parser.add_argument("--engine", choices=("ollama", "llamacpp"), default="ollama")
     parser.add_argument("--memory-gb", type=float, default=64.0)
@@ -62,7 +65,7 @@ def config_of(options: argparse.Namespace) -> SimConfig:
     """The node that the options describe."""
     return SimConfig(
         node_id=options.node_id, host=options.host, port=options.port, advertised_url=options.advertise_url,
-        router_url=options.router, interval_s=options.interval,
+        router_url=options.router, router_home=options.router_home.expanduser(), interval_s=options.interval,
         engine=options.engine, memory_gb=options.memory_gb, vram_gb=options.vram_gb, cores=options.cores,
         slots=options.slots, tokens_per_s=options.tokens_per_s, load_bytes_per_s=options.load_bytes_per_s,
         speed=options.speed, seed=options.seed, frozen_time=options.frozen_time, preload=tuple(options.preload),

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from herd.wire import canonical_name
@@ -78,6 +79,7 @@ class SimConfig:
     whose GPU shares the memory; `gpu_name` is what its driver calls it. `slots` requests of one model run at once,
     `max_queue` may wait for a load.
     `frozen_time` makes times, durations and ids a function of the request, so that equal requests get equal bytes.
+    `router_home` is the data directory of a router on this machine, whose local code lets its heartbeats in.
     `host` is where it listens, `advertised_url` what it tells the router (None: that).
     """
 
@@ -107,6 +109,7 @@ class SimConfig:
     frozen_time: bool = False
     router_url: str | None = None
     interval_s: float = 5.0
+    router_home: Path | None = None
     agent_version: str | None = None
     preload: tuple[str, ...] = field(default=())
 

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 
 from herd import __version__, wire
+from herd.security.local_code import found
 from herd.sim import listings
 from herd.sim.config import GIB, SimConfig
 from herd.sim.engine import Engine
@@ -188,6 +189,8 @@ class Reporter:
             return False
         body = self.heartbeat(leaving=leaving).model_dump_json().encode()
         headers = {"Content-Type": "application/json"}
+        if self._config.router_home and (code := found(self._config.router_home)):  # another one at each start
+            headers["Authorization"] = f"Bearer {code}"
         try:
             async with self._session.post(f"{self._config.router_url}/heartbeat", data=body, headers=headers) as answer:
                 text = await answer.text()

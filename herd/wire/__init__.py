@@ -1,7 +1,7 @@
-"""The heartbeat contract between agent and router, versioned.
+"""The heartbeat contract between agent and router, versioned; this room is all that the two programs share.
 
-With its two neighbours here the only code that the agent shares with the router. Fields may be added; none is renamed or removed within a version,
-and unknown fields are ignored, so that an older router takes a newer agent's heartbeat.
+Fields may be added; none is renamed or removed within a version, and unknown fields are ignored, so that an older
+router takes a newer agent's heartbeat.
 """
 
 import ipaddress
@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 from pydantic_core import to_json
 
 from herd import __version__
-from herd.core.names import canonical_name as canonical_name  # noqa: PLC0414 - the agent has it from here
+from herd.core.names import canonical_name as canonical_name
 
 VERSION = 1  # of the contract
 RELEASE: Final = __version__  # of the program: the same file says it for router and agent

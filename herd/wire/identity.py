@@ -145,7 +145,9 @@ def _key(path: Path) -> ec.EllipticCurvePrivateKey | None:
     try:
         key = serialization.load_pem_private_key(content, None)
     except (ValueError, TypeError) as error:
-        raise IdentityUnsafe(f"{path} is no private key ({error}); remove it, and the machine is another one") from error
+        raise IdentityUnsafe(
+            f"{path} is no private key ({error}); remove it, and the machine is another one"
+        ) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise IdentityUnsafe(f"{path} is not an ECDSA key on P-256; remove it, and the machine is another one")
     return key

@@ -21,7 +21,7 @@ def beat(router, node_id, address=None, leaving=False):
     """A node's word."""
     fields = {"node_id": node_id, "sent_at": time.time(), "metrics_address": address, "leaving": leaving}
     body = BEAT.model_copy(update=fields).model_dump_json(exclude_none=True)  # without an address as older agents are
-    assert httpx.post(f"{router.url}/heartbeat", content=body).status_code == 200
+    assert router.beat(body).status_code == 200
 
 
 def file(router):
@@ -102,5 +102,5 @@ def test_a_file_that_cannot_be_written_is_a_line_in_the_log_and_nothing_else(rou
 def test_an_address_that_is_none_is_refused_by_name(router):
     """What stands in the file is asked by Prometheus as it is."""
     for address in ("box", "http://box:1", "user@box:1", "box:1/x", "b ox:1", "box:123456"):
-        answer = httpx.post(f"{router.url}/heartbeat", json=BEAT.model_dump() | {"metrics_address": address})
+        answer = router.beat(json.dumps(BEAT.model_dump() | {"metrics_address": address}))
         assert (answer.status_code, answer.json()["fields"][0]["field"]) == (422, "metrics_address"), address

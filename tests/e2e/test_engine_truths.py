@@ -92,7 +92,7 @@ def test_each_list_has_what_can_be_answered_in_its_dialect(lonely):
     engine["endpoints"] = list(LLAMACPP_ENDPOINTS)
     memory = {"total_bytes": 9, "used_bytes": 1, "available_bytes": 8}
     beat = {"node_id": "cpp", "sent_at": 1.0, "cpu": {"cores": 1}, "memory": memory, "engine": engine}
-    httpx.post(lonely.url + "/heartbeat", json=beat).raise_for_status()
+    lonely.router.beat(json.dumps(beat)).raise_for_status()
     for path in ("/api/tags", "/api/ps"):
         assert [model["name"] for model in lonely.router.get(path)["models"]] == ["small:1b"]
     listed = {model["id"]: model for model in lonely.router.get("/v1/models/")["data"]}

@@ -1,5 +1,6 @@
 """Processes of ours that tests kill as a machine's trouble would: without a word, and by their own process id."""
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -16,15 +17,16 @@ PATIENCE_S = 20.0
 class Module:
     """One `python -m …`; what it says goes to a file of its own. It may be started again after it was killed."""
 
-    def __init__(self, log: Path, *arguments: str) -> None:
+    def __init__(self, log: Path, *arguments: str, **environment: str) -> None:
         self.log = log
         self._command = [sys.executable, "-m", *arguments]
+        self._environment = {**os.environ, **environment}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it; whoever needs it ready waits for what it does."""
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+            self._process = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log)
 
     def kill(self) -> None:
         """kill -9, and wait until it is gone; nothing where it is gone already."""

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import httpx
 
 from herd import wire
 from herd.sim import SimConfig, SimModel
@@ -120,7 +119,7 @@ class Records:
         for listed in [models, []] * 18:
             engine = beat.engine.model_copy(update={"models": listed})
             content = beat.model_copy(update={"engine": engine}).model_dump_json()
-            assert httpx.post(f"{self.router.url}/heartbeat", content=content, timeout=20).status_code == 200
+            assert self.router.beat(content).status_code == 200
 
     @contextmanager
     def locked(self) -> Iterator[None]:

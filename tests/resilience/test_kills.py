@@ -30,11 +30,11 @@ class Fleet:
         self.ports = {"box": free_port(), "sim": free_port()}
         engine = ("herd.sim", "--node-id", "box", "--port", str(self.ports["box"]), "--model", "box:1b=1", *PACE)
         node = ("herd.sim", "--node-id", "sim", "--port", str(self.ports["sim"]), "--model", "sim:1b=1", *PACE,
-                "--router", self.router.url, "--interval", "0.3")  # fmt: skip
+                "--router", self.router.url, "--router-home", str(self.router.data_dir), "--interval", "0.3")  # fmt: skip
         agent = ("node", "--node-id", "box", "--router-url", self.router.url, "--interval", "0.3",
                  "--ollama-host", self.url("box"), "--data-dir", str(home / "agent"), "--slots", "100")  # fmt: skip
         self.processes = {
-            name: Module(home / f"{name}.txt", *command)
+            name: Module(home / f"{name}.txt", *command, HERD_JOIN_FILE=str(self.router.data_dir / "local.code"))
             for name, command in {"engine": engine, "sim": node, "agent": agent}.items()
         }
 
