@@ -92,6 +92,7 @@ def hours(text: str) -> float:
 
 URL = Option("--url", {"metavar": "URL", "help": "the router (default: HERD_URL, else this machine's)"})
 DATA_DIR = Option("--data-dir", {"metavar": "DIR", "help": "read the files of DIR (default: ~/.fleet-manager)"})
+HOME = Option("--data-dir", {"metavar": "DIR", "help": "the router's data directory (default: ~/.fleet-manager)"})
 JSON = Option("--json", {"action": "store_true", "help": "for programs: JSON with stable keys, no colour"})
 SINCE = Option("--since", {"metavar": "WHEN", "type": moment, "help": "only from then on: 10m, 2h, 3d or ISO 8601"})
 LIMIT = Option("--limit", {"metavar": "N", "type": count(1, 1000), "default": 20, "help": "how many (default: 20)"})
@@ -132,6 +133,16 @@ COMMANDS: Final[Mapping[str, Command]] = {
         Option("--seconds", {"metavar": "S", "type": seconds, "help": "end after S seconds (default: Ctrl-C ends it)"}),
     )),
     "status": Command("herd.commands.status", "the fleet at a glance: nodes, memory, models, queues", (URL, JSON)),
+    "nodes": Command("herd.commands.node", "the nodes that this machine's router knows by their keys", (HOME, JSON)),
+    "node": Command("herd.commands.node", "accept, revoke or reset a node, or say where its engine is", (
+        Option("action", {"metavar": "accept|revoke|reset|direct|list",
+                          "choices": ("accept", "revoke", "reset", "direct", "list"),
+                          "help": "let a node in; keep it out; forget its key; name its engine's address; list all"}),
+        Option("name", {"metavar": "NAME", "nargs": "?", "help": "the node's name, or the beginning of its key"}),
+        Option("engine_url", {"metavar": "URL", "nargs": "?",
+                              "help": "with direct: where the router reaches the engine (none: the node's address)"}),
+        HOME, JSON,
+    )),
     "traces": Command("herd.commands.traces", "the latest requests, newest first, with filters", (
         LIMIT,
         Option("--status", {"metavar": "STATUS", "choices": (*STATUSES, "errors"),

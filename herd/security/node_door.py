@@ -84,6 +84,7 @@ class NodeDoor:
         self._members: dict[tuple[str, str], Member] = {}
         self._keys: dict[str, EllipticCurvePublicKey] = {}
         self._last: dict[tuple[str, str], int] = {}
+        self._edition = 0
         self._trouble = ""
 
     @property
@@ -94,7 +95,8 @@ class NodeDoor:
     def refresh(self) -> bool:
         """Take over what others wrote; whether there was anything. What cannot be read leaves all as it was."""
         try:
-            if not self.access.refresh():
+            self.access.refresh()
+            if (edition := self.access.edition) == self._edition:  # a change of our own has been looked at by itself
                 return False
             found = nodes.members(self.access.rows(nodes.NODES))
             self._keys = {each.key_id: public_key(joining.decoded(each.certificate)) for each in found}
@@ -104,7 +106,7 @@ class NodeDoor:
                 self._trouble = str(error)
                 logger.error("Nodes stay as they are: %s", error)
             return False
-        self._trouble = ""
+        self._trouble, self._edition = "", edition
         return True
 
     # Heartbeats

@@ -30,7 +30,8 @@ class Fleet:
         self.ports = {"box": free_port(), "sim": free_port()}
         engine = ("herd.sim", "--node-id", "box", "--port", str(self.ports["box"]), "--model", "box:1b=1", *PACE)
         node = ("herd.sim", "--node-id", "sim", "--port", str(self.ports["sim"]), "--model", "sim:1b=1", *PACE,
-                "--router", self.router.url, "--router-home", str(self.router.data_dir), "--interval", "0.3")  # fmt: skip
+                "--router", self.router.url, "--interval", "0.3",
+                "--router-home", str(self.router.data_dir))  # fmt: skip
         agent = ("node", "--node-id", "box", "--router-url", self.router.url, "--interval", "0.3",
                  "--ollama-host", self.url("box"), "--data-dir", str(home / "agent"), "--slots", "100")  # fmt: skip
         self.processes = {
