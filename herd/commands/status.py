@@ -17,7 +17,8 @@ RIGHT: Final = ("IN FLIGHT", "CPU", "LAST SEEN")
 NO_NODE: Final = """\
 No node has joined yet. On each machine with Ollama:
   herd-node                       on this machine, or where multicast DNS reaches it
-  herd-node --router-url {url}    anywhere else (with an address of this machine that is reachable from there)"""
+  herd-node --router-url {url}    anywhere else (with an address of this machine that is reachable from there)
+  herd nodes                      then here: a node of another machine waits until `herd node accept NAME`"""
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -55,9 +55,8 @@ TABLE: Final = (
     Setting("data_dir", "~/.fleet-manager", "Directory of the database and the logs."),
     Setting("log_level", "INFO", "Lowest level that is logged.",
             choices=("DEBUG", "INFO", "WARNING", "ERROR"), runtime=True),
-    Setting("auth", "auto", "Whose heartbeats are taken: `auto` and `always` known nodes', `observe` everybody's, and "
-            "what would be refused is counted, `off` everybody's.",
-            choices=("auto", "always", "observe", "off"), runtime=True),
+    Setting("auth", "auto", "Which heartbeats are accepted: `auto` and `always` only those of known nodes; `observe` "
+            "all, counting what would be refused; `off` all.", choices=("auto", "always", "observe", "off")),
     Setting("log_files_kept", 30, "Rotated log files to keep, one per day.", minimum=1, maximum=3_650),
     Setting("allowed_hosts", "", "Additional Host names to accept, separated by commas; `*` accepts any."),
     Setting("allowed_origins", "", "Origins of web pages that may use the fleet, separated by commas; `*` allows any.",

@@ -163,7 +163,7 @@ function noNode(status) {
     ),
     empty(
       "On another machine",
-      "If the agent does not find the router, pass its URL.",
+      "If the agent does not find the router, pass its URL. Then accept the node on the router's machine: herd node accept.",
       `herd-node --router-url ${router}`,
     ),
   ];
