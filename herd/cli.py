@@ -6,11 +6,13 @@ when that command is given.
 
 import argparse
 import os
+import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
@@ -42,6 +44,9 @@ A router option is also an environment variable: --log-level is HERD_LOG_LEVEL.
 """
 STATUSES: Final = ("completed", "failed", "incomplete", "client_disconnected", "rejected")
 BROKEN_PIPE: Final = 141  # what a shell reports of a program that a closed pipe ended
+WRONG_CHOICE: Final = re.compile(r"argument .*?: invalid choice: '(.*?)' \(choose from (.*)\)$", re.DOTALL)
+SYNONYMS: Final = {"ps": "top", "delete": "rm", "kill": "cancel", "resume": "undrain",
+                   "config": "set", "tags": "apps", "requests": "traces", "run": "demo"}  # fmt: skip
 USAGE: Final = 64  # EX_USAGE of sysexits.h; argparse's own 2 is what `herd health` says of something critical
 
 
@@ -99,6 +104,8 @@ LIMIT = Option("--limit", {"metavar": "N", "type": count(1, 1000), "default": 20
 DAY = Option("--since", {"metavar": "WHEN", "type": moment, "help": "the requests from then on (default: 1d)"})
 MOST = Option("--limit", {"metavar": "N", "type": count(20, 1_000_000), "default": 10_000,
                           "help": "the latest N of them at most (default: 10000)"})  # fmt: skip
+DAYS = Option("--days", {"metavar": "N", "type": count(1, 365), "default": 7, "help": "the last N days (default: 7)"})
+NODE = Option("node", {"metavar": "NODE", "help": "the node, as `herd status` names it"})
 EITHER = Option("--data-dir", {"metavar": "DIR", "help": "read the database of DIR instead of asking a router"})
 HEALTH_ENDS: Final = """\
 exit status:
@@ -143,6 +150,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
                               "help": "with direct: where the router reaches the engine (none: the node's address)"}),
         HOME, JSON,
     )),
+    "top": Command("herd.commands.top", "the requests in flight, live; cancel them with a key", (URL, JSON)),
     "traces": Command("herd.commands.traces", "the latest requests, newest first, with filters", (
         LIMIT,
         Option("--status", {"metavar": "STATUS", "choices": (*STATUSES, "errors"),
@@ -163,6 +171,27 @@ COMMANDS: Final[Mapping[str, Command]] = {
                           "help": "of this kind, as router_started (repeatable)"}),
         Option("--node", {"metavar": "NODE", "help": "about NODE"}),
         URL, EITHER, JSON,
+    )),
+    "apps": Command("herd.commands.reports", "requests, errors and tokens by tag", (DAYS, URL, JSON)),
+    "usage": Command("herd.commands.reports", "requests, errors and tokens by day, node and model", (DAYS, URL, JSON)),
+    "models": Command("herd.commands.reports", "requests, errors and tokens by model", (DAYS, URL, JSON)),
+    "drain": Command("herd.commands.act", "send no new requests to a node", (NODE, URL, JSON)),
+    "undrain": Command("herd.commands.act", "send requests to a node again", (NODE, URL, JSON)),
+    "forget": Command("herd.commands.act", "remove an offline node from the fleet", (NODE, URL, JSON)),
+    "cancel": Command("herd.commands.act", "cancel a request in flight; `herd top` lists them", (
+        Option("request_id", {"metavar": "REQUEST_ID", "help": "its whole id"}), URL, JSON,
+    )),
+    "set": Command("herd.commands.act", "change a setting of the running router", (
+        Option("name", {"metavar": "NAME", "help": "the setting; `herd docs settings` lists them"}),
+        Option("value", {"metavar": "VALUE", "help": "its new value; on or off for a switch"}), URL, JSON,
+    )),
+    "pull": Command("herd.commands.act", "pull a model to a node", (
+        Option("model", {"metavar": "MODEL", "help": "the model"}),
+        Option("--node", {"metavar": "NODE", "help": "the node (default: the one with the most room)"}), URL, JSON,
+    )),
+    "rm": Command("herd.commands.act", "delete a model from a node", (
+        Option("model", {"metavar": "MODEL", "help": "the model"}),
+        Option("--node", {"metavar": "NODE", "required": True, "help": "the node"}), URL, JSON,
     )),
     "explain": Command("herd.commands.explain", "one request's life, and why it went where it went", (
         Option("request_id", {"metavar": "REQUEST_ID", "help": "its id, or as much of its beginning as is unique"}),
@@ -329,13 +358,24 @@ def _say(text: str, code: int) -> int:
     return code
 
 
+def suggesting(message: str) -> str:
+    """argparse's word about a wrong choice, with the likely one; any other as it is."""
+    found = WRONG_CHOICE.match(message)
+    if not found:
+        return message
+    wrong, known = found[1], re.findall(r"[\w-]+", found[2])
+    meant = SYNONYMS.get(wrong)
+    close = [meant] if meant in known else get_close_matches(wrong, known, 1)
+    return f"no such choice: {wrong}. Did you mean {close[0]}?" if close else message
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors end with a status of their own; those of the commands are made of it, too."""
 
     def error(self, message: str) -> NoReturn:
         """Print the usage and what is wrong with the command line."""
         self.print_usage(sys.stderr)
-        self.exit(USAGE, f"{self.prog}: error: {message}\n")
+        self.exit(USAGE, f"{self.prog}: error: {suggesting(message)}\n")
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):

@@ -10,7 +10,7 @@ from typing import Final
 
 PACK: Final = "herd"  # every alert's label `pack`, which tells them from others in the same Prometheus
 RUNBOOK: Final = "https://github.com/geeks-accelerator/ollama-herd/blob/main/docs/runbook.md"
-NOT_HERDS_FAULT: Final = "bad_request|unauthorized|model_missing|upstream_4xx"
+NOT_HERDS_FAULT: Final = "bad_request|unauthorized|model_missing|upstream_4xx|cancelled"
 UNITS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 SHORTEST_S: Final = 5  # a window needs a few samples, however fast a test runs
 WINDOWS: Final = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")

@@ -1,7 +1,7 @@
 """A command's way to a running router: one question, one document, or one sentence about why there is none."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import httpx
@@ -32,11 +32,31 @@ def ask(url: str, path: str, expects: str, parameters: Parameters | None = None)
     return _document(_exchange("GET", url, path, parameters), url, path, expects)
 
 
-def tell(url: str, path: str, document: Mapping[str, Any], expects: str) -> dict[str, Any]:
+def tell(url: str, path: str, document: Mapping[str, Any], expects: str, method: str = "POST") -> dict[str, Any]:
     """Post a document to a path of the router; returns the answer, and raises, as `ask` does."""
     # With escapes: what was typed may be no valid text.
     body = json.dumps(document).encode("ascii")
-    return _document(_exchange("POST", url, path, body=body), url, path, expects)
+    return _document(_exchange(method, url, path, body=body), url, path, expects)
+
+
+def stream(
+    url: str, path: str, parameters: Mapping[str, str], document: Mapping[str, Any], method: str = "POST"
+) -> Iterator[dict[str, Any]]:
+    """The lines of an answer, as they come: a pull takes minutes. Raises RouterAway."""
+    body = json.dumps(document).encode("ascii")
+    patience = httpx.Timeout(PATIENCE_S, read=None)
+    try:
+        with httpx.stream(
+            method, f"{url}{path}", params=parameters, content=body, timeout=patience, trust_env=False
+        ) as answer:
+            for line in answer.iter_lines():
+                if line.strip():
+                    found = json.loads(line)
+                    yield found if isinstance(found, dict) else {"error": line}
+    except ValueError:
+        raise CommandError(f"what answers at {url} is not a herd router; name yours with --url") from None
+    except httpx.HTTPError:
+        raise RouterAway(f"no router answers at {url}: start one with `herd`, or name yours with --url") from None
 
 
 def _document(response: httpx.Response, url: str, path: str, expects: str) -> dict[str, Any]:
@@ -65,7 +85,8 @@ def scrape(url: str) -> str:
 def _exchange(
     method: str, url: str, path: str, parameters: Parameters | None = None, body: bytes | None = None
 ) -> httpx.Response:
-    given = {name: value for name, value in (parameters or {}).items() if value is not None}
+    # None and not an empty dictionary, which would take the query out of the path.
+    given = {name: value for name, value in (parameters or {}).items() if value is not None} or None
     try:
         # No proxy of the environment: a router is on this machine or in this network.
         return httpx.request(method, f"{url}{path}", params=given, content=body, timeout=PATIENCE_S, trust_env=False)

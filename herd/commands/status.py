@@ -13,6 +13,7 @@ from herd.commands.router import ask
 
 Document = Mapping[str, Any]
 HEAD: Final = ("NODE", "STATUS", "IN FLIGHT", "CPU", "MEMORY", "PRESSURE", "GPU", "LAST SEEN", "LOADED")
+PRIORITY: Final = ("NODE", "STATUS", "IN FLIGHT", "LOADED", "MEMORY", "CPU", "GPU", "PRESSURE", "LAST SEEN")
 RIGHT: Final = ("IN FLIGHT", "CPU", "LAST SEEN")
 NO_NODE: Final = """\
 No node has joined yet. On each machine with Ollama:
@@ -30,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     show(_headline(document, url))
     if document["nodes"]:
-        show("", table(HEAD, [_row(node) for node in document["nodes"]], RIGHT))
+        show("", table(HEAD, [_row(node) for node in document["nodes"]], RIGHT, PRIORITY))
     else:
         show("", NO_NODE.format(url=url))
     _below("Needs a look:", [note for node in document["nodes"] for note in _notes(node)])

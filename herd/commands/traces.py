@@ -12,6 +12,7 @@ from herd.commands.records import first_that_knows, short
 from herd.store.traces import TraceFilter
 
 HEAD: Final = ("TIME", "REQUEST", "MODEL", "NODE", "STATUS", "TTFT", "LATENCY", "TOKENS", "RETRIES", "TAGS")
+PRIORITY: Final = ("REQUEST", "STATUS", "MODEL", "LATENCY", "NODE", "TTFT", "TIME", "TOKENS", "TAGS", "RETRIES")
 RIGHT: Final = ("TTFT", "LATENCY", "TOKENS", "RETRIES")
 Trace = Mapping[str, Any]
 
@@ -27,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         show_json({"traces": found})
     elif found:
-        show(table(HEAD, [_row(trace) for trace in found], RIGHT))
+        show(table(HEAD, [_row(trace) for trace in found], RIGHT, PRIORITY))
     else:
         show("No requests yet." if which == TraceFilter() else "No matching requests.")
     return 0

@@ -34,6 +34,7 @@
     │   ├── BadResponse           502  bad_response       retryable
     │   ├── EngineGaveUp          502  repetition         the model repeats itself; nobody's fault
     │   └── OutOfFiles            503  internal           Herd's own limit, not the node's fault
+    ├── Cancelled                 503  cancelled          an operator ended it; nobody's fault
     └── Internal                  500  internal
 
 Retryable applies only until the first content byte went to the client. Foreign exceptions are mapped here by
@@ -276,6 +277,12 @@ class OutOfFiles(AttemptError):
     """Herd or its host is out of file descriptors, so it could not connect to the node."""
 
     status, error_type = 503, "internal"
+
+
+class Cancelled(HerdError):
+    """An operator cancelled the request."""
+
+    status, error_type = 503, "cancelled"
 
 
 class Internal(HerdError):

@@ -35,6 +35,15 @@ export const SEVERITY = {
   info: { text: "info", tone: "plain" },
 };
 
+export const PHASES = {
+  receiving: { text: "receiving", tone: "plain", means: "The client is still sending the request." },
+  queued: { text: "queued", tone: "warn", means: "No free slot yet, or waiting for a retry." },
+  loading: { text: "loading", tone: "warn", means: "The node is loading the model." },
+  prefill: { text: "prefill", tone: "plain", means: "The node is processing the prompt; no token yet." },
+  decode: { text: "decode", tone: "good", means: "Tokens are streaming." },
+  working: { text: "working", tone: "plain", means: "Not streamed, so prefill and decode cannot be told apart." },
+};
+
 export const CHANGES = {
   router_started: "router started",
   router_stopping: "router is stopping",

@@ -1,13 +1,13 @@
 """The requests under way: which phase each has reached, which are stuck, and their end when the router stops."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
 from herd.core import errors
 from herd.dataplane.client import Client
-from herd.dataplane.phases import Attempted, Phase
+from herd.dataplane.phases import Attempted, Phase, Reading
 
 P = TypeVar("P", bound=Phase)
 STOPPING, STOPPING_RETRY_S = "the router is stopping", 5
@@ -21,12 +21,15 @@ class Flight:
     """One request under way: its client, and the last phase that it reached.
 
     `due_at` is the event loop's time by which it must have moved on; None where something else sees to that.
+    `trying`: an attempt goes on now, and `reading` gives what was read of its answer.
     """
 
     client: Client
     phase: Phase
     due_at: float | None = None
     retrying: bool = False
+    trying: bool = False
+    reading: Callable[[], Reading] = Reading
 
     def reach(self, phase: P) -> P:
         """The request has come to this phase."""
@@ -71,6 +74,11 @@ class Flights:
     def oldest(self) -> float | None:
         """When the oldest of them was received, in unix seconds; None where there is none."""
         return min((flight.phase.received.at for flight in self._under_way), default=None)
+
+    def cancel(self, request_id: str) -> bool:
+        """End a request on the operator's behalf; False where none of that id is under way, or it is ending already."""
+        error = "an operator cancelled the request"
+        return any(flight.client.end(errors.Cancelled(error)) for flight in self if flight.request_id == request_id)
 
     def reap(self, now: float) -> list[Flight]:
         """End the requests that did not move on by the limit that holds where they are; returns them."""

@@ -96,9 +96,10 @@ class Relay:
             error.message if error else None, self._reconnected,
         )  # fmt: skip
         attempts = (*before, ended)
-        return Attempted(attempted.decided, attempted.candidate, attempts, self._reading(), attempted.context)
+        return Attempted(attempted.decided, attempted.candidate, attempts, self.reading(), attempted.context)
 
-    def _reading(self) -> Reading:
+    def reading(self) -> Reading:
+        """What was read of the answer so far."""
         if self._whole is not None:
             usage, frames, spoken = self._whole.usage, 0, self._whole.spoken
         elif self._stream:

@@ -114,8 +114,8 @@ def error_headers(error: errors.HerdError) -> RawHeaders:
     headers: RawHeaders = [(b"content-type", b"application/json")]
     if isinstance(error, errors.Refused) and error.retry_after_s is not None:
         headers.append((b"retry-after", str(error.retry_after_s).encode()))
-    if isinstance(error, errors.AttemptError | errors.NotSpoken):
-        headers.append((b"x-should-retry", b"false"))  # herd tried the other nodes already, or there is none
+    if isinstance(error, errors.AttemptError | errors.NotSpoken | errors.Cancelled):
+        headers.append((b"x-should-retry", b"false"))  # herd tried the other nodes already, or nothing is to be tried
     if isinstance(error, errors.UpstreamBusy):
         headers.append((b"retry-after", str(BUSY_RETRY_S).encode()))
     return headers

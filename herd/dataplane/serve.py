@@ -310,11 +310,13 @@ class DataPlane:
         relay.on_first_content = lambda: self._keeper.answered(granted)
         headers = request_headers(flight.client.headers, received.ids, attempt.span_id)
         error: errors.AttemptError | None = None
+        flight.trying, flight.reading = True, relay.reading
         try:
             await relay.run(self._upstream, Call("POST", node.url + received.endpoint.path, headers, payload))
         except errors.AttemptError as failure:
             error = failure
         finally:
+            flight.trying = False
             flight.due_at = None  # a wait for the next slot has a limit of its own
             attempted = flight.reach(relay.ended(attempted, error))
         return attempted, error

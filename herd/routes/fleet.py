@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from herd import __version__, wire
 from herd.core.clock import Moment, moment
 from herd.core.quarantine import Suspect
+from herd.dataplane.under_way import under_way
 from herd.fleet.cell import TwinHeard
 from herd.fleet.entry import Entry
 from herd.routes.surface import Surface, surface_of
@@ -115,6 +116,31 @@ async def status(request: Request) -> Document:
         "quarantine": [_suspect(suspect, now) for suspect in surface.quarantine.view(now.tick)],
         "timestamp": now.at,
     }
+
+
+@router.get("/fleet/requests")
+async def requests(request: Request) -> Document:
+    """The requests in flight and queued, the oldest first: phase, node, age, tokens so far, and predicted end.
+
+    `phase` is receiving, queued, loading, prefill or decode; working where an answer that does not stream is made.
+    """
+    surface = surface_of(request)
+    entries = surface.keeper.cell.entries
+
+    def is_loaded(node_id: str, model: str) -> bool:
+        return node_id in entries and model in entries[node_id].node.loaded
+
+    found = sorted((under_way(flight, is_loaded) for flight in surface.flights), key=lambda each: -each["age_s"])
+    return {"requests": found, "timestamp": moment().at}
+
+
+@router.post("/fleet/requests/{request_id}/cancel")
+async def cancel(request: Request, request_id: str) -> Response:
+    """Cancel a request in flight: its client gets an error, its node stops, its record says `cancelled`."""
+    if surface_of(request).flights.cancel(request_id):
+        return JSONResponse({"request_id": request_id, "cancelled": True})
+    text = f"no request {request_id!r} is in flight; `GET /fleet/requests` lists them"
+    return JSONResponse({"error": text}, status_code=404)
 
 
 @router.post("/fleet/nodes/{node_id}/drain")

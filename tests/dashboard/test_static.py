@@ -8,6 +8,7 @@ import pytest
 from herd.core.events import FLEET_EVENTS, Status
 from herd.core.health.checks import CHECKS
 from herd.core.signals import SIGNALS
+from herd.dataplane.under_way import PHASES
 from herd.reference.pages import ENDINGS
 from herd.routes.dashboard import FILES, HOME, POLICY
 from otel.alerts import alerts
@@ -160,3 +161,9 @@ def test_the_page_knows_no_change_of_the_fleet_that_there_is_not():
     """A renamed event would leave a dead word behind."""
     body = re.search(r"const CHANGES = {\n(.*?)\n};", SCRIPTS["words.js"], re.DOTALL)[1]
     assert set(re.findall(r"\b([a-z_]+): \"", body)) <= set(FLEET_EVENTS)
+
+
+def test_the_page_has_words_for_each_phase_of_a_request():
+    """A phase without words would be a bare name."""
+    body = re.search(r"const PHASES = {\n(.*?)\n};", SCRIPTS["words.js"], re.DOTALL)[1]
+    assert tuple(re.findall(r"^  ([a-z_]+): {", body, re.MULTILINE)) == PHASES

@@ -10,7 +10,7 @@ from herd.core.health.amounts import many, most, percent, share, shows, span
 from herd.core.health.report import DAY_S, HealthReport, Served, Trouble
 
 TIMEOUTS: Final = frozenset({"connect_timeout", "first_byte_timeout", "stall_timeout", "queue_timeout"})
-CLIENTS_MISTAKES: Final = frozenset({"bad_request", "unauthorized", "model_missing", "upstream_4xx"})
+NOT_OURS: Final = frozenset({"bad_request", "unauthorized", "model_missing", "upstream_4xx", "cancelled"})
 Kind = Literal["node_id", "model"]
 KINDS: Final[tuple[Kind, ...]] = ("node_id", "model")
 LEAST_SLOW: Final = 3  # a single slow request proves nothing
@@ -76,7 +76,7 @@ def request_timeouts(report: HealthReport) -> Iterator[Finding]:
 def error_rate(report: HealthReport) -> Iterator[Finding]:
     """Nodes and models with a high failure rate, not counting client errors."""
     failures = [each for each in report.past.trouble
-                if each.status == "failed" and each.error_type not in CLIENTS_MISTAKES]  # fmt: skip
+                if each.status == "failed" and each.error_type not in NOT_OURS]  # fmt: skip
     tried = [each for each in report.past.served if each.status != "rejected"]
     for kind in KINDS:
         totals, failed = _by(kind, tried), _by(kind, failures)
@@ -233,7 +233,7 @@ def _budget(report: HealthReport, window: str) -> tuple[int, int]:
 
 
 def _is_ours(each: Trouble) -> bool:
-    return each.status in {"failed", "incomplete", "rejected"} and each.error_type not in CLIENTS_MISTAKES
+    return each.status in {"failed", "incomplete", "rejected"} and each.error_type not in NOT_OURS
 
 
 def _by(kind: Kind, found: Iterable[Trouble | Served]) -> Counter[str]:

@@ -10,21 +10,23 @@ import { link } from "../route.js";
 import { verdict, wantsALook } from "../verdict.js";
 import { nodeCard } from "./node_card.js";
 import { requestTable } from "./request_table.js";
+import { running } from "./running.js";
 
 const RECENT = 8;
 const HEALTH_AGE_MS = 5000;
 
 async function load(_route, signal) {
-  const [status, health, recent, hour] = await Promise.all([
+  const [status, health, recent, hour, now] = await Promise.all([
     get("/fleet/status", {}, signal),
     lately("/dashboard/api/health", {}, HEALTH_AGE_MS, signal),
     get("/dashboard/api/traces", { limit: RECENT }, signal),
     lately("/dashboard/api/trends", { hours: 1 }, HEALTH_AGE_MS, signal),
+    get("/fleet/requests", {}, signal),
   ]);
-  return { status, health, recent, hour };
+  return { status, health, recent, hour, now };
 }
 
-function view({ status, health, recent, hour }, _route, context) {
+function view({ status, health, recent, hour, now }, _route, context) {
   if (!status.nodes.length) return [heading("Fleet"), noNode(status)];
   const said = verdict(status, health);
   return [
@@ -42,6 +44,7 @@ function view({ status, health, recent, hour }, _route, context) {
         el("p", { class: "verdict-more" }, said.more, " ", el("a", { href: link("health") }, "See findings")),
       el("div", { class: "figures" }, figures(status, health, lastHour(hour), said.tone)),
     ),
+    running(now, context),
     part(
       "Nodes",
       el(
@@ -183,5 +186,5 @@ export const fleet = {
   letter: "f",
   load,
   view,
-  live: () => ({ on: ["fleet", "request", "finding"], least_ms: 1000, every_ms: 5000 }),
+  live: () => ({ on: ["fleet", "request", "finding"], least_ms: 1000, every_ms: 2000 }),
 };
