@@ -22,7 +22,8 @@ TABLE: Final[tuple[tuple[Need, str, tuple[str, ...]], ...]] = (
     (Need.LIST, "POST", ("/api/show",)),
     (Need.INFERENCE, "POST", tuple(ENDPOINTS)),
     (Need.READ, "GET HEAD", (
-        "/metrics", "/fleet/status", "/openapi.json", "/dashboard/events", "/dashboard/api/traces",
+        "/metrics", "/fleet/status", "/fleet/requests", "/openapi.json", "/dashboard/events",
+        "/dashboard/api/events", "/dashboard/api/traces",
         "/dashboard/api/traces/{request_id}", "/dashboard/api/apps", "/dashboard/api/apps/daily",
         "/dashboard/api/usage", "/dashboard/api/models", "/dashboard/api/trends", "/dashboard/api/latency",
         "/dashboard/api/recommendations", "/dashboard/api/health", "/dashboard/api/health/findings",
@@ -30,7 +31,8 @@ TABLE: Final[tuple[tuple[Need, str, tuple[str, ...]], ...]] = (
     )),
     (Need.ADMIN, "POST", (
         "/api/pull", "/api/create", "/api/copy", "/api/push", "/dashboard/api/settings",
-        "/fleet/nodes/{node_id}/drain", "/dashboard/api/health/findings/{finding_id}/acknowledge",
+        "/fleet/nodes/{node_id}/drain", "/fleet/requests/{request_id}/cancel",
+        "/dashboard/api/health/findings/{finding_id}/acknowledge",
         "/dashboard/api/health/findings/{finding_id}/silence",
     )),
     (Need.ADMIN, "DELETE", ("/api/delete", "/fleet/nodes/{node_id}")),
