@@ -16,7 +16,8 @@ from starlette.requests import Request
 
 from herd import __version__
 from herd.core.clock import moment
-from herd.core.events import FleetChanged
+from herd.core.events import AccessRefused, FleetChanged
+from herd.core.room import Room
 from herd.core.routing import ready
 from herd.dataplane.exchange import Upstream
 from herd.dataplane.manage import Management
@@ -95,11 +96,13 @@ class Router:
             Access(settings.data_dir), own, local_code, lambda: settings.text("auth"), self._is_alive
         )  # fmt: skip
         self.node_watch = NodeWatch(self.door, self.keeper)
-        self.upstream = Upstream(settings.number("connect_timeout_s"))
+        self._me = f"herd-{own.id[:12]}".encode()
+        self.upstream = Upstream(settings.number("connect_timeout_s"), via=self._me)
         ids, new_ids = RequestIds(), self.recorder.tracing.new_ids
         asked = (settings, self.keeper, self.upstream, self.emit, new_ids, ids)
         self.refusals = Refusals(self.emit, new_ids, ids.take)
-        self.plane, self.management = DataPlane(*asked), Management(*asked)
+        room = Room.of(memory_bytes(), lambda: self.emit(AccessRefused("body", "no_room")))
+        self.plane, self.management = DataPlane(*asked, room=room), Management(*asked, room=room)
         self.pulls = Pulls(settings, self.keeper.cell, self.upstream, self.emit)
         self.plane.supply = self.pulls.supply
         self.keeper.on_tick = self.plane.reap
@@ -117,6 +120,7 @@ class Router:
             asking=inference.ASKING,
             uncounted=inference.UNCOUNTED,
             report=self.refusals,
+            me=self._me,
         )
 
     async def drain(self, grace_s: float, cause: str = "shutdown") -> None:
@@ -223,6 +227,14 @@ class Router:
 def _lived(kind: str, **data: str | int) -> FleetChanged:
     """A start or a stop of this router."""
     return FleetChanged(time.time(), kind, data={"version": __version__, **data})
+
+
+def memory_bytes() -> int:
+    """The machine's memory; 0 where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return 0
 
 
 def _kept(settings: Settings) -> Kept:

@@ -28,6 +28,7 @@ BY_ERROR: Final[dict[type[errors.HerdError], str]] = {
     errors.HeadTooLarge: "too_large",
     errors.TooManyConnections: "too_many",
     errors.Forbidden: "not_allowed",
+    errors.LoopDetected: "loop",
 }
 
 

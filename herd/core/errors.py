@@ -14,6 +14,8 @@
     │   ├── ModelMissing          404  model_missing
     │   ├── QueueFull             429  queue_full         Retry-After
     │   ├── QueueTimeout          503  queue_timeout      Retry-After
+    │   ├── NoRoom                503  no_room            Retry-After
+    │   ├── LoopDetected          508  loop               the request has been here already
     │   ├── NotSpoken             501  not_spoken         the engines that have the model do not speak the path
     │   ├── Quarantined           422  quarantined        the same body killed nodes a while ago
     │   └── NoNode                503  no_node            Retry-After
@@ -134,6 +136,18 @@ class QueueTimeout(Refused):
     """No slot came free within the queue timeout."""
 
     status, error_type = 503, "queue_timeout"
+
+
+class NoRoom(Refused):
+    """The bodies of the requests in flight leave no memory for another one."""
+
+    status, error_type = 503, "no_room"
+
+
+class LoopDetected(Refused):
+    """The request passed through this router before: one of its nodes leads back to it."""
+
+    status, error_type = 508, "loop"
 
 
 class NotSpoken(Refused):

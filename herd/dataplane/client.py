@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mutabl
 from typing import Any
 
 from herd.core.errors import BadRequest, BodyTooLarge, HerdError
+from herd.core.room import Room
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -24,7 +25,9 @@ class Client:
     `broken_line`: what was sent ends within a line; `last_words`: what ends the answer in place of an error frame.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, room: Room | None = None) -> None:
+        self._room = room
+        self._held = 0
         self._receive = receive
         self._send = send
         self.method: str = scope["method"]
@@ -51,6 +54,18 @@ class Client:
         self._task.cancel()
         return True
 
+    def hold(self, size: int) -> None:
+        """So many bytes of this request's body are in memory until its end; raises NoRoom where that is too many."""
+        if self._room is not None:
+            self._room.take(size)
+            self._held += size
+
+    def let_go(self) -> None:
+        """The request has ended, and its body with it."""
+        if self._room is not None:
+            self._room.give_back(self._held)
+            self._held = 0
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes in; raises ClientGone."""
         more = True
@@ -70,7 +85,10 @@ class Client:
             raise BadRequest(f"the request body stalled for {BODY_SILENCE_S:g} s") from None
 
     async def body(self, limit: int) -> bytes:
-        """The whole body; raises BodyTooLarge over the limit, before it is all read where its length is given."""
+        """The whole body, which is held until `let_go`.
+
+        Raises NoRoom, or BodyTooLarge over the limit, before it is all read where its length is given.
+        """
         self._check_length(limit)
         parts, size = [], 0
         with self.endable():
@@ -79,6 +97,7 @@ class Client:
                 size += len(part)
                 if size > limit:
                     raise BodyTooLarge(_too_large(limit))
+                self.hold(len(part))
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def watched(self) -> "Watched":

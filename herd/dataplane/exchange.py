@@ -123,7 +123,7 @@ class Exchange:
             target = target_of(call.url)
         except ValueError as error:
             raise errors.ConnectFailed(f"the node could not be reached: {error}") from error
-        head = head_of(call.method, target, call.headers, call.body)
+        head = head_of(call.method, target, (*call.headers, *self._upstream.via), call.body)
         # A body that is read as it is sent cannot go twice.
         kept = self._upstream.take(target.address) if call.whole() else None
         if kept is not None and await self._ask(kept, head, kept=True):
@@ -198,8 +198,11 @@ class Exchange:
 class Upstream:
     """Connections to the nodes: those in use, and those that wait for the next request, the last one used first."""
 
-    def __init__(self, connect_timeout_s: float, *, idle_s: float = IDLE_S, tls: ssl.SSLContext | None = None) -> None:
-        """`tls` says which certificates are trusted, where that is not the system's choice."""
+    def __init__(
+        self, connect_timeout_s: float, *, idle_s: float = IDLE_S, tls: ssl.SSLContext | None = None, via: bytes = b""
+    ) -> None:
+        """`tls` says which certificates are trusted, where that is not the system's choice; `via` who passes on."""
+        self.via: Headers = ((b"via", b"1.1 " + via),) if via else ()
         self.set_connect_timeout(connect_timeout_s)
         self._idle_s = idle_s
         self._tls = tls

@@ -16,7 +16,12 @@ NOT_FORWARDED = HOP_BY_HOP | {b"host", b"content-length", b"content-type", b"acc
                               b"x-api-key", b"cookie", b"origin", b"referer", b"expect", b"traceparent", b"tracestate",
                               b"x-herd-tags", b"x-request-id", b"x-conversation-id", b"content-encoding", b"api-key",
                               b"x-goog-api-key", b"cf-access-token"}  # fmt: skip
-NOT_RETURNED = HOP_BY_HOP | {b"content-length", b"date", b"server", b"set-cookie", b"access-control-allow-origin"}
+# What an engine tells of its answer. Nothing that speaks for herd (`X-Herd-…`, `X-Request-Id`), sends the client
+# elsewhere (`Location`) or makes a browser act (`Clear-Site-Data`): a node may be anybody's.
+RETURNED = frozenset({b"content-type", b"content-encoding", b"content-language", b"content-disposition",
+                      b"content-range", b"accept-ranges", b"cache-control", b"expires", b"etag", b"last-modified",
+                      b"vary", b"retry-after", b"retry-after-ms", b"x-should-retry"})  # fmt: skip
+RETURNED_FAMILIES = (b"x-ratelimit-", b"openai-", b"anthropic-", b"ollama-")
 PLAIN_CONNECTION = frozenset({b"keep-alive", b"close", b"Keep-Alive", b"Close"})
 JSON = (b"content-type", b"application/json")  # herd reads bodies as JSON whatever they are called; so must the node
 
@@ -46,5 +51,5 @@ def request_headers(client_headers: Iterable[tuple[bytes, bytes]], ids: TraceIds
 
 
 def response_headers(node_headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
-    """The headers for the client: the node's, names in lower case, less those of its own connection."""
-    return [header for header in node_headers if header[0] not in NOT_RETURNED]
+    """The headers for the client: of the node's, names in lower case, those that it may send."""
+    return [header for header in node_headers if header[0] in RETURNED or header[0].startswith(RETURNED_FAMILIES)]

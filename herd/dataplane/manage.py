@@ -17,6 +17,7 @@ from herd.core.errors import NO_NODE_RETRY_S
 from herd.core.events import Attempt, Event, Managed, TraceIds
 from herd.core.fleet import Fleet, Node
 from herd.core.placement import all_holders, can_manage, place
+from herd.core.room import Room
 from herd.dataplane.client import Client, ClientGone, RawHeaders, Receive, Scope, Send
 from herd.dataplane.commands import Command, Told, also, named, spokesman
 from herd.dataplane.document import read
@@ -48,6 +49,7 @@ class Management:
         emit: Callable[[Event], None],
         new_ids: Callable[[str | None], TraceIds],
         request_ids: RequestIds,
+        room: Room | None = None,
     ) -> None:
         self.settings = settings
         self.keeper = keeper
@@ -56,11 +58,12 @@ class Management:
         self._emit = emit
         self._new_ids = new_ids
         self._request_ids = request_ids
+        self._room = room
         self._under_way: dict[asyncio.Task[object], Client] = {}
 
     async def serve(self, endpoint: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one management request; `endpoint` is its path without a digest."""
-        client, clock = Client(scope, receive, send), Clock()
+        client, clock = Client(scope, receive, send, self._room), Clock()
         request_id = self._request_ids.take(client.named.get("x-request-id", ""))
         ids = self._new_ids(client.named.get("traceparent"))
         errand = Errand(self, client, endpoint, ids, request_id, clock)
@@ -76,6 +79,7 @@ class Management:
             error, status = failure, failure.status
         finally:
             del self._under_way[task]
+            client.let_go()
             self._emit(
                 Managed(request_id, ids, endpoint, errand.model, errand.node_id, status, received_at, clock.now(),
                         error.error_type if error else None, error.message if error else None,

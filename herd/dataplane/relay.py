@@ -23,6 +23,7 @@ from herd.dataplane.whole import WHOLE_LIMIT, Whole, read_whole
 from herd.settings.values import Settings
 
 OF_A_GATEWAY = frozenset({502, 504})  # something in front of the engine says so, and it says nothing of the request
+LOOP = errors.LoopDetected.status  # the node leads back to this router, or to one that leads back to it
 HELD_LIMIT = 2**20  # bytes of a stream that are held back while no content comes
 STREAMED = (b"x-accel-buffering", b"no")
 DONE = b"data: [DONE]\n\n"
@@ -114,7 +115,7 @@ class Relay:
         self._move_on(answer)
         body, _ = await self._read(answer, ERROR_BODY_LIMIT)
         error = status_error(answer.status, told_in(body))
-        if isinstance(error, errors.Upstream4xx | errors.NodeCannot):
+        if isinstance(error, errors.Upstream4xx | errors.NodeCannot) or answer.status == LOOP:
             error.answer = errors.NodeAnswer(answer.status, response_headers(answer.headers), body)
         elif isinstance(error, errors.Upstream5xx) and answer.status not in OF_A_GATEWAY:
             error.own = errors.NodeAnswer(answer.status, response_headers(answer.headers), body)

@@ -28,6 +28,7 @@ from herd.core.events import (
 from herd.core.fleet import Node
 from herd.core.observed import Told
 from herd.core.quarantine import Death, Quarantine, digest_of
+from herd.core.room import Room
 from herd.core.routing import Policy
 from herd.dataplane.body import for_node
 from herd.dataplane.client import Client, ClientGone, Receive, Scope, Send
@@ -81,6 +82,7 @@ class DataPlane:
         new_ids: NewIds,
         request_ids: RequestIds,
         new_clock: Callable[[], Clock] = Clock,
+        room: Room | None = None,
     ) -> None:
         self.flights = Flights()
         self.quarantine = Quarantine()
@@ -93,10 +95,11 @@ class DataPlane:
         self._new_ids = new_ids
         self._request_ids = request_ids
         self._new_clock = new_clock
+        self._room = room
 
     async def serve(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one inference request; it ends in exactly one Finished."""
-        client = Client(scope, receive, send)
+        client = Client(scope, receive, send, self._room)
         flight = Flight(client, self._received(endpoint, client))
         self.flights.add(flight)
         ending = Ending(Status.FAILED, 500)
@@ -116,6 +119,7 @@ class DataPlane:
             ending = ended_by(errors.Internal(told), flight.phase, client.started)
         finally:
             self.flights.remove(flight)
+            client.let_go()
             self._record(finished(flight.phase, ending))
         if ending.error and not client.gone and not isinstance(ending.error, errors.Stuck):
             with suppress(ClientGone, asyncio.CancelledError):  # the client left while it was told
@@ -216,7 +220,8 @@ class DataPlane:
 
     def _ask(self, received: Received, client: Client, body: bytes) -> Asked:
         steady = self._settings.flag("steady_billing_line")
-        body = unpacked(body, client.named.get("content-encoding", ""), self._body_limit)
+        packed, body = len(body), unpacked(body, client.named.get("content-encoding", ""), self._body_limit)
+        client.hold(len(body) - packed)
         parsed = parse(received.endpoint, body, client.named, client.address, self._keeper.cell.spelled, steady)
         request = parsed.request
         if parsed.document.get("fallback_models") is None:  # an empty list says that no other model will do

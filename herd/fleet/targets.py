@@ -7,6 +7,7 @@ stays, so that somebody sees that it does not answer.
 import asyncio
 import json
 import logging
+import os
 from pathlib import Path
 
 from herd.fleet.cell import Cell
@@ -58,6 +59,8 @@ def _replace(path: Path, text: str) -> None:
         path.parent.mkdir()
         path.parent.chmod(0o755)  # Prometheus is another user, and reads this where it is let in
     beside = path.with_suffix(".new")
-    beside.write_text(text, encoding="utf-8")
+    beside.unlink(missing_ok=True)  # whatever it is: a link that was followed would have us write elsewhere
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
+        file.write(text)
     beside.chmod(0o644)
     beside.replace(path)

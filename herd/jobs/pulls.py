@@ -151,7 +151,13 @@ class Pulls:
             raise PullFailed(f"no node has room for it ({'; '.join(words)})")
         pull = self._under_way[model] = Pull(model, node, _now())
         pull.task = asyncio.create_task(self._run(pull))
+        pull.task.add_done_callback(lambda _: self._ended(pull))
         return pull
+
+    def _ended(self, pull: Pull) -> None:
+        """Forget a pull, also one that was cancelled before its first step."""
+        if self._under_way.get(pull.model) is pull:
+            del self._under_way[pull.model]
 
     async def _run(self, pull: Pull) -> str | None:
         """Pull, and wait until the model is listed; returns why it failed, None where it did not."""
@@ -174,7 +180,7 @@ class Pulls:
             reason = "the router stopped"
             raise
         finally:
-            del self._under_way[pull.model]
+            self._ended(pull)
             if reason is None:
                 self._tell("pull_finished", pull, seconds=round(_now() - pull.started_at, 3))
             else:

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from herd.core.dialects import dialect_of, error_body
-from herd.core.errors import BadRequest, HeadTimeout, HeadTooLarge, HerdError, TooManyConnections, UrlTooLong
+from herd.core.errors import BadRequest, HeadTimeout, HeadTooLarge, HerdError, Refused, TooManyConnections, UrlTooLong
 from herd.security.crowd import Crowd
 from herd.security.refusals import Refusal, Report, unrecorded
 
@@ -260,8 +260,10 @@ class Connection(HttpToolsProtocol):
 
     def _answer(self, error: HerdError) -> None:
         body = error_body(dialect_of(self.url.decode("latin-1")), error)
-        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
-        self.transport.write(STATUS_LINE[error.status] + head + body)
+        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
+        if isinstance(error, Refused) and error.retry_after_s is not None:
+            head += b"retry-after: %d\r\n" % error.retry_after_s
+        self.transport.write(STATUS_LINE[error.status] + head + b"\r\n" + body)
         if self.transport.can_write_eof():
             self.transport.write_eof()
 

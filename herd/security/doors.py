@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from herd.core.dialects import dialect_of, error_body
-from herd.core.errors import BadRequest, BodyTooLarge, Forbidden, HerdError
+from herd.core.errors import BadRequest, BodyTooLarge, Forbidden, HerdError, LoopDetected
 from herd.security.names import Names, is_host
 from herd.security.refusals import Refusal, Report
 
@@ -18,16 +18,26 @@ CONTROL_BODY_LIMIT = 8 * 2**20  # settings and the like; the data plane counts f
 
 
 class ClosedDoors:
-    """The middleware. On the paths `asking` a POST changes nothing; `uncounted` ones count their bodies."""
+    """The middleware. On the paths `asking` a POST changes nothing; `uncounted` ones count their bodies.
+
+    `me` is what this router calls itself in the Via header of whatever it sends to nodes.
+    """
 
     def __init__(
-        self, app: ASGIApp, names: Names, asking: frozenset[str], uncounted: frozenset[str], report: Report
+        self,
+        app: ASGIApp,
+        names: Names,
+        asking: frozenset[str],
+        uncounted: frozenset[str],
+        report: Report,
+        me: bytes = b"",
     ) -> None:
         self._app = app
         self._names = names
         self._asking = asking
         self._uncounted = uncounted
         self._report = report
+        self._me = me
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 400, 403 or 413, or pass on."""
@@ -57,6 +67,8 @@ class ClosedDoors:
         if not self._names.may_be_called(host):
             text = f"Host {host[:100]!r} is not answered here; the setting allowed_hosts adds names"
             yield "host", Forbidden(text)
+        if self._me and any(name == b"via" and self._me in value for name, value in scope["headers"]):
+            yield "loop", LoopDetected("this request has passed through this router before: a node leads back to it")
         method = scope["method"]
         if method == "OPTIONS" and origin is not None:
             method = _text(headers.get(b"access-control-request-method")) or method

@@ -54,9 +54,11 @@ def test_a_trace_without_a_tracestate_gets_none():
     assert b"tracestate" not in dict(sent_on(CALLER, (b"tracestate", b"")))
 
 
-def test_a_nodes_header_comes_back_unless_it_is_its_own_connections():
-    """Lengths and codings are made anew for the client; a node's cookies and CORS rules are not herd's."""
-    back = [(b"content-type", b"application/json"), (b"x-two", b"1"), (b"x-two", b"2")]
+def test_a_nodes_header_comes_back_if_it_is_about_its_answer():
+    """Lengths are made anew; a node neither speaks for herd nor sends a client elsewhere, nor moves its browser."""
+    back = [(b"content-type", b"application/json"), (b"x-ratelimit-limit", b"1"), (b"x-ratelimit-limit", b"2")]
     own = [(name, b"x") for name in (b"connection", b"transfer-encoding", b"content-length", b"date", b"server",
-                                     b"set-cookie", b"access-control-allow-origin", b"keep-alive")]  # fmt: skip
+                                     b"set-cookie", b"access-control-allow-origin", b"keep-alive", b"location",
+                                     b"clear-site-data", b"x-herd-node", b"x-request-id", b"traceresponse",
+                                     b"refresh", b"www-authenticate", b"strict-transport-security")]  # fmt: skip
     assert response_headers(own + back) == back

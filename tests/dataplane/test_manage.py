@@ -20,7 +20,7 @@ from tests.dataplane.scripted_upstream import JSON, SILENCE, STREAM, Head, Scrip
 SHOW, PULL, DELETE, COPY, CREATE, PUSH, BLOBS = (
     "/api/show", "/api/pull", "/api/delete", "/api/copy", "/api/create", "/api/push", "/api/blobs",
 )  # fmt: skip
-OK = Head(headers={"content-type": "application/json", "x-node": "1"}, length=2)
+OK = Head(headers={"content-type": "application/json", "openai-version": "1"}, length=2)
 DONE = [OK, b"{}"]
 PROGRESS = [line(status="pulling"), line(status="success")]
 LISTING = [JSON, b'{"models": [3, {"name":', b' "new:1b", "size": 5}]}']
@@ -82,7 +82,7 @@ async def test_a_request_and_its_answer_pass_untouched_and_are_recorded_once():
         "POST", "http://a:11434/api/show", body, b"2",
     )  # fmt: skip
     assert (caller.status, caller.answer, caller.whole) == (200, b"{}", True)
-    wanted = {"x-node": "1", "x-herd-node": "a", "x-request-id": "mine", "content-length": "2"}
+    wanted = {"openai-version": "1", "x-herd-node": "a", "x-request-id": "mine", "content-length": "2"}
     assert {name: caller.headers[name] for name in wanted} == wanted
     assert event.ids.trace_id in caller.headers["traceresponse"]
     assert (event.request_id, event.endpoint, event.path, event.method) == ("mine", SHOW, SHOW, "POST")

@@ -1,6 +1,7 @@
 """Serving one request: answers, the loop that retries, its budget, waits, fallbacks and what is changed in a body."""
 
 import asyncio
+import gzip
 import json
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from herd.core import errors
 from herd.core.clock import moment
 from herd.core.events import AttemptFailed, ContextProtected, Status, StreamBroken
 from herd.core.request import Dialect, Request
+from herd.core.room import Room
 from herd.core.routing import Policy, Reason
 from herd.fleet.slots import Bid
 from tests.dataplane.plane import (
@@ -94,8 +96,9 @@ async def test_an_answer_passes_untouched_and_is_recorded_with_what_it_used(stre
 
 async def test_an_answer_says_which_node_gave_it_and_how():
     """A user who asks why something is slow has the answer in the headers."""
-    finished, caller = await Plane(a=[[Head(headers={"content-type": "x", "x-node": "1"}), HEL, DONE]]).ask()
-    wanted = {"x-herd-node": "a", "x-herd-model": M, "x-herd-fallback": "false", "x-herd-retries": "0", "x-node": "1"}
+    finished, caller = await Plane(a=[[Head(headers={"content-type": "x", "openai-version": "1"}), HEL, DONE]]).ask()
+    wanted = {"x-herd-node": "a", "x-herd-model": M, "x-herd-fallback": "false", "x-herd-retries": "0"}
+    wanted["openai-version"] = "1"
     assert {name: caller.headers.get(name) for name in wanted} == wanted
     assert caller.headers["x-request-id"] == finished.request_id
     assert finished.ids.trace_id in caller.headers["traceresponse"]
@@ -379,6 +382,33 @@ async def test_all_that_a_dying_node_worked_on_is_answered_by_the_others_whateve
     await asyncio.gather(*tasks)
     assert [each.status for each in plane.finished] == [Status.COMPLETED] * 8
     assert not plane.serving.quarantine, "an answer clears the body"
+
+
+async def test_a_loop_is_told_as_what_it_is_and_another_node_answers_where_there_is_one():
+    """The router's own address was given to an agent: its node leads back here."""
+    loop = [Head(508), b'{"error":"passed through"}']
+    assert (await Plane(a=[loop], b=[HELLO]).ask())[0].status is Status.COMPLETED
+    _, caller = await Plane(a=[loop]).ask()
+    assert (caller.status, caller.error) == (508, {"error": "passed through"})
+
+
+async def test_bodies_that_take_too_much_memory_together_are_refused_and_given_back_at_their_end():
+    """Twenty bodies of 100 MiB at once took 5.5 GB, each of them within its limit."""
+    gate, refused = asyncio.Event(), []
+    plane = Plane(a=[[gate, *HELLO]])
+    room = plane.serving._room = Room(3000, lambda: refused.append(1))
+    large = chat(padding="x" * 2000)
+    async with plane.asking(large):
+        await until(lambda: plane.upstream.open == 1)
+        second = chat(padding="y" * 2000)
+        await plane.serve(second)
+        assert (second.status, second.headers["retry-after"], refused) == (503, "5", [1])
+        packed = gzip.compress(json.dumps({"model": M, "messages": [], "padding": "z" * 2000}).encode())
+        third = Caller(packed, headers={"content-encoding": "gzip"})
+        await plane.serve(third)
+        assert (third.status, plane.finished[-1].error_type, room.taken) == (503, "no_room", len(large.body))
+        gate.set()
+    assert (large.status, room.taken) == (200, 0)
 
 
 async def test_a_busy_fleet_says_when_to_come_back():

@@ -87,6 +87,15 @@ async def closed(plane, *tasks):
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def test_a_pull_that_is_cancelled_before_its_first_step_is_shown_no_more():
+    """A router that stops in this very moment told of a pull under way, for ever."""
+    plane = Pulling(a=[[STREAM, SUCCESS]])
+    pull = plane.pulls._start(NEW)
+    pull.task.cancel()
+    await asyncio.gather(pull.task, return_exceptions=True)
+    assert plane.pulls.view() == []
+
+
 # A pull that goes well
 
 

@@ -234,7 +234,9 @@ def test_the_connection_that_is_idle_longest_makes_room_for_a_new_one():
         for client in (first, newest):
             client.send(half)
             client.begun()
-        assert statuses(talk().rest()) == [429]
+        told = talk().rest()
+        assert statuses(told) == [429]
+        assert b"\r\nretry-after: 1\r\n" in told
         for client in (first, third, newest):
             client.send(b"you")
             assert client.answer()[1]["body"] == "hiyou"
