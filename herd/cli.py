@@ -1,7 +1,7 @@
-"""The command line `herd`: which commands and options there are, and which file does the work.
+"""The command line `herd`: its commands and options, and the module that runs each.
 
-It imports nothing heavy and prints nothing but help and sentences about what went wrong; a command's file is imported
-when that command is given.
+It imports nothing heavy and prints only help and error messages; a command's module is imported
+when the command is run.
 """
 
 import argparse
@@ -26,21 +26,21 @@ from herd.settings.load import SettingError, load
 from herd.settings.table import TABLE, Setting, Value
 
 DESCRIPTION = """\
-Herd is one address in front of all your Ollama and llama.cpp servers: it sends each request to the machine that
-answers it best, and keeps a record from which you can tell, for any request ever served, where it went and why.
+Herd is one address for all your Ollama and llama.cpp servers. It sends each request to the best node, and records
+where each request went and why.
 
 quick start, in two terminals:
   herd                 the router, at http://127.0.0.1:11435; point any OpenAI, Anthropic or Ollama client at it
-  herd-node            beside each Ollama: tells the router what that machine has and does
-Without any Ollama at hand: herd demo
+  herd-node            the agent: run it on each machine with Ollama; it reports to the router
+Without Ollama: herd demo
 
 where data lives:
-  ~/.fleet-manager/latency.db          one row a request; read it with sqlite3 whenever you like
-  ~/.fleet-manager/logs/herd.jsonl     one JSON object a line
-  ~/.fleet-manager/config.toml         yours to write: any router option, as `log_level = "DEBUG"`
-A router option is also an environment variable: --log-level is HERD_LOG_LEVEL.
+  ~/.fleet-manager/latency.db          one row per request; readable with sqlite3 at any time
+  ~/.fleet-manager/logs/herd.jsonl     one JSON object per line
+  ~/.fleet-manager/config.toml         optional: any router option, such as `log_level = "DEBUG"`
+Each router option is also an environment variable: --log-level is HERD_LOG_LEVEL.
 
-`herd docs operations` has the commands of every day, `herd docs` all else.
+`herd docs operations` lists everyday commands, `herd docs` all topics.
 """
 STATUSES: Final = ("completed", "failed", "incomplete", "client_disconnected", "rejected")
 BROKEN_PIPE: Final = 141  # what a shell reports of a program that a closed pipe ended
@@ -60,7 +60,7 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command: the module whose `run` does it, a line about it, its options, and what else its help says."""
+    """One command: its module, whose `run` is called, a line of help, its options, and more help."""
 
     module: str
     help: str
@@ -99,9 +99,9 @@ URL = Option("--url", {"metavar": "URL", "help": "the router (default: HERD_URL,
 DATA_DIR = Option("--data-dir", {"metavar": "DIR", "help": "read the files of DIR (default: ~/.fleet-manager)"})
 HOME = Option("--data-dir", {"metavar": "DIR", "help": "the router's data directory (default: ~/.fleet-manager)"})
 JSON = Option("--json", {"action": "store_true", "help": "for programs: JSON with stable keys, no colour"})
-SINCE = Option("--since", {"metavar": "WHEN", "type": moment, "help": "only from then on: 10m, 2h, 3d or ISO 8601"})
-LIMIT = Option("--limit", {"metavar": "N", "type": count(1, 1000), "default": 20, "help": "how many (default: 20)"})
-DAY = Option("--since", {"metavar": "WHEN", "type": moment, "help": "the requests from then on (default: 1d)"})
+SINCE = Option("--since", {"metavar": "WHEN", "type": moment, "help": "only since then: 10m, 2h, 3d or ISO 8601"})
+LIMIT = Option("--limit", {"metavar": "N", "type": count(1, 1000), "default": 20, "help": "limit (default: 20)"})
+DAY = Option("--since", {"metavar": "WHEN", "type": moment, "help": "requests since then (default: 1d)"})
 MOST = Option("--limit", {"metavar": "N", "type": count(20, 1_000_000), "default": 10_000,
                           "help": "the latest N of them at most (default: 10000)"})  # fmt: skip
 DAYS = Option("--days", {"metavar": "N", "type": count(1, 365), "default": 7, "help": "the last N days (default: 7)"})
@@ -109,12 +109,12 @@ NODE = Option("node", {"metavar": "NODE", "help": "the node, as `herd status` na
 EITHER = Option("--data-dir", {"metavar": "DIR", "help": "read the database of DIR instead of asking a router"})
 HEALTH_ENDS: Final = """\
 exit status:
-   0  nothing needs attention, or only to know
-   1  a warning
-   2  something critical
-   3  no router answers
-  64  the command line is wrong
-With ack, silence and --past: 0 done, 1 not done, 3 and 64 as above.
+   0  no findings, or only info
+   1  at least one warning
+   2  at least one critical finding
+   3  no router responds
+  64  usage error
+With ack, silence and --past: 0 success, 1 failure, 3 and 64 as above.
 """
 
 SIMULATED: Final = ("random", "round robin", "least loaded", "power of two", "clairvoyant", "herd", "herd, fresh",
@@ -122,22 +122,22 @@ SIMULATED: Final = ("random", "round robin", "least loaded", "power of two", "cl
 REPLAYED: Final = (*SIMULATED[:5], "herd")
 SIMULATE_ENDS: Final = """\
 policies:
-  random, round robin, least loaded, power of two   what simple balancers do
-  herd                  decides as it does live: lengths unknown, speeds learned, heartbeats every 5 s
-  herd, fresh           with what each node holds known at once
-  herd, fresh, speeds   with every machine's true speeds as well
-  herd, all known       with the length of every answer as well
-  clairvoyant           runs a copy of each machine ahead, all lengths known, and takes the soonest first token
+  random, round robin, least loaded, power of two   simple load balancers
+  herd                  as in production: lengths unknown, speeds learned, heartbeats every 5 s
+  herd, fresh           also knows each node's models immediately
+  herd, fresh, speeds   also knows every machine's true speed
+  herd, all known       also knows the length of every answer
+  clairvoyant           simulates every machine ahead with all lengths known, and picks the earliest first token
 
 traces: github.com/Azure/AzurePublicDataset (LLM inference, .csv), github.com/kvcache-ai/Mooncake (FAST25, .jsonl)
 """
 
 COMMANDS: Final[Mapping[str, Command]] = {
-    "demo": Command("herd.commands.demo", "a router with simulated nodes and traffic, to look at everything", (
+    "demo": Command("herd.commands.demo", "a router with simulated nodes and traffic", (
         Option("--port", {"metavar": "PORT", "type": count(1, 65535), "default": 11435, "help": "default: 11435"}),
-        Option("--data-dir", {"metavar": "DIR", "help": "keep its data in DIR (default: a directory of its own)"}),
-        Option("--observe", {"action": "store_true", "help": "start Prometheus too, with herd's rules (if installed)"}),
-        Option("--seconds", {"metavar": "S", "type": seconds, "help": "end after S seconds (default: Ctrl-C ends it)"}),
+        Option("--data-dir", {"metavar": "DIR", "help": "data directory (default: one of its own)"}),
+        Option("--observe", {"action": "store_true", "help": "also start Prometheus with Herd's rules, if installed"}),
+        Option("--seconds", {"metavar": "S", "type": seconds, "help": "stop after S seconds (default: until Ctrl-C)"}),
     )),
     "status": Command("herd.commands.status", "the fleet at a glance: nodes, memory, models, queues", (URL, JSON)),
     "nodes": Command("herd.commands.node", "the nodes that this machine's router knows by their keys", (HOME, JSON)),
@@ -158,11 +158,11 @@ COMMANDS: Final[Mapping[str, Command]] = {
         Option("--model", {"metavar": "MODEL", "help": "answered by MODEL"}),
         Option("--node", {"metavar": "NODE", "help": "answered by NODE"}),
         Option("--tag", {"metavar": "TAG", "help": "with this tag"}),
-        Option("--tried", {"metavar": "NODE", "help": "with a failed attempt at NODE, whoever answered in the end"}),
-        Option("--retried", {"action": "store_true", "help": "that needed more than one attempt"}),
-        Option("--slower-than", {"metavar": "TIME", "type": lasting, "help": "that took longer: 500ms, 5s, 2m"}),
+        Option("--tried", {"metavar": "NODE", "help": "with a failed attempt at NODE, whichever node answered"}),
+        Option("--retried", {"action": "store_true", "help": "with more than one attempt"}),
+        Option("--slower-than", {"metavar": "TIME", "type": lasting, "help": "slower than this: 500ms, 5s, 2m"}),
         SINCE,
-        Option("--q", {"metavar": "TEXT", "help": "with TEXT in a model, node, tag or error, or an id that begins so"}),
+        Option("--q", {"metavar": "TEXT", "help": "TEXT in a model, node, tag or error, or at the start of an id"}),
         URL, EITHER, JSON,
     )),
     "events": Command("herd.commands.events", "fleet and router events, newest first", (
@@ -197,50 +197,50 @@ COMMANDS: Final[Mapping[str, Command]] = {
         Option("request_id", {"metavar": "REQUEST_ID", "help": "its id, or as much of its beginning as is unique"}),
         URL, EITHER, JSON,
     )),
-    "logs": Command("herd.commands.logs", "the last lines of the log, readable", (
+    "logs": Command("herd.commands.logs", "the last log lines, formatted", (
         Option("--level", {"metavar": "LEVEL", "type": str.upper, "help": "at least this level: WARNING, ERROR, …",
                            "choices": ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")}),
-        Option("--grep", {"metavar": "TEXT", "help": "only lines that contain TEXT, whatever its case"}),
+        Option("--grep", {"metavar": "TEXT", "help": "only lines that contain TEXT, ignoring case"}),
         LIMIT, DATA_DIR, JSON,
     )),
-    "health": Command("herd.commands.health", "what needs attention; its exit status is for cron and scripts", (
+    "health": Command("herd.commands.health", "health findings; exit status for cron and scripts", (
         Option("action", {"metavar": "ack|silence", "nargs": "?", "choices": ("ack", "silence"),
-                          "help": "say that a finding is known, or hear nothing of it for a while"}),
+                          "help": "acknowledge or silence a finding"}),
         Option("finding", {"metavar": "ID", "nargs": "?", "help": "the finding's id, as `herd health` shows it"}),
-        Option("--note", {"metavar": "TEXT", "help": "with ack: what to remember about it"}),
+        Option("--note", {"metavar": "TEXT", "help": "with ack: a note for other operators"}),
         Option("--hours", {"metavar": "H", "type": hours,
-                           "help": "with silence: for so long (default: 8; 0 ends it)"}),
-        Option("--past", {"action": "store_true", "help": "the findings that are over, the latest first"}),
+                           "help": "with silence: duration in hours (default: 8; 0 unsilences)"}),
+        Option("--past", {"action": "store_true", "help": "resolved findings, newest first"}),
         URL, JSON,
     ), HEALTH_ENDS),
-    "audit": Command("herd.commands.audit", "do database, log and metrics agree about every request?",
+    "audit": Command("herd.commands.audit", "check that database, log and metrics agree on every request",
                      (SINCE, URL, DATA_DIR, JSON)),
-    "simulate": Command("herd.commands.simulate", "traffic on a made fleet in virtual time, under several policies", (
+    "simulate": Command("herd.commands.simulate", "simulate routing policies on a synthetic fleet, in virtual time", (
         Option("--machines", {"metavar": "N", "type": int, "choices": (3, 5, 10), "default": 5,
-                              "help": "the made fleet: 3, 5 or 10 machines (default: 5)"}),
+                              "help": "synthetic fleet: 3, 5 or 10 machines (default: 5)"}),
         Option("--traffic", {"metavar": "KIND", "choices": ("conversation", "code", "long"), "default": "conversation",
-                             "help": "made traffic: conversation, code or long (default: conversation)"}),
+                             "help": "synthetic traffic: conversation, code or long (default: conversation)"}),
         Option("--trace", {"metavar": "FILE", "type": Path,
                            "help": "a trace instead: Azure's .csv or Mooncake's .jsonl; see below"}),
-        Option("--rate", {"metavar": "R", "type": seconds, "help": "requests a second (default: a medium load)"}),
+        Option("--rate", {"metavar": "R", "type": seconds, "help": "requests per second (default: a medium load)"}),
         Option("--requests", {"metavar": "N", "type": count(1, 10_000_000), "default": 2000,
-                              "help": "how many (default: 2000)"}),
+                              "help": "number of requests (default: 2000)"}),
         Option("--policy", {"metavar": "POLICY", "action": "append", "choices": SIMULATED,
-                            "help": "one of the policies below; may be given several times (default: all)"}),
+                            "help": "one of the policies below; repeatable (default: all)"}),
         Option("--seed", {"metavar": "N", "type": count(0, 2**31), "default": 1,
-                          "help": "for lengths, models and thinning (default: 1)"}),
+                          "help": "random seed (default: 1)"}),
         JSON,
     ), SIMULATE_ENDS),
-    "replay": Command("herd.commands.replay", "yesterday's requests under today's policy, another, or other settings", (
+    "replay": Command("herd.commands.replay", "replay recorded requests with another policy or settings", (
         Option("--policy", {"metavar": "POLICY", "choices": REPLAYED, "default": "herd",
                             "help": f"one of {', '.join(REPLAYED)} (default: herd)"}),
         Option("--set", {"metavar": "NAME=VALUE", "action": "append",
-                         "help": "queue_limit, queue_timeout_s or loaded_fallback; may be given several times"}),
+                         "help": "queue_limit, queue_timeout_s or loaded_fallback; repeatable"}),
         DAY, MOST, DATA_DIR, JSON,
     )),
     "docs": Command("herd.commands.docs", "settings, metrics, errors, signals, endpoints, operations", (
-        Option("topic", {"metavar": "TOPIC", "nargs": "?", "help": "what to print (default: list the topics)"}),
-        Option("--write", {"metavar": "DIR", "help": "write all of them as Markdown files to DIR"}),
+        Option("topic", {"metavar": "TOPIC", "nargs": "?", "help": "topic to print (default: list all topics)"}),
+        Option("--write", {"metavar": "DIR", "help": "write all topics to DIR as Markdown"}),
         JSON,
     )),
 }  # fmt: skip
@@ -249,10 +249,10 @@ COMMANDS: Final[Mapping[str, Command]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line says; returns the exit code: 64 for a wrong command line or setting, 1 for a failure."""
     prepare_process()
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # whoever means another program by it must not end this one
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # a signal meant for another program must not end this one
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a model's name may be no valid text
+            stream.reconfigure(errors="backslashreplace")  # a model's name may be invalid Unicode
     try:
         code = _do(argv)
         sys.stdout.flush()

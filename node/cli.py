@@ -43,23 +43,23 @@ NEEDS_TOKEN = (
 )
 
 DESCRIPTION = """\
-Tells a herd router about the inference server on this machine: what it holds, what it has loaded, how busy and how
-large the machine is. Run one beside each Ollama (or llama.cpp server). Nothing needs to be configured: the router is
-looked for on this machine, then on the local network.
+The agent of a Herd node. It reports this machine and its engine (Ollama or llama.cpp) to the router: models, loaded
+models, memory, load. Run one on each machine with an engine. It needs no configuration: it looks for the router on this
+machine, then on the local network.
 """
 EPILOG = """\
 examples:
-  herd-node                                                     Ollama here; find the router
-  herd-node --router-url http://box:11435                       name the router
+  herd-node                                                     local Ollama; discover the router
+  herd-node --router-url http://box:11435                       use this router
   herd-node --engine llamacpp --engine-url http://127.0.0.1:8080
-  OLLAMA_HOST=0.0.0.0 ollama serve                              so that a router on another machine reaches Ollama
+  OLLAMA_HOST=0.0.0.0 ollama serve                              lets a router on another machine reach Ollama
 
-The router is taken from --router-url, else HERD_ROUTER_URL, else http://localhost:11435 if herd answers there, else
-multicast DNS (_herd._tcp.local.). Ctrl-C or SIGTERM leaves the fleet in order; a second one ends the process at once.
+The router is --router-url, else HERD_ROUTER_URL, else http://localhost:11435 if a router responds there, else the one
+found by multicast DNS (_herd._tcp.local.). Ctrl-C or SIGTERM shuts down cleanly; a second one exits immediately.
 Two agents on one machine need different --node-id and --data-dir.
 
---metrics-bind serves the agent's own metrics to Prometheus; on more than loopback to those alone who have the token of
-HERD_METRICS_TOKEN. OTEL_EXPORTER_OTLP_ENDPOINT has spans of its heartbeats and its looks at the engine sent there.
+--metrics-bind serves the agent's own metrics to Prometheus; on any address but loopback it requires the token
+HERD_METRICS_TOKEN. With OTEL_EXPORTER_OTLP_ENDPOINT, spans of heartbeats and engine probes are exported there.
 """
 
 logger = logging.getLogger(__name__)
@@ -91,32 +91,30 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _engine_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--engine", choices=tuple(DEFAULT_PORTS), default="ollama", help="kind of inference server (default: ollama)"
-    )
+    group.add_argument("--engine", choices=tuple(DEFAULT_PORTS), default="ollama", help="engine type (default: ollama)")
     group.add_argument(
         "--ollama-host",
         metavar="ADDRESS",
         type=_address(DEFAULT_PORTS["ollama"]),
         default=os.environ.get("OLLAMA_HOST") or "127.0.0.1",
-        help="where Ollama listens, in any form of OLLAMA_HOST (env OLLAMA_HOST; default: 127.0.0.1:11434)",
+        help="Ollama's address, in any form of OLLAMA_HOST (env OLLAMA_HOST; default: 127.0.0.1:11434)",
     )
     group.add_argument(
         "--engine-url",
         metavar="URL",
-        help="where an engine of any kind listens (default: --ollama-host; 127.0.0.1:8080 for llamacpp)",
+        help="engine URL (default: --ollama-host; 127.0.0.1:8080 for llamacpp)",
     )
     group.add_argument(
         "--slots",
         metavar="N",
         type=_number(int, 1, 1024),
-        help="requests it works on at once, where that cannot be found out: Ollama's process is asked for "
-        "OLLAMA_NUM_PARALLEL, llama.cpp for its slots (default: 4; 1 where Ollama was told nothing)",
+        help="concurrent requests per model, if they cannot be detected from Ollama's OLLAMA_NUM_PARALLEL or "
+        "llama.cpp's slots (default: 4; 1 if Ollama has no such setting)",
     )
     group.add_argument(
         "--advertise-url",
         metavar="URL",
-        help="where the router should reach the engine, if not as seen from here (containers, tunnels)",
+        help="engine URL for the router, if it differs from the local one (containers, tunnels)",
     )
 
 
@@ -126,35 +124,35 @@ def _router_options(group: argparse._ArgumentGroup) -> None:
         metavar="URL",
         type=_address(ROUTER_PORT),
         default=os.environ.get("HERD_ROUTER_URL") or None,
-        help="the router (env HERD_ROUTER_URL; default: look for it)",
+        help="router URL (env HERD_ROUTER_URL; default: discover it)",
     )
     group.add_argument(
         "--interval",
         metavar="SECONDS",
         type=_number(float, 0.1, 300),
         default=INTERVAL_S,
-        help="time between heartbeats while nothing changes; changes are told at once (default: 5)",
+        help="heartbeat interval; changes are reported immediately (default: 5)",
     )
 
 
 def _agent_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--node-id", metavar="NAME", help="name in the fleet (default: this machine's host name)")
+    group.add_argument("--node-id", metavar="NAME", help="name in the fleet (default: host name)")
     group.add_argument(
         "--data-dir",
         metavar="FOLDER",
         type=Path,
         default=os.environ.get("HERD_DATA_DIR") or "~/.fleet-manager",
-        help="logs/herd-node.jsonl is written there (env HERD_DATA_DIR; default: ~/.fleet-manager)",
+        help="directory of logs/herd-node.jsonl (env HERD_DATA_DIR; default: ~/.fleet-manager)",
     )
     group.add_argument(
         "--metrics-bind",
         metavar="HOST:PORT",
         type=_bind,
         default=os.environ.get("HERD_METRICS_BIND") or None,
-        help=f"serve /metrics there (env HERD_METRICS_BIND; default: nowhere; port {METRICS_PORT} where none is given)",
+        help=f"serve /metrics on this address (env HERD_METRICS_BIND; default: off; default port {METRICS_PORT})",
     )
     group.add_argument(
-        "--log-level", type=str.lower, choices=LEVELS, default="info", help="least level to log (default: info)"
+        "--log-level", type=str.lower, choices=LEVELS, default="info", help="lowest level to log (default: info)"
     )
 
 

@@ -114,9 +114,9 @@ def _counters_of(url: str | None, rows: Rows) -> tuple[CounterComparison | None,
     try:
         counters = CounterComparison(read_scrape(scrape(url)), began, time.time())
     except RouterAway:
-        return None, f"no router answers at {url}"
+        return None, f"no router responds at {url}"
     except ValueError as error:
-        raise CommandError(f"what answers at {url} is not a herd router ({error}); name it with --url") from error
+        raise CommandError(f"{url} is not a Herd router ({error}); set --url") from error
     if rows.trimmed and counters.scrape.started_at < rows.whole_since:
-        return None, f"the counters of {url} began before the oldest row that is kept"
+        return None, f"the counters of {url} started before the oldest stored row"
     return counters, ""

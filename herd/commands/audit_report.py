@@ -37,12 +37,12 @@ class Findings:
 
 def report(found: Findings) -> Iterator[RenderableType]:
     """The counts side by side, then the verdict."""
-    yield f"Requests received from {_when(found.since)} on that ended before {local(found.until)}"
+    yield f"Requests received since {_when(found.since)} that ended before {local(found.until)}"
     yield ""
     yield table(("", "DATABASE", "LOG", "AGREE"), _log_rows(found.comparison), ("DATABASE", "LOG"))
     yield ""
     if counters := found.counters:
-        yield f"Requests that ended since the router at {found.url} began ({local(counters.scrape.started_at)})"
+        yield f"Requests that ended since the router at {found.url} started ({local(counters.scrape.started_at)})"
         yield ""
         yield table(("", "DATABASE", "METRICS", "AGREE"), _metric_rows(counters), ("DATABASE", "METRICS"))
     else:
@@ -84,17 +84,17 @@ def _verdict(found: Findings) -> Iterator[str]:
     if found.differences:
         first, others = found.differences[0], len(found.differences) - 1
         more = f" ({others} more: --json lists them)" if others else ""
-        yield f"They do not agree. First: {first.sentence}, received {local(first.received_at)}{more}."
+        yield f"The records differ. First: {first.sentence}, received {local(first.received_at)}{more}."
     if found.gaps:
         counts = "; ".join(gap.sentence for gap in found.gaps[:3])
-        yield f"{'' if found.differences else 'They do not agree. '}{counts}."
+        yield f"{'' if found.differences else 'The records differ. '}{counts}."
     if found.damaged:
-        yield f"{found.damaged} lines of the log are damaged and could not be read."
+        yield f"{found.damaged} damaged log lines could not be read."
     lost = found.counters.scrape.lost if found.counters else {}
     if told := ", ".join(f"{count} {what}" for what, count in lost.items() if count):
-        yield f"The router says itself that it lost {told}; its log has the reason."
+        yield f"The router reports that it lost {told}; its log has the reason."
     elif found.gaps and not found.differences:
-        yield f"Is the router at {found.url} the one that writes there?"
+        yield f"Check that the router at {found.url} writes to this data directory."
 
 
 def _when(at: float) -> str:

@@ -49,7 +49,7 @@ EMBED: Final = SimModel(
 
 
 def llama_70b(speed: float) -> SimModel:
-    """The large one; tokens a second differ from machine to machine."""
+    """The largest node; token rates differ between machines."""
     return SimModel("llama3.3:70b", 42.5, 131_072, 4096, "llama", "70.6B", "Q4_K_M", TOOLS, 8192, speed)
 
 
@@ -93,7 +93,7 @@ MISHAPS: Final = (
 
 
 class RouterDied(CommandError):
-    """The router's process ended although nobody asked it to."""
+    """The router process exited unexpectedly."""
 
 
 def run_demo(port: int, data_dir: str | Path | None, seconds: float | None, observe: bool = False) -> int:
@@ -115,13 +115,13 @@ def run_demo(port: int, data_dir: str | Path | None, seconds: float | None, obse
 
 def _check_home(home: Path) -> None:
     if home.resolve() == users_data_dir(None).resolve():
-        raise CommandError(f"{home} holds your own records, and the demo would add to them: give it another --data-dir")
+        raise CommandError(f"{home} holds your own records; choose another --data-dir for the demo")
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise CommandError(f"the demo's directory {home} cannot be made ({error.strerror}): give --data-dir") from error
+        raise CommandError(f"cannot create {home} ({error.strerror}): choose another --data-dir") from error
     if not os.access(home, os.W_OK | os.X_OK):
-        raise CommandError(f"the demo's directory {home} cannot be written: give it another with --data-dir")
+        raise CommandError(f"{home} is not writable: choose another --data-dir")
 
 
 def _check_port(port: int) -> None:
@@ -130,8 +130,8 @@ def _check_port(port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
-            message = f"port {port} is in use, perhaps by a router that runs already: stop it, or choose another port"
-            raise CommandError(f"{message}, as with `herd demo --port {_other(port)}`") from None
+            message = f"port {port} is in use, perhaps by a running router: stop it, or choose another port"
+            raise CommandError(f"{message}, such as `herd demo --port {_other(port)}`") from None
 
 
 def _other(port: int) -> int:
@@ -175,7 +175,7 @@ class _Demo:
             has_page = await _status_of(session, f"{self._url}/dashboard") == 200
             print(self._block(has_page, seen_at), flush=True)
             await self._stay(session, watch)
-            print("\nEnding: clients, nodes, router …", flush=True)
+            print("\nStopping clients, nodes, router …", flush=True)
 
     def _router(self) -> AbstractAsyncContextManager[Process]:
         """The router, whatever settings of the user's own are in the environment."""
@@ -200,7 +200,7 @@ class _Demo:
             if watch.done():
                 raise RouterDied(self._obituary(watch.result()))
             if not work.done() and not ended.done():
-                raise CommandError(f"{otherwise} after {deadline_s:.0f} s; what it said is in {self._said}")
+                raise CommandError(f"{otherwise} after {deadline_s:.0f} s; its output is in {self._said}")
             return work.done()
         finally:
             for task in (work, ended):
@@ -209,7 +209,7 @@ class _Demo:
 
     def _obituary(self, code: int) -> str:
         last = last_words(self._said).removeprefix("herd: ")
-        return f"the router ended with code {code}: {last} (all that it said is in {self._said})"
+        return f"the router exited with code {code}: {last} (its output is in {self._said})"
 
     async def _is_ready(self, session: aiohttp.ClientSession) -> None:
         while await _status_of(session, f"{self._url}/readyz") != 200:  # noqa: ASYNC110 - another process's state
@@ -249,7 +249,7 @@ class _Demo:
         seen = self._traffic.seen
         counts = ", ".join(f"{seen[name]} {name}" for name in ENDINGS)
         online = f"{fleet.get('nodes_online', '?')}/{len(self._nodes)} nodes online"
-        return f"{time.strftime('%H:%M:%S')}  {counts}; {fleet.get('requests_active', '?')} under way, {online}"
+        return f"{time.strftime('%H:%M:%S')}  {counts}; {fleet.get('requests_active', '?')} in progress, {online}"
 
     def _block(self, has_page: bool, seen_at: str | None) -> str:
         url, herd = self._shown_url, _herd_command()
@@ -257,8 +257,8 @@ class _Demo:
         database = shlex.quote(str(self._home / "latency.db"))
         query = "SELECT tags, count(*), avg(latency_ms) FROM request_traces GROUP BY tags ORDER BY 2 DESC LIMIT 5"
         lines = [
-            f"\nherd demo: a router, {len(self._nodes)} simulated nodes, some {REQUESTS_PER_S:g} requests a second. "
-            "Ctrl-C ends it.\n",
+            f"\nherd demo: a router, {len(self._nodes)} simulated nodes, about {REQUESTS_PER_S:g} requests per second. "
+            "Ctrl-C stops it.\n",
             f"  {look[0]:<9} {look[1]}",
             f"  metrics   {url}/metrics",
             *([f"  alerts    {seen_at} (Prometheus, with herd's rules)"] if seen_at else []),

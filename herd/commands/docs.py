@@ -20,7 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _list(arguments.json)
     topic = TOPICS.get(arguments.topic)
     if topic is None:
-        raise CommandError(f"there is no topic {arguments.topic!r}; there are {', '.join(TOPICS)}")
+        raise CommandError(f"unknown topic {arguments.topic!r}; choose from {', '.join(TOPICS)}")
     _print(topic, arguments.json)
     return 0
 
@@ -38,8 +38,8 @@ def _list(as_json: bool) -> int:
     if as_json:
         show_json({"topics": [{"topic": topic.name, "about": topic.about} for topic in TOPICS.values()]})
     else:
-        show(table(("TOPIC", "WHAT IT TELLS"), [(topic.name, topic.about) for topic in TOPICS.values()]))
-        show("", "`herd docs TOPIC` prints one; `herd docs --write DIR` writes all of them as Markdown.")
+        show(table(("TOPIC", "CONTENTS"), [(topic.name, topic.about) for topic in TOPICS.values()]))
+        show("", "`herd docs TOPIC` prints a topic; `herd docs --write DIR` writes all topics as Markdown.")
     return 0
 
 

@@ -41,7 +41,7 @@ def _parts(found: Document) -> Iterator[RenderableType]:
     yield table(("AT", "AFTER", ""), _life(found), ("AFTER",))
     decision = found["decision"]
     if decision is None:
-        yield from ("", f"No decision to show: {found['decision_missing']}.")
+        yield from ("", f"No decision: {found['decision_missing']}.")
         return
     yield from ("", cell("Decision", "bold"), decision["why"])
     if decision["plan"]:
@@ -108,7 +108,7 @@ def _waiting(found: Document) -> Iterator[tuple[float, str]]:
     if found["queue_ms"]:
         until = found["attempts"][0]["started_at"] if found["attempts"] else found["finished_at"]
         began = max(found["timestamp"], until - found["queue_ms"] / 1000)
-        yield began, f"waits for a slot, {milliseconds(found['queue_ms'])} in all"
+        yield began, f"waiting for a slot, {milliseconds(found['queue_ms'])} in total"
 
 
 def _attempt(attempt: Document) -> Iterator[tuple[float, str]]:
@@ -145,7 +145,7 @@ def _left_out(rejected: Sequence[Document]) -> Iterator[tuple[object, ...]]:
 
 def _replay(decision: Document) -> Iterator[str]:
     if decision["replays"] is None:
-        yield f"This row is from before signals were seconds: these are {decision['unit']}, the highest first."
+        yield f"Recorded by an older version whose signals were {decision['unit']}, highest first."
         return
     if decision["replays"]:
         yield "replayed: same plan"
@@ -154,7 +154,7 @@ def _replay(decision: Document) -> Iterator[str]:
     again = decision["replayed"]
     for what in ("plan", "rejected", "reason", "fallback_reason"):
         if again[what] != decision[what]:
-            yield f"  {what}: {_told(decision[what])} is stored, {_told(again[what])} comes out now"
+            yield f"  {what}: {_told(decision[what])} stored, {_told(again[what])} replayed"
 
 
 def _told(value: object) -> str:

@@ -35,12 +35,12 @@ def change(before: float | None, after: float | None) -> str | None:
     """By how much something changes, in percent; None where that says nothing."""
     if not before or after is None:
         return None
-    return f"{100 * (after / before - 1):+.0f} %"
+    return f"{100 * (after / before - 1):+.0f}%"
 
 
 def error(share: float | None) -> str | None:
     """An error as a share of the figure; `?` where it is not known."""
-    return "?" if share is None else f"± {100 * share:.0f} %"
+    return "?" if share is None else f"± {100 * share:.0f}%"
 
 
 def verdict(before: Figures, after: Figures, errors: Mapping[str, float]) -> str:
@@ -53,7 +53,7 @@ def verdict(before: Figures, after: Figures, errors: Mapping[str, float]) -> str
     if off is None:
         return f"{words.capitalize()}; too few requests to say how far that may be off."
     if abs(second - first) <= off * max(first, second):
-        return f"{words.capitalize()}: a difference within the simulation's error of {100 * off:.0f} %."
+        return f"{words.capitalize()}: a difference within the simulation's error of {100 * off:.0f}%."
     return f"{words.capitalize()}, give or take {duration(off * second)}: {'slower' if second > first else 'faster'}."
 
 
@@ -65,7 +65,7 @@ def backtest(bias: Mapping[str, float], errors: Mapping[str, float]) -> str:
         return "Too few requests for a back-test: what is seen and what is simulated may differ by any amount."
     return (
         f"Back-test: simulated as it was, the p95 comes out at {ratio:.2f} times the one seen; slice by slice it is "
-        f"off by {100 * off:.0f} %."
+        f"off by {100 * off:.0f}%."
     )
 
 

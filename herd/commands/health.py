@@ -42,9 +42,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _only_what_belongs(arguments: argparse.Namespace) -> None:
     for option, action in BELONGS.items():
         if getattr(arguments, option) is not None and arguments.action != action:
-            raise WrongUse(f"--{option} goes with `herd health {action} ID` alone")
+            raise WrongUse(f"--{option} requires `herd health {action} ID`")
     if arguments.past and arguments.action is not None:
-        raise WrongUse(f"--past shows what is over; it does not go with {arguments.action}")
+        raise WrongUse(f"--past lists resolved findings; it cannot be combined with {arguments.action}")
 
 
 def _no_router(error: CommandError) -> int:
@@ -77,9 +77,12 @@ def _print(document: Document, url: str) -> None:
         show(cell(f"  since {local(entry['first_seen'])}, id {entry['id']}, {entry['check_id']}", "dim"))
     unknown = [check["check_id"] for check in checks if check["status"] == "unknown"]
     if unknown:
-        show("", f"Not known while the database cannot be read: {', '.join(unknown)}")
+        show("", f"Unknown, because the database cannot be read: {', '.join(unknown)}")
     if found:
-        show("", "`herd docs runbook` explains them; `herd health ack ID` and `herd health silence ID` quiet them")
+        show(
+            "",
+            "`herd docs runbook` explains findings; `herd health ack ID` or `silence ID` quiets them",
+        )
     if passing:
         show("", Padding(cell(f"Passing: {', '.join(passing)}", "dim"), 0, expand=False))
 
@@ -95,7 +98,7 @@ def _past(arguments: argparse.Namespace, url: str) -> int:
     if arguments.json:
         show_json(document)
     elif not document["findings"]:
-        show("No finding is over yet.")
+        show("No resolved findings yet.")
     else:
         show(table(("FROM", "FOR", "SEVERITY", "TITLE", "NOTE"), _rows(document["findings"])))
     return 0
@@ -116,7 +119,7 @@ def _rows(findings: Sequence[Document]) -> list[tuple[object, ...]]:
 
 def _say(arguments: argparse.Namespace, url: str) -> int:
     if arguments.finding is None:
-        raise WrongUse(f"which finding? `herd health {arguments.action} ID`; `herd health` shows the ids")
+        raise WrongUse(f"missing finding id: `herd health {arguments.action} ID`; `herd health` lists the ids")
     path = f"{PATH}/findings/{quote(arguments.finding, safe='')}"
     if arguments.action == "ack":
         told = tell(url, f"{path}/acknowledge", {"note": arguments.note or ""}, "acknowledged")

@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the matching lines, oldest first; raises CommandError where there is no log."""
     folder = data_dir(arguments.data_dir) / "logs"
     if not log_files(folder):
-        raise CommandError(f"there is no log in {folder}; is a router's data directory elsewhere? --data-dir names it")
+        raise CommandError(f"no log in {folder}; set the router's data directory with --data-dir")
     found = list(islice(matching(folder, arguments.level, arguments.grep), arguments.limit))
     for line in reversed(found):
         if arguments.json:

@@ -20,9 +20,9 @@ def moment(text: str) -> float:
     try:
         at = time.time() - float(ago[1]) * UNITS[ago[2]] if ago else datetime.fromisoformat(text.strip()).timestamp()
     except (ValueError, OverflowError, OSError):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither like 10m, 2h or 3d nor an ISO 8601 time") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a duration (10m, 2h, 3d) nor an ISO 8601 time") from None
     if at < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is before 1970; it may be like 10m, 2h, 3d or an ISO 8601 time")
+        raise argparse.ArgumentTypeError(f"{text!r} is before 1970; use a duration (10m, 2h, 3d) or an ISO 8601 time")
     return at
 
 

@@ -32,7 +32,7 @@ def rule_files() -> list[Path]:
     for folder in (package / "pack" / "rules", package.parent / "otel" / "rules"):
         if found := sorted(folder.glob("*.yml")):
             return found
-    raise CommandError("the pack's rules are not there: install herd anew, or leave --observe out")
+    raise CommandError("the pack's rules are missing: reinstall Herd, or omit --observe")
 
 
 def program() -> str:
@@ -65,7 +65,7 @@ def free_port(usual: int = USUAL_PORT) -> int:
             with suppress(OSError):
                 probe.bind(("127.0.0.1", port))
                 return int(probe.getsockname()[1])
-    raise CommandError("no port is free for Prometheus")
+    raise CommandError("no free port for Prometheus")
 
 
 @asynccontextmanager
@@ -99,4 +99,4 @@ async def _until_ready(process: Process, url: str, said: Path) -> None:
                         if answer.status == 200:
                             return
                 await asyncio.sleep(POLL_S)
-    raise CommandError(f"Prometheus does not start: {last_words(said)} (all that it said is in {said})")
+    raise CommandError(f"Prometheus failed to start: {last_words(said)} (its output is in {said})")

@@ -117,9 +117,7 @@ class FromDatabase:
 
     def _read(self, question: Callable[[Reader], T]) -> T:
         if not self.exists:
-            raise NotThere(
-                f"there is no database at {self._path}; name a data directory with --data-dir or a router with --url"
-            )
+            raise NotThere(f"no database at {self._path}; set a data directory with --data-dir or a router with --url")
         reader = Reader(self._path)
         try:
             return question(reader)
@@ -170,10 +168,10 @@ def the_one(prefix: str, ids: Sequence[str], where: str) -> str:
     """The one id that begins with a prefix. Raises NotThere for none, CommandError for several."""
     found = sorted(each for each in ids if prefix and each.startswith(prefix))
     if not found:
-        raise NotThere(f"no request {prefix!r} in {where}; it may still run, or retention has deleted it")
+        raise NotThere(f"no request {prefix!r} in {where}; it may still be in progress, or deleted by retention")
     if len(found) > 1:
         some = ", ".join(found[:MOST_NAMED]) + (", …" if len(found) > MOST_NAMED else "")
-        raise CommandError(f"several requests begin with {prefix!r} ({some}); give more of the id")
+        raise CommandError(f"several requests begin with {prefix!r} ({some}); use a longer prefix")
     return found[0]
 
 

@@ -65,12 +65,12 @@ def _document(response: httpx.Response, url: str, path: str, expects: str) -> di
     except ValueError:
         document = None
     if not isinstance(document, dict) or (response.status_code == 200 and expects not in document):
-        raise CommandError(f"what answers at {url} is not a herd router; name yours with --url")
+        raise CommandError(f"{url} is not a Herd router; set --url")
     if response.status_code == 404:
         text = document.get("error") or document.get("detail") or "there is no such thing"
         raise NotThere(f"{url}: {text}", document)
     if response.status_code != 200:
-        raise CommandError(f"{url}{path} answered {response.status_code}: {document.get('error', document)}")
+        raise CommandError(f"{url}{path} returned {response.status_code}:  {document.get('error', document)}")
     return document
 
 
@@ -78,7 +78,7 @@ def scrape(url: str) -> str:
     """The text at /metrics. Raises RouterAway, or CommandError where there are none."""
     response = _exchange("GET", url, "/metrics")
     if response.status_code != 200:
-        raise CommandError(f"{url}/metrics answered {response.status_code}; is it a herd router?")
+        raise CommandError(f"{url}/metrics returned {response.status_code}; is it a Herd router?")
     return response.text
 
 
@@ -91,8 +91,8 @@ def _exchange(
         # No proxy of the environment: a router is on this machine or in this network.
         return httpx.request(method, f"{url}{path}", params=given, content=body, timeout=PATIENCE_S, trust_env=False)
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise WrongUse(f"{url!r} is no address ({error}); --url takes one like http://box:11435") from None
+        raise WrongUse(f"{url!r} is not a URL ({error}); set --url to one like http://box:11435") from None
     except httpx.TimeoutException:
-        raise RouterAway(f"the router at {url} did not answer within {PATIENCE_S:.0f} s: has it hung?") from None
+        raise RouterAway(f"the router at {url} did not respond within {PATIENCE_S:.0f} s; it may be hung") from None
     except httpx.HTTPError:
-        raise RouterAway(f"no router answers at {url}: start one with `herd`, or name yours with --url") from None
+        raise RouterAway(f"no router responds at {url}: start one with `herd`, or set --url") from None

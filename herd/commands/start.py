@@ -99,7 +99,7 @@ def listen(host: str, port: int) -> socket.socket:
         )[0]
         listener = socket.socket(family, kind, protocol)
     except (OSError, UnicodeError) as error:
-        raise CommandError(f"{host!r} is no address to listen on ({error}); choose one with --host") from error
+        raise CommandError(f"cannot listen on {host!r} ({error}); choose another --host") from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
@@ -112,7 +112,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 def open_door(host: str) -> str | None:
     """What to say of an address to listen on that is reachable from outside; None for loopback."""
-    return None if is_loopback(host) else f"Listening on {host}: anyone who reaches this port can use the fleet"
+    return None if is_loopback(host) else f"Listening on {host}: anyone who can reach this port can use the fleet"
 
 
 def url_of(settings: Settings) -> str:
@@ -140,26 +140,26 @@ def start_block(settings: Settings) -> str:
 def _make_data_dir(settings: Settings) -> None:
     try:
         if claim_directory(settings.data_dir):
-            logger.warning("Others could read %s; now only this user can", settings.data_dir)
+            logger.warning("%s was readable by other users; permissions restricted", settings.data_dir)
     except NotOurs as error:
         raise CommandError(f"the data directory is not safe: {error}") from error
     except OSError as error:
         raise CommandError(
-            f"the data directory {settings.data_dir} cannot be made ({error.strerror}); choose another with --data-dir"
+            f"the data directory {settings.data_dir} cannot be created ({error.strerror}); choose another --data-dir"
         ) from error
 
 
 def _why_not(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
-            f"port {port} on {host} is in use, perhaps by another herd (`herd status` tells): "
+            f"port {port} on {host} is in use, perhaps by another router (check `herd status`):  "
             "stop it, or choose another with --port"
         )
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"this machine has no address {host}; --host takes one of its own, or 0.0.0.0 for all"
+        return f"this machine has no address {host}; use one of its own, or 0.0.0.0 for all"
     if error.errno == errno.EACCES:
-        return f"this user may not listen on port {port}; choose one over 1023 with --port"
-    return f"cannot listen on {host} port {port} ({error.strerror}); choose others with --host and --port"
+        return f"no permission to listen on port {port}; choose a --port above 1023"
+    return f"cannot listen on {host} port {port} ({error.strerror}); choose another --host or --port"
 
 
 def _uvicorn_config(router: Router, settings: Settings) -> uvicorn.Config:
@@ -220,9 +220,9 @@ class Server(uvicorn.Server):
         try:
             changes = await self._router.switchboard.reread()
         except SettingError as error:
-            logger.error("The settings stay as they are: %s", error)
+            logger.error("Settings not reloaded: %s", error)
         else:
-            logger.info("The settings were read again: %d changed", len(changes))
+            logger.info("Settings reloaded: %d changed", len(changes))
 
     def _begin_to_end(self, sig: int, frame: FrameType | None) -> None:
         self._ending = asyncio.create_task(self._end(sig, frame))

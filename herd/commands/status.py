@@ -34,9 +34,9 @@ def run(arguments: argparse.Namespace) -> int:
         show("", table(HEAD, [_row(node) for node in document["nodes"]], RIGHT, PRIORITY))
     else:
         show("", NO_NODE.format(url=url))
-    _below("Needs a look:", [note for node in document["nodes"] for note in _notes(node)])
+    _below("Needs attention:", [note for node in document["nodes"] for note in _notes(node)])
     _below("Being pulled:", [_pull(pull) for pull in document["pulls"]])
-    _below("Refused, since nodes died on it:", [_suspect(suspect) for suspect in document["quarantine"]])
+    _below("Quarantined requests (nodes died on them):", [_suspect(suspect) for suspect in document["quarantine"]])
     _below("Waiting for a slot:", [f"{model}: {queue['depth']}" for model, queue in document["queues"].items()])
     return 0
 
@@ -63,7 +63,7 @@ def _row(node: Document) -> tuple[object, ...]:
         node["node_id"],
         _status(node),
         f"{engine['requests_active']}/{engine['slots']}",
-        f"{node['cpu']['utilization_pct']:.0f} %",
+        f"{node['cpu']['utilization_pct']:.0f}%",
         f"{memory['used_gb']:.1f}/{memory['total_gb']:.1f} GiB",
         memory["pressure"],
         ", ".join(map(_gpu, node["gpus"])) or None,
@@ -79,12 +79,12 @@ def _status(node: Document) -> Text:
 
 
 def _gpu(gpu: Document) -> str:
-    used = "" if gpu["utilization_pct"] is None else f" {gpu['utilization_pct']:.0f} %"
+    used = "" if gpu["utilization_pct"] is None else f" {gpu['utilization_pct']:.0f}%"
     return f"{gpu['memory_used_gb']:.1f}/{gpu['memory_total_gb']:.1f} GiB{used}"
 
 
 def _pull(pull: Document) -> str:
-    done = f"{100 * pull['completed'] // pull['total']} %" if pull["total"] else pull["status"]
+    done = f"{100 * pull['completed'] // pull['total']}%" if pull["total"] else pull["status"]
     return f"{pull['model']} to {pull['node_id']}: {done}, {pull['waiting']} waiting"
 
 
@@ -98,11 +98,11 @@ def _notes(node: Document) -> list[str]:
     engine, name = node["ollama"], node["node_id"]
     found = []
     if node["status"] == "offline" and not node["left"]:
-        found.append(f"{name}: silent for {duration(node['last_seen_s'])}; is herd-node running there?")
+        found.append(f"{name}: no heartbeat for {duration(node['last_seen_s'])}; is herd-node running?")
     if node["status"] != "offline" and not engine["reachable"]:
-        found.append(f"{name}: its engine does not answer ({engine['error'] or 'no reason given'}); is it running?")
+        found.append(f"{name}: engine unreachable ({engine['error'] or 'no reason given'}); is it running?")
     if node["status"] != "offline" and engine["reachable"] and not engine["models_available"]:
-        found.append(f"{name}: has no model yet; `ollama pull llama3.2:3b` there makes it useful")
+        found.append(f"{name}: no models yet; run `ollama pull llama3.2:3b` on it")
     if node["breaker"] != "closed":
-        found.append(f"{name}: breaker {node['breaker']}, attempts failed there; see `herd traces --node {name}`")
+        found.append(f"{name}: circuit breaker {node['breaker']} after failed attempts; `herd traces --node {name}`")
     return found

@@ -103,7 +103,7 @@ class EventStream(StreamingResponse):
         self._feed, self._listener = feed, listener
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the end, whoever brings it about."""
+        """Send until the client leaves or the router stops."""
         try:
             await super().__call__(scope, receive, send)
         finally:
@@ -123,7 +123,7 @@ async def _frames(listener: Listener, stopping: Callable[[], bool]) -> AsyncIter
 
 
 def sent(request: Request, file: File) -> Response:
-    """The file under the page's policy; 304 to whoever has it already."""
+    """The file with the page's security headers; 304 if the client has it."""
     headers = {**GUARDS, "etag": file.etag}
     known = request.headers.get("if-none-match", "")
     if file.etag in {each.strip().removeprefix("W/") for each in known.split(",")}:

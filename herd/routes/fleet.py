@@ -46,7 +46,7 @@ async def heartbeat(request: Request) -> Response:
         surface.report(observed)
     known = keeper.cell.entries
     if beat.node_id not in known and len(known) >= MOST_NODES:
-        text = f"the fleet has {MOST_NODES} nodes; strike departed ones off first"
+        text = f"the fleet has {MOST_NODES} nodes; remove offline ones first"
         return JSONResponse({"error": text}, status_code=409)
     try:
         keeper.heard(beat)

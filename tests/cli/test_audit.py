@@ -147,7 +147,7 @@ def test_a_damaged_line_is_counted_and_its_request_missed(records, inside):
     lines[0] = lines[0].replace(b'"span_id"', b'"spam_id"')
     records.log.write_bytes(b"".join(lines))
     assert records.missing() == [("done", "log")]
-    assert "1 lines of the log are damaged" in inside("audit", "--data-dir", str(records.data_dir)).stdout
+    assert "1 damaged log lines" in inside("audit", "--data-dir", str(records.data_dir)).stdout
 
 
 def test_a_name_that_the_log_blots_out_is_no_difference(records):
@@ -210,7 +210,7 @@ def test_a_router_at_work_is_found_and_its_metrics_compared(served):
     told = served.herd("audit")
     assert told.returncode == 0, told.stdout + told.stderr
     assert "All agree." in told.stdout
-    assert f"since the router at {served.url} began" in told.stdout
+    assert f"since the router at {served.url} started" in told.stdout
     assert "status failed            1        1  yes" in told.stdout
 
 
@@ -250,4 +250,4 @@ def test_a_router_that_is_named_and_away_is_said_to_be_away(records, herd):
     """Silence about the metrics would pass for agreement with them."""
     told = records.audit("--url", f"http://127.0.0.1:{herd.port}")
     assert told["agree"] is True
-    assert told["metrics_not_compared"] == f"no router answers at http://127.0.0.1:{herd.port}"
+    assert told["metrics_not_compared"] == f"no router responds at http://127.0.0.1:{herd.port}"

@@ -129,7 +129,7 @@ def test_a_wait_for_a_slot_stands_in_the_life(stored, inside):
     """Most slow requests waited, and the table of attempts does not say so."""
     event = finished("r-1", latency_s=9.0, queued_at=NOON + 0.5, admitted_at=NOON + 4.5)
     told = inside("explain", "r-1", "--data-dir", stored(event)).stdout
-    assert "waits for a slot, 4.00 s in all" in told
+    assert "waiting for a slot, 4.00 s in total" in told
 
 
 def test_each_part_stands_as_it_was_predicted_and_as_it_was(stored, inside):

@@ -40,16 +40,16 @@ def test_a_healthy_fleet_is_two_lines_and_status_0(watched, inside):
     """All is well is said at a glance, and what was looked at by name."""
     told = sick(watched, inside, 0)
     verdict, nothing, names = told.stdout.splitlines()
-    assert verdict.startswith("health 100 of 100; 24 of 24 checks pass")
+    assert verdict.startswith("health 100 of 100; 25 of 25 checks pass")
     checks = [check["check_id"] for check in watched[0].get("/dashboard/api/health")["checks"]]
     assert (nothing, names) == ("", f"Passing: {', '.join(checks)}")
 
 
 def test_the_checks_that_pass_are_named_below_the_findings(watched, inside):
-    """23 of 24 checks pass leaves open which: whoever looks for one wants to see it among them, or not."""
+    """24 of 25 checks pass leaves open which: the names are listed."""
     told = sick(watched, inside, 1, agent_version="0.0.1")
     names = told.stdout.splitlines()[-1].removeprefix("Passing: ").split(", ")
-    assert len(names) == 23
+    assert len(names) == 24
     assert "version_mismatch" not in names
 
 
@@ -89,9 +89,9 @@ def test_what_answers_and_is_no_router_is_status_3_too(inside, tmp_path):
 
 
 def test_the_help_says_what_each_exit_status_means(inside):
-    """Whoever writes a crontab reads it there."""
+    """The author of a crontab reads it there."""
     told = inside("health", "--help")
-    for status, meaning in ((0, "nothing"), (1, "warning"), (2, "critical"), (3, "no router"), (64, "command line")):
+    for status, meaning in ((0, "no findings"), (1, "warning"), (2, "critical"), (3, "no router"), (64, "usage error")):
         assert re.search(rf"^ +{status}  .*{meaning}", told.stdout, re.MULTILINE)
     assert told.returncode == 0
 
@@ -135,15 +135,15 @@ def _holding(told, words):
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
-        (("ack",), 64, "which finding?"),
+        (("ack",), 64, "missing finding id"),
         (("ack", "nope"), 1, "no open finding 'nope'"),
         (("silence", "../nope"), 1, "Not Found"),
         (("mute", "x"), 64, "invalid choice"),
         (("silence", "x", "--hours", "-1"), 64, "--hours"),
-        (("--note", "x"), 64, "--note goes with `herd health ack ID`"),
-        (("--hours", "3"), 64, "--hours goes with `herd health silence ID`"),
-        (("ack", "nope", "--hours", "3"), 64, "--hours goes with `herd health silence ID`"),
-        (("silence", "nope", "--note", "x"), 64, "--note goes with `herd health ack ID`"),
+        (("--note", "x"), 64, "--note requires `herd health ack ID`"),
+        (("--hours", "3"), 64, "--hours requires `herd health silence ID`"),
+        (("ack", "nope", "--hours", "3"), 64, "--hours requires `herd health silence ID`"),
+        (("silence", "nope", "--note", "x"), 64, "--note requires `herd health ack ID`"),
         (("ack", "nope", "--past"), 64, "--past"),
     ],
 )

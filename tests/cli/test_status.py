@@ -70,7 +70,7 @@ def test_another_server_is_not_taken_for_a_router(inside):
         told = inside("status", "--url", f"127.0.0.1:{stranger.server_address[1]}")
         stranger.shutdown()
     assert told.returncode == 1
-    assert "not a herd router" in told.stderr
+    assert "not a Herd router" in told.stderr
 
 
 def test_the_router_may_be_named_by_the_environment(served, herd):

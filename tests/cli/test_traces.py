@@ -101,7 +101,7 @@ def test_without_a_router_the_database_is_read_and_that_is_said(served, herd):
     told = herd("traces", "--limit", "1", HERD_DATA_DIR=str(served.router.data_dir))
     assert told.returncode == 0
     assert "failed-1" in told.stdout
-    assert "no router answers" in told.stderr
+    assert "no router responds" in told.stderr
     assert "latency.db" in told.stderr
 
 

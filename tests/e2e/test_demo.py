@@ -82,7 +82,7 @@ def listens(port):
 def test_all_four_records_fill_and_the_addresses_of_all_are_printed(run):
     """A newcomer looks at four places and must find something in each."""
     demo = run("--seconds", "60")
-    demo.wait_for("Ctrl-C ends it.")
+    demo.wait_for("Ctrl-C stops it.")
     for address in (
         f"http://localhost:{demo.port}/metrics",
         str(demo.data / "latency.db"),
@@ -102,7 +102,7 @@ def test_all_four_records_fill_and_the_addresses_of_all_are_printed(run):
 def test_a_signal_to_the_whole_terminal_ends_everything_in_order(run, kind):
     """Ctrl-C reaches every process of the terminal at once, and still nothing may be lost or left."""
     demo = run()
-    demo.wait_for("Ctrl-C ends it.")
+    demo.wait_for("Ctrl-C stops it.")
     router = demo.router_pid()
     os.killpg(demo.process.pid, kind)
     assert demo.process.wait(50) == 0
@@ -134,10 +134,10 @@ def test_a_port_in_use_is_one_sentence_with_what_to_do(run):
 def test_a_router_that_dies_ends_the_demo_with_a_word_about_it(run):
     """Nodes and traffic without a router would be a puzzle."""
     demo = run()
-    demo.wait_for("Ctrl-C ends it.")
+    demo.wait_for("Ctrl-C stops it.")
     os.kill(demo.router_pid(), signal.SIGKILL)
     assert demo.process.wait(30) == 1
-    assert "the router ended" in demo.said()
+    assert "the router exited" in demo.said()
     assert "Traceback" not in demo.said()
 
 

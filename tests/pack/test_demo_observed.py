@@ -30,7 +30,7 @@ def test_the_demo_can_be_seen_in_prometheus_and_leaves_nothing_behind(tmp_path):
     demo = start(tmp_path, "--observe")
     try:
         said = tmp_path / "said.txt"
-        until(lambda: "Ctrl-C ends it." in said.read_text() or demo.poll() is not None, "the demo runs", 60)
+        until(lambda: "Ctrl-C stops it." in said.read_text() or demo.poll() is not None, "the demo runs", 60)
         url, page = re.search(r"alerts +(http://localhost:\d+)(/\S+)", said.read_text()).groups()
         url = url.replace("localhost", "127.0.0.1")
         assert httpx.get(url + page).status_code == 200
