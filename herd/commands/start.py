@@ -123,17 +123,17 @@ def url_of(settings: Settings) -> str:
 
 
 def start_block(settings: Settings) -> str:
-    """What a person needs to know once the router is there."""
+    """The startup message."""
     url = url_of(settings)
     everywhere = " (and every other address of this machine)" if settings.text("host") in WILDCARDS else ""
     return "".join((
         f"herd {__version__}\n",
         f"  address   {url}{everywhere}\n",
         f"  data      {settings.data_dir} (latency.db, logs/herd.jsonl)\n",
-        "  nodes     start `herd-node` beside each Ollama\n",
+        "  nodes     start `herd-node` on each machine with Ollama\n",
         f"  page      {url}/dashboard\n",
         f"  metrics   {url}/metrics\n",
-        "  look      herd status, herd traces, herd --help\n",
+        "  commands  herd status, herd traces, herd --help\n",
     ))  # fmt: skip
 
 
