@@ -43,11 +43,11 @@ Each router option is also an environment variable: --log-level is HERD_LOG_LEVE
 `herd docs operations` lists everyday commands, `herd docs` all topics.
 """
 STATUSES: Final = ("completed", "failed", "incomplete", "client_disconnected", "rejected")
-BROKEN_PIPE: Final = 141  # what a shell reports of a program that a closed pipe ended
+BROKEN_PIPE: Final = 141  # a shell's status for a program ended by a closed pipe
 WRONG_CHOICE: Final = re.compile(r"argument .*?: invalid choice: '(.*?)' \(choose from (.*)\)$", re.DOTALL)
 SYNONYMS: Final = {"ps": "top", "delete": "rm", "kill": "cancel", "resume": "undrain",
                    "config": "set", "tags": "apps", "requests": "traces", "run": "demo"}  # fmt: skip
-USAGE: Final = 64  # EX_USAGE of sysexits.h; argparse's own 2 is what `herd health` says of something critical
+USAGE: Final = 64  # EX_USAGE of sysexits.h; argparse's own 2 means a critical finding in `herd health`
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ SINCE = Option("--since", {"metavar": "WHEN", "type": moment, "help": "only sinc
 LIMIT = Option("--limit", {"metavar": "N", "type": count(1, 1000), "default": 20, "help": "limit (default: 20)"})
 DAY = Option("--since", {"metavar": "WHEN", "type": moment, "help": "requests since then (default: 1d)"})
 MOST = Option("--limit", {"metavar": "N", "type": count(20, 1_000_000), "default": 10_000,
-                          "help": "the latest N of them at most (default: 10000)"})  # fmt: skip
+                          "help": "at most the latest N (default: 10000)"})  # fmt: skip
 DAYS = Option("--days", {"metavar": "N", "type": count(1, 365), "default": 7, "help": "the last N days (default: 7)"})
 NODE = Option("node", {"metavar": "NODE", "help": "the node, as `herd status` names it"})
 EITHER = Option("--data-dir", {"metavar": "DIR", "help": "read the database of DIR instead of asking a router"})
@@ -193,8 +193,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
         Option("model", {"metavar": "MODEL", "help": "the model"}),
         Option("--node", {"metavar": "NODE", "required": True, "help": "the node"}), URL, JSON,
     )),
-    "explain": Command("herd.commands.explain", "one request's life, and why it went where it went", (
-        Option("request_id", {"metavar": "REQUEST_ID", "help": "its id, or as much of its beginning as is unique"}),
+    "explain": Command("herd.commands.explain", "one request: timeline, decision and candidates", (
+        Option("request_id", {"metavar": "REQUEST_ID", "help": "the id, or a unique prefix of it"}),
         URL, EITHER, JSON,
     )),
     "logs": Command("herd.commands.logs", "the last log lines, formatted", (

@@ -54,9 +54,9 @@ def stream(
                     found = json.loads(line)
                     yield found if isinstance(found, dict) else {"error": line}
     except ValueError:
-        raise CommandError(f"what answers at {url} is not a herd router; name yours with --url") from None
+        raise CommandError(f"{url} is not a Herd router; set --url") from None
     except httpx.HTTPError:
-        raise RouterAway(f"no router answers at {url}: start one with `herd`, or name yours with --url") from None
+        raise RouterAway(f"no router responds at {url}: start one with `herd`, or set --url") from None
 
 
 def _document(response: httpx.Response, url: str, path: str, expects: str) -> dict[str, Any]:

@@ -16,7 +16,14 @@ DOORS: Final[Mapping[str, tuple[str, ...]]] = {
     "body": ("too_large", "no_room"),
     "loop": ("loop",),
     "node": (
-        "malformed", "no_credential", "unknown_credential", "revoked", "signature", "repeated", "other_key", "address",
+        "malformed",
+        "no_credential",
+        "unknown_credential",
+        "revoked",
+        "signature",
+        "repeated",
+        "other_key",
+        "address",
     ),
 }
 REASONS: Final = tuple(dict.fromkeys(reason for reasons in DOORS.values() for reason in reasons))

@@ -216,7 +216,8 @@ def test_the_agents_sigterm_takes_its_node_out_in_order(tmp_path):
     node = fleet.nodes.start(SimConfig("engine", models=(SLOW,), **PACE))
     command = ["-m", "node", "--node-id", "box", "--router-url", fleet.url, "--ollama-host", node.url]
     agent = subprocess.Popen(
-        [sys.executable, *command, "--data-dir", str(tmp_path / "agent")], stderr=subprocess.DEVNULL,
+        [sys.executable, *command, "--data-dir", str(tmp_path / "agent")],
+        stderr=subprocess.DEVNULL,
         env={**os.environ, "HERD_JOIN_FILE": str(fleet.router.data_dir / "local.code")},
     )
     try:

@@ -111,7 +111,13 @@ def test_a_heartbeat_that_was_altered_or_meant_for_another_router_is_refused(doo
 
 @pytest.mark.parametrize(
     "url",
-    ["http://192.168.1.66:11434", "http://127.0.0.1:11434", "http://studio.local:1", "http://169.254.1.1", "http://[::1]:1"],
+    [
+        "http://192.168.1.66:11434",
+        "http://127.0.0.1:11434",
+        "http://studio.local:1",
+        "http://169.254.1.1",
+        "http://[::1]:1",
+    ],
 )
 def test_a_node_from_elsewhere_is_reached_where_it_comes_from_and_nowhere_else(door, url):
     """A recorded heartbeat from a thief's address, or a node's word for another machine, must not move prompts."""
