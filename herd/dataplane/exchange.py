@@ -6,7 +6,6 @@ while it is read, and CancelledError, pass through as they are.
 
 import asyncio
 import errno
-import math
 import ssl
 from collections.abc import AsyncIterable
 from types import TracebackType
@@ -82,13 +81,11 @@ class Answer:
             await connection.arrival(self.due_at)
         return connection.take()
 
-    async def read_limited(self, limit: int, silence_s: float = math.inf) -> tuple[bytes, bool]:
-        """The body until it is over a limit, and whether that is all of it; `silence_s` bounds each wait, too."""
-        last, clock = self.due_at, asyncio.get_running_loop().time
+    async def read_limited(self, limit: int) -> tuple[bytes, bool]:
+        """The body until it is over a limit, and whether that is all of it."""
         chunks: list[bytes] = []
         size = 0
         while size <= limit:
-            self.due_at = min(last, clock() + silence_s)
             chunk = await self.read()
             if not chunk:
                 return b"".join(chunks), True

@@ -1,26 +1,11 @@
-"""What an audit compares the other records with: how many requests ended in a window, and which."""
+"""What an audit compares the other records with: which requests ended in a window."""
 
 import sqlite3
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 CHUNK: Final = 5_000
 _OTHERS: Final = ("fleet_events", "node_samples")
 Position = tuple[float, int]  # finished_at and row number of the last one seen
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Requests that ended in a window; those without a model or a node count under None."""
-
-    total: int = 0
-    by_status: Mapping[str, int] = field(default_factory=dict)
-    by_model: Mapping[str | None, int] = field(default_factory=dict)
-    by_node: Mapping[str | None, int] = field(default_factory=dict)
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
 
 
 class Ended(NamedTuple):
@@ -44,28 +29,6 @@ class Kept(NamedTuple):
     oldest: float | None = None
     first_id: int | None = None
     began: float | None = None
-
-
-def counts(connection: sqlite3.Connection, since: float | None, until: float | None) -> Counts:
-    """The counts of `since <= finished_at < until`; None leaves an end open."""
-    clauses = ["finished_at >= ?"] * (since is not None) + ["finished_at < ?"] * (until is not None)
-    where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
-    found = connection.execute(
-        f"""SELECT status, model, node_id, COUNT(*),
-                SUM(COALESCE(prompt_tokens, 0)), SUM(COALESCE(completion_tokens, 0))
-            FROM request_traces {where} GROUP BY status, model, node_id""",
-        [edge for edge in (since, until) if edge is not None],
-    ).fetchall()
-    by_status: Counter[str] = Counter()
-    by_model: Counter[str | None] = Counter()
-    by_node: Counter[str | None] = Counter()
-    for status, model, node_id, number, _, _ in found:
-        by_status[status] += number
-        by_model[model] += number
-        by_node[node_id] += number
-    return Counts(
-        by_status.total(), by_status, by_model, by_node, sum(row[4] for row in found), sum(row[5] for row in found)
-    )
 
 
 def chunk(connection: sqlite3.Connection, after: Position, until: float) -> tuple[list[Ended], Position]:

@@ -17,13 +17,13 @@ from herd.core.finding import Episode
 from herd.core.health.report import History
 from herd.core.learning import Observation
 from herd.store import audit, fleet_events, health_queries, history, reports, schema, traces
-from herd.store.audit import Counts, Ended, Kept
+from herd.store.audit import Ended, Kept
 from herd.store.connections import Connections, Question, Source
 from herd.store.connections import StoreUnreadable as StoreUnreadable  # noqa: PLC0414 - whoever asks gets it from here
 from herd.store.fleet_events import EventFilter
 from herd.store.recorded import Recorded, recorded
 from herd.store.reports import Query, Report
-from herd.store.rollups import DAY_S, HOUR_S
+from herd.store.rollups import DAY_S
 from herd.store.traces import Document, Page, StoredTrace, TraceFilter
 from herd.store.windows import EVERYTHING, Scope
 
@@ -67,30 +67,9 @@ class Reader:
         """One of the tables of `reports`, of the requests received since then (unix s)."""
         return self.answer(table, since, scope)
 
-    def trends(self, hours: float, scope: Scope = EVERYTHING, now: float | None = None) -> Report:
-        """The last hours, one by one."""
-        now = time.time() if now is None else now
-        return self.answer(reports.trends, now - hours * HOUR_S, now, scope)
-
     def asked(self, days: float, now: float | None = None) -> list[Document]:
         """How often each model was asked for over the last days, whichever one answered."""
         return self.answer(reports.asked, _since(days, now)).data
-
-    def apps(self, days: float, now: float | None = None) -> list[Document]:
-        """Sums by tag over the last days."""
-        return self.report(reports.apps, _since(days, now)).data
-
-    def apps_daily(self, days: float, now: float | None = None) -> list[Document]:
-        """Sums by tag and UTC day over the last days."""
-        return self.report(reports.apps_daily, _since(days, now)).data
-
-    def usage(self, days: float, now: float | None = None) -> list[Document]:
-        """Sums by UTC day, node and model over the last days."""
-        return self.report(reports.usage, _since(days, now)).data
-
-    def counts(self, since: float | None = None, until: float | None = None) -> Counts:
-        """How many requests ended from `since` until before `until`, in unix seconds."""
-        return self._read(Counts(), audit.counts, since, until)
 
     def ended(self, since: float = 0.0, until: float = float("inf")) -> Iterator[Ended]:
         """Each request that ended in that window, in the order of the ends; read in chunks, so others may write."""

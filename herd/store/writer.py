@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -54,7 +54,6 @@ class StoreStats:
     waiting: int = 0
     commits: int = 0
     commit_seconds_sum: float = 0.0
-    commit_seconds_last: float = 0.0
     bytes: int = 0
     up: bool = False
     last_error: str | None = None
@@ -66,14 +65,6 @@ class Lost:
     """Stands in the queue for an event that was lost on its way here, a request or not."""
 
     request: bool
-
-
-@value
-class _Mark:
-    """Stands in the queue behind what `flush` waits for."""
-
-    lost_before: int
-    reached: threading.Event = field(default_factory=threading.Event)
 
 
 class Writer:
@@ -96,9 +87,8 @@ class Writer:
         self._file = StoreFile(path, self._keep, on_close)
         self._on_commit = on_commit
         self._capacity = capacity
-        self._queue: deque[tuple[float, Stored | Lost, bool] | _Mark] = deque()
+        self._queue: deque[tuple[float, Stored | Lost, bool]] = deque()
         self._batch: list[Rows] = []
-        self._mark: _Mark | None = None
         self._stats = StoreStats()
         self._lock = threading.Lock()
         self._arrived, self._hurry, self._closing = threading.Event(), threading.Event(), threading.Event()
@@ -137,17 +127,6 @@ class Writer:
         """Write what waits now, without waiting for company."""
         self._hurry.set()
         self._arrived.set()
-
-    def flush(self, timeout: float) -> bool:
-        """Wait until all that was taken before is committed; False where that failed or took over `timeout` seconds."""
-        stats = self._stats
-        mark = _Mark(stats.failed + stats.others_lost)
-        self._queue.append(mark)
-        self._hurry.set()
-        self._arrived.set()
-        if not self._thread.is_alive() or not mark.reached.wait(timeout):
-            return False
-        return self._stats.failed + self._stats.others_lost == mark.lost_before
 
     def close(self, timeout: float) -> bool:
         """Take nothing more, write what waits, let go of the file; False where `timeout` seconds were not enough."""
@@ -205,21 +184,15 @@ class Writer:
             self._blocked(error)
             return False
         self._unblocked()
-        if self._mark:
-            self._mark.reached.set()
-            self._mark = None
         self._roll_up()
         return True
 
     def _fill_batch(self) -> None:
-        while self._queue and len(self._batch) < BATCH and self._mark is None:
-            entry = self._queue.popleft()
-            if isinstance(entry, _Mark):
-                self._mark = entry
-                return
-            at, event, repeat = entry
+        while self._queue and len(self._batch) < BATCH:
+            at, event, repeat = self._queue[0]
             rows = self._rows_of(event, at)
             self._batch.append(rows._replace(repeat=repeat) if repeat else rows)
+            self._queue.popleft()  # only now: who asks whether anything waits must not find it in neither
 
     def _rows_of(self, event: Stored | Lost, at: float) -> Rows:
         """The rows of an event; none of one that has none, which is disposed of when those before it are."""
@@ -261,7 +234,6 @@ class Writer:
                 written=stats.written + sum(rows.trace is not None for rows in batch),
                 commits=stats.commits + 1,
                 commit_seconds_sum=stats.commit_seconds_sum + seconds,
-                commit_seconds_last=seconds,
                 disposed=stats.disposed + len(batch),
             )
         if self._on_commit:
@@ -309,10 +281,8 @@ class Writer:
             self._lose(rows.trace is not None, "failed", disposed=1)
         self._batch = []
         while self._queue:
-            entry = self._queue.popleft()
-            if not isinstance(entry, _Mark):
-                request = entry[1].request if isinstance(entry[1], Lost) else isinstance(entry[1], Finished)
-                self._lose(request, "failed", disposed=1)
+            _, event, _ = self._queue.popleft()
+            self._lose(event.request if isinstance(event, Lost) else isinstance(event, Finished), "failed", disposed=1)
         with self._lock:
             self._stats = replace(self._stats, up=False)
 

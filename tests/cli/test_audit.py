@@ -15,6 +15,7 @@ from herd.store.writer import Writer
 from herd.telemetry.log import LogSink
 from tests.harness import until
 from tests.store.builders import failed, finished, refused
+from tests.store.waiting import written
 
 
 class Records:
@@ -32,7 +33,7 @@ class Records:
             for sink, wanted in ((writer, rows), (log, lines)):
                 if wanted:
                     sink.take(event)
-        assert writer.flush(10)
+        assert written(writer)
         assert writer.close(10)
         assert log.close(10)
 

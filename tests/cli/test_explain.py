@@ -12,6 +12,7 @@ from herd.core.routing import Predicted
 from herd.core.signals import SIGNALS
 from herd.store.writer import Writer
 from tests.store.builders import NOON, finished, fleet, node
+from tests.store.waiting import written
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def stored(tmp_path):
         writer.start()
         for event in events:
             writer.take(event)
-        assert writer.flush(10)
+        assert written(writer)
         writer.close(10)
         return str(data_dir)
 

@@ -144,14 +144,6 @@ async def test_a_limited_read_ends_at_its_limit(upstream):
         assert (body[:6], len(body) > 1000, whole) == (b"hellox", True, False)
 
 
-async def test_a_limited_read_may_bound_each_silence(upstream):
-    """A node that stops in its error is not waited for as long as one that works on an answer."""
-    async with node([chunked(b"hello", end=False), SILENCE]) as there:
-        with pytest.raises(errors.FirstByteTimeout):
-            async with upstream.exchange(Call("GET", there.url), within(LONG_S)) as answer:
-                await answer.read_limited(1000, silence_s=SHORT_S)
-
-
 async def test_no_proxy_of_the_environment_is_used(upstream, monkeypatch):
     """Prompts would leave the house by a variable that was set for something else."""
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")

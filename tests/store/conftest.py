@@ -7,6 +7,7 @@ import pytest
 from herd.core.events import Event
 from herd.store.queries import Reader
 from herd.store.writer import Writer
+from tests.store.waiting import written
 
 PATIENCE_S = 20.0
 FOR_EVER = 36_500.0  # days: the builders' requests are of a fixed date
@@ -42,6 +43,6 @@ def keep(writer):
     def kept(*events: Event) -> None:
         for event in events:
             writer.take(event)
-        assert writer.flush(PATIENCE_S), writer.stats()
+        assert written(writer), writer.stats()
 
     return kept

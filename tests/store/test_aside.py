@@ -68,9 +68,8 @@ def test_both_ways_of_reading_give_the_same_answers(reader, aside, keep):
         lambda from_: from_.traces(TraceFilter(tag="team"), limit=5),
         lambda from_: from_.trace("r3"),
         lambda from_: from_.ids("r1"),
-        lambda from_: from_.apps(7, now),
-        lambda from_: from_.trends(24, now=now),
-        lambda from_: from_.counts(),
+        lambda from_: from_.report(reports.apps, now - 1000),
+        lambda from_: from_.answer(reports.trends, now - 3600, now),
         lambda from_: list(from_.ended()),
         lambda from_: from_.health(now, {}),
         lambda from_: from_.answer(answers.page, TraceFilter(), None, 3, "csv"),
@@ -83,7 +82,7 @@ def test_both_ways_of_reading_give_the_same_answers(reader, aside, keep):
 def test_a_store_in_which_nothing_was_kept_answers_as_an_empty_one(reader, aside):
     """The page of a router that was just installed is empty, and no error."""
     assert aside.traces() == reader.traces()
-    assert aside.apps(7) == []
+    assert aside.report(reports.apps, 0.0).data == []
     assert aside.answer(answers.page, TraceFilter(), None, 10, "json").body.startswith(b'{"traces":[]')
 
 

@@ -12,6 +12,7 @@ from herd.core.health.report import WINDOWS_S, History
 from herd.store import health_queries
 from herd.store.health_queries import LEAST_PACE
 from tests.store import builders
+from tests.store.waiting import written
 
 NOW = builders.NOON
 MODEL = "llama3.2:3b"
@@ -63,7 +64,7 @@ def test_context_actions_are_counted_with_the_largest_context_asked_and_the_leas
     """Their events are told when they come, so these are of now."""
     for action, asked_for, loaded in (("warned", 9000, 4096), ("warned", 65_536, 8192), ("stripped", 100, 4096)):
         writer.take(ContextProtected("r", "t", ContextAction(action, "ada", MODEL, asked_for, loaded)))
-    assert writer.flush(20)
+    assert written(writer)
     found = {each.action: each for each in reader.health(NOW, {}).context}
     assert {name: (each.count, each.most_asked, each.least_loaded) for name, each in found.items()} == {
         "warned": (2, 65_536, 4096), "stripped": (1, 100, 4096)}  # fmt: skip

@@ -11,10 +11,11 @@ import pytest
 
 from herd.core.events import Status
 from herd.store import rollups, schema
-from herd.store.audit import CHUNK, Counts, Kept
+from herd.store.audit import CHUNK, Kept
 from herd.store.queries import Reader, StoreUnreadable
 from herd.store.traces import Page
 from tests.store import builders
+from tests.store.tables import apps, apps_daily, usage
 
 NOW = builders.NOON
 MINUTE, HOUR, WEEK = 60.0, 3600.0, 7 * 86_400.0
@@ -144,22 +145,6 @@ def test_demand_is_the_same_from_the_rows_and_from_their_hourly_sums(reader, kee
     assert reader.demand(NOW) == pytest.approx(from_rows)
 
 
-def test_counts_agree_with_what_was_finished_in_the_window(reader, keep):
-    """An audit sets them against log lines and metrics, which tell the end of a request."""
-    keep(
-        builders.finished(at=NOW - 100, latency_s=150.0, tokens=(1, 2)),
-        builders.finished(at=NOW, latency_s=50.0, node_id="bob", tokens=(None, 4)),
-        builders.finished(at=NOW, latency_s=49.0),
-        builders.finished(at=NOW, latency_s=51.0),
-        builders.refused(at=NOW + 50),
-    )
-    assert reader.counts(NOW + 50, NOW + 51) == Counts(
-        3, {"completed": 2, "rejected": 1}, {"llama3.2:3b": 2, None: 1}, {"ada": 1, "bob": 1, None: 1}, 1, 6
-    )
-    assert reader.counts().total == 5
-    assert reader.counts(until=NOW + 50).total == 1
-
-
 def test_ended_requests_come_each_once_in_the_order_of_their_ends(reader, keep):
     """Also where more of them end at one moment than are read at once."""
     keep(*(builders.finished(at=NOW, latency_s=float(number // 4000)) for number in range(CHUNK + 1000)))
@@ -192,8 +177,8 @@ def test_a_store_in_which_nothing_was_kept_answers_as_an_empty_one(reader):
     """A fresh router's page must open, and `herd status` must not print a traceback."""
     assert reader.traces() == Page()
     assert reader.trace("r") is None
-    assert reader.apps(7) == reader.apps_daily(7) == reader.usage(7) == []
-    assert (reader.counts(), list(reader.ended())) == (Counts(), [])
+    assert apps(reader, 7) == apps_daily(reader, 7) == usage(reader, 7) == []
+    assert list(reader.ended()) == []
     assert reader.availability(NOW) == reader.recent_answers(NOW) == reader.demand(NOW) == {}
     assert not reader.path.exists(), "reading must not make a database"
 

@@ -8,7 +8,7 @@ import pytest
 
 from herd.core.events import FleetChanged
 from tests.store import builders
-from tests.store.conftest import PATIENCE_S
+from tests.store.waiting import written
 
 TABLES = ("request_traces", "request_attempts", "fleet_events", "node_samples")
 
@@ -29,12 +29,12 @@ def test_an_event_that_comes_again_leaves_what_it_left_before(writer, database, 
     ]
     for event in events:
         writer.take(event, builders.NOON)
-    assert writer.flush(PATIENCE_S)
+    assert written(writer)
     before = counted(database)
     for _ in range(rounds - 1):
         for event in events:
             writer.take(event, builders.NOON, repeat=True)
-        assert writer.flush(PATIENCE_S)
+        assert written(writer)
     assert counted(database) == before == dict(zip(TABLES, (1, 2, 3, 1), strict=True))
 
 
@@ -43,7 +43,7 @@ def test_events_that_are_alike_but_not_the_same_are_all_kept(writer, database):
     for number in range(2):
         writer.take(FleetChanged(builders.NOON, "node_lost", f"n{number}"), repeat=True)
         writer.take(FleetChanged(builders.NOON + number, "node_back", "ada"), repeat=True)
-    assert writer.flush(PATIENCE_S)
+    assert written(writer)
     assert counted(database)["fleet_events"] == 4
 
 
@@ -52,7 +52,7 @@ def test_two_requests_with_one_id_are_two_and_each_comes_again_as_itself(writer,
     first, second = builders.finished("same", attempts=2), builders.finished("same")
     for event in (first, second, first, second):
         writer.take(event, repeat=True)
-    assert writer.flush(PATIENCE_S)
+    assert written(writer)
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         found = dict(connection.execute("SELECT request_id, span_id FROM request_traces"))
     assert found == {"same": first.ids.span_id, f"same.{second.ids.span_id}": second.ids.span_id}
@@ -64,6 +64,6 @@ def test_what_is_disposed_of_is_counted_in_order_also_where_an_event_makes_no_ro
     assert writer.stats().disposed == 0
     for event in (builders.finished(), replace(builders.finished(), usage=None), builders.sample()):
         writer.take(event)
-    assert writer.flush(PATIENCE_S) is False, "one was lost"
+    assert written(writer) is False, "one was lost"
     stats = writer.stats()
     assert (stats.disposed, stats.written, stats.failed) == (3, 1, 1)

@@ -9,6 +9,7 @@ from herd.core.record import record
 from herd.store import rows, schema
 from herd.store.queries import StoreUnreadable
 from tests.store import builders
+from tests.store.tables import usage
 
 CONTRACT = (
     "id", "request_id", "trace_id", "span_id", "timestamp", "finished_at", "endpoint", "original_format", "model",
@@ -124,7 +125,7 @@ def test_a_newer_database_is_still_read(opened, database, reader):
     opened.execute("ALTER TABLE fleet_events ADD COLUMN of_the_future TEXT")
     opened.execute(f"PRAGMA user_version = {schema.LATEST + 1}")
     assert reader.traces().traces == ()
-    assert reader.usage(7) == []
+    assert usage(reader, 7) == []
 
 
 def test_another_programs_database_is_not_touched(database):

@@ -6,7 +6,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from herd.store.writer import Writer
 from tests.harness import until
 from tests.store import builders
 from tests.store.conftest import FOR_EVER
+from tests.store.waiting import written
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -63,7 +63,7 @@ def test_a_disk_without_room_costs_no_row_once_there_is_room_again(database, wri
         fill(writer, *(f"r{number}" for number in range(300)))
         assert "OperationalError" in down(writer)
         assert ids(database) == ["before"]
-    assert writer.flush(20)
+    assert written(writer)
     assert len(ids(database)) == 301
     assert (writer.stats().up, writer.stats().last_error, writer.stats().failed) == (True, None, 0)
 
@@ -75,7 +75,7 @@ def test_a_locked_database_is_waited_for(database, writer, keep):
         fill(writer, "a", "b")
         assert "locked" in down(writer)
         assert (writer.stats().written, writer.stats().waiting) == (1, 2)
-    assert writer.flush(20)
+    assert written(writer)
     assert ids(database) == ["before", "a", "b"]
 
 
@@ -88,22 +88,10 @@ def test_taking_goes_on_while_nothing_can_be_written(database, keep):
         fill(writer, *(f"r{number}" for number in range(1000)))
         stats = writer.stats()
         assert stats.dropped >= 899, "all but what the queue holds, and perhaps one on its way out of it"
-        assert not writer.flush(0.01), "flush must not say that all is kept"
     assert writer.close(20)
     stats = writer.stats()
     assert stats.written + stats.dropped + stats.failed == 1000
     assert len(ids(database)) == stats.written > 0
-
-
-def test_flush_does_not_vouch_for_a_row_that_was_given_up(database, writer, keep):
-    """Who flushes and reads must know when something is missing."""
-    keep(builders.finished("before"))
-    with ThreadPoolExecutor(1) as pool:
-        with locked(database):
-            writer.take(builders.finished("refused", endpoint=None))
-            answer = pool.submit(writer.flush, 20)
-            down(writer)
-        assert answer.result(20) is False
 
 
 def test_a_database_that_a_newer_herd_migrates_meanwhile_is_left_alone(database, writer, keep):
@@ -115,7 +103,7 @@ def test_a_database_that_a_newer_herd_migrates_meanwhile_is_left_alone(database,
         assert "schema version 999" in down(writer)
         assert ids(database) == ["before"]
         other.execute(f"PRAGMA user_version = {schema.LATEST}")
-    assert writer.flush(20)
+    assert written(writer)
     assert ids(database) == ["before", "after"]
 
 
@@ -127,7 +115,7 @@ def test_something_else_in_the_files_place_is_waited_out(database):
     fill(writer, "early")
     assert "unable to open" in down(writer)
     database.rmdir()
-    assert writer.flush(20)
+    assert written(writer)
     assert writer.close(20)
     assert ids(database) == ["early"]
 
@@ -141,7 +129,7 @@ def test_a_file_that_is_no_database_is_not_overwritten(database, writer, keep):
     assert "not a database" in down(writer)
     assert database.read_bytes() == b"what is this?" * 1000
     database.unlink()
-    assert writer.flush(20)
+    assert written(writer)
     assert ids(database) == ["after"]
 
 
@@ -208,7 +196,7 @@ def test_a_database_at_its_limit_makes_room_and_goes_on(database):
     for start in range(0, len(names), 300):
         for offset, name in enumerate(names[start : start + 300]):
             writer.take(builders.finished(name, at=builders.NOON + start + offset))
-        assert writer.flush(60), writer.stats()
+        assert written(writer), writer.stats()
         assert database.stat().st_size < limit * 1.06
     assert writer.close(20)
     kept = ids(database)
