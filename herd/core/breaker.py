@@ -54,4 +54,4 @@ class Breaker:
         failing = len(recent) >= CONSECUTIVE_FAILURES and all(recent[-CONSECUTIVE_FAILURES:])
         if self.open_until is None and (failing or sum(recent) >= WINDOW_FAILURES):
             return Breaker(recent, now + self.open_s, self.open_s)
-        return replace(self, recent=recent)
+        return Breaker(recent, self.open_until, self.open_s)

@@ -56,4 +56,4 @@ class Request:
     @property
     def models(self) -> tuple[str, ...]:
         """The model asked for, then the ones it may fall back to, each once."""
-        return tuple(dict.fromkeys((self.model, *self.fallback_models)))
+        return tuple(dict.fromkeys((self.model, *self.fallback_models))) if self.fallback_models else (self.model,)

@@ -199,9 +199,7 @@ class Relay:
         headers = [*response_headers(answer.headers), *self._headers]
         client = self._client
         if complete:
-            headers.append((b"content-length", str(len(body)).encode()))
-            await client.start(answer.status, headers)
-            await client.finish(body)
+            await client.answer(answer.status, headers, body)
         else:
             await client.start(answer.status, headers)
             await self._relay_rest(answer, body)

@@ -105,8 +105,7 @@ async def send_error(flight: Flight, error: errors.HerdError) -> None:
     else:
         status, body = error.status, error_body(endpoint.dialect, error, node_id)
         headers += error_headers(error)
-    await client.start(status, [*headers, (b"content-length", str(len(body)).encode())])
-    await client.finish(body)
+    await client.answer(status, headers, body)
 
 
 def error_headers(error: errors.HerdError) -> RawHeaders:

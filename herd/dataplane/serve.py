@@ -265,8 +265,8 @@ class DataPlane:
         """A slot at the best free place of the plan, and the phase with the decision in which the place was found."""
         decided, clock = phase.decided, phase.received.clock
         bid = Bid(decided.asked.request, decided.received.policy, excluded)
-        if self._keeper.cell.may_begin(bid, decided.choice, moment()):
-            return phase, await self._keeper.slot(bid, decided.choice)
+        if granted := self._keeper.at_once(bid, decided.choice):
+            return phase, granted
         if not phase.attempts:
             decided = replace(decided, predicted=decided.choice.predicted(excluded))
         began = clock.now()

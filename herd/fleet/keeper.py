@@ -52,13 +52,22 @@ class Keeper:
 
         Raises QueueFull or QueueTimeout, both with a Retry-After, and NoNode if the last place went while it waited.
         """
+        if granted := self.at_once(bid, choice):
+            return granted
         lane, now = bid.request.model, moment()
-        if self.cell.slots.full(lane) and not self.cell.may_begin(bid, choice, now):
+        if self.cell.slots.full(lane):
             depth, best = self.cell.slots.depths()[lane], choice.best(bid.excluded)
             retry_after_s = self.cell.slots.retry_after_s(lane, best)
             raise QueueFull(f"{depth} requests are already waiting for {lane}", retry_after_s)
         ticket = next(self._tickets)
         return self.cell.ask(ticket, bid, choice, now) or await self._wait(ticket, bid, choice)
+
+    def at_once(self, bid: Bid, choice: Choice) -> Granted | None:
+        """A slot that is free at this moment; None where the request would have to wait for one."""
+        now = moment()
+        if not self.cell.may_begin(bid, choice, now):
+            return None
+        return self.cell.ask(next(self._tickets), bid, choice, now)
 
     def answered(self, granted: Granted) -> None:
         """The first content came of what was granted this slot."""

@@ -35,25 +35,25 @@ class Settings:
 
     def text(self, name: str) -> str:
         """A setting that is a string."""
-        value = self.values[name]
+        value = self._now[0][name]
         assert isinstance(value, str), name
         return value
 
     def number(self, name: str) -> float:
         """A setting that is a number."""
-        value = self.values[name]
+        value = self._now[0][name]
         assert isinstance(value, int | float), name
         return float(value)
 
     def count(self, name: str) -> int:
         """A setting that is a whole number."""
-        value = self.values[name]
+        value = self._now[0][name]
         assert isinstance(value, int), name
         return value
 
     def flag(self, name: str) -> bool:
         """A setting that is true or false."""
-        value = self.values[name]
+        value = self._now[0][name]
         assert isinstance(value, bool), name
         return value
 
