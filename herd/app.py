@@ -32,6 +32,7 @@ from herd.insights.machines import on_paper
 from herd.jobs.health_facts import Lost
 from herd.jobs.health_watch import HealthWatch, Records
 from herd.jobs.history import History
+from herd.jobs.planner import Planner
 from herd.jobs.preloads import Preloads
 from herd.jobs.pulls import Pulls
 from herd.recorder.recorder import Kept, Recorder
@@ -43,6 +44,7 @@ from herd.routes import (
     inference,
     merged,
     operations,
+    plan,
     recommendations,
     runbook,
     unmatched,
@@ -72,7 +74,7 @@ FLUSH_S = 3.0
 STORE_OPEN_S = 2.0
 GARBAGE = 10_000  # objects between two looks for circles: a request makes hundreds, and none of them
 SURFACES = (
-    merged, fleet, operations, dashboard_api, health, recommendations, settings_routes, dashboard, runbook
+    merged, fleet, operations, dashboard_api, health, recommendations, plan, settings_routes, dashboard, runbook
 )  # fmt: skip
 
 
@@ -134,6 +136,7 @@ class Router:
         app.state.surface = Surface(
             settings=self.settings, keeper=self.keeper, flights=self.plane.flights, reader=self.reader,
             metrics=self.metrics, switchboard=self.switchboard, feed=self.feed, health=self.health,
+            planner=Planner(self.settings.data_dir),
             pulls=self.pulls.view, quarantine=self.plane.quarantine, settled=self.recorder.settled,
             scrape_view=self._scrape_view, door=self.door, report=self.refusals,
             stopping=lambda: self.plane.stopping,

@@ -95,6 +95,14 @@ def hours(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours from 0 to {24 * 365}")
 
 
+def share(text: str) -> float:
+    """An option's type: a share above 0, at most 1."""
+    with suppress(ValueError):
+        if 0 < (found := float(text)) <= 1:
+            return found
+    raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1")
+
+
 URL = Option("--url", {"metavar": "URL", "help": "the router (default: HERD_URL, else this machine's)"})
 DATA_DIR = Option("--data-dir", {"metavar": "DIR", "help": "read the files of DIR (default: ~/.fleet-manager)"})
 HOME = Option("--data-dir", {"metavar": "DIR", "help": "the router's data directory (default: ~/.fleet-manager)"})
@@ -120,6 +128,14 @@ With ack, silence and --past: 0 success, 1 failure, 3 and 64 as above.
 SIMULATED: Final = ("random", "round robin", "least loaded", "power of two", "clairvoyant", "herd", "herd, fresh",
                     "herd, fresh, speeds", "herd, all known")  # fmt: skip
 REPLAYED: Final = (*SIMULATED[:5], "herd")
+PLAN_ENDS: Final = """\
+Herd simulates the recorded requests before and after the change. The error comes from a back-test: each part of the
+recorded time is simulated and compared with what happened. Changes can be combined, and options repeated.
+
+herd plan --add-node "RTX 3090, 24 GB" --traffic x2
+herd plan --remove-node mini --since 7d
+herd plan --add-model qwen3:32b --share 0.2 --slots 8
+"""
 SIMULATE_ENDS: Final = """\
 policies:
   random, round robin, least loaded, power of two   simple load balancers
@@ -238,6 +254,16 @@ COMMANDS: Final[Mapping[str, Command]] = {
                          "help": "queue_limit, queue_timeout_s or loaded_fallback; repeatable"}),
         DAY, MOST, DATA_DIR, JSON,
     )),
+    "plan": Command("herd.commands.plan", "what another node, model, traffic or number of slots would do", (
+        Option("--add-node", {"metavar": "MACHINE", "action": "append", "help": 'such as "RTX 3090, 24 GB"'}),
+        Option("--remove-node", {"metavar": "NODE", "action": "append", "help": "remove a node"}),
+        Option("--add-model", {"metavar": "MODEL", "action": "append", "help": "move requests to this model"}),
+        Option("--share", {"metavar": "SHARE", "type": share, "default": 0.1,
+                           "help": "share of requests for each added model (default: 0.1)"}),
+        Option("--traffic", {"metavar": "FACTOR", "help": "multiply the number of requests: x2, 0.5"}),
+        Option("--slots", {"metavar": "[NODE=]N", "action": "append", "help": "slots of every node, or of one node"}),
+        DAY, MOST, DATA_DIR, JSON,
+    ), PLAN_ENDS),
     "docs": Command("herd.commands.docs", "settings, metrics, errors, signals, endpoints, operations", (
         Option("topic", {"metavar": "TOPIC", "nargs": "?", "help": "topic to print (default: list all topics)"}),
         Option("--write", {"metavar": "DIR", "help": "write all topics to DIR as Markdown"}),

@@ -7,6 +7,7 @@ from typing import Any, Final
 from herd.commands.moments import duration
 from herd.planning.figures import SECONDS, Figures
 
+MOST_LOADS: Final = 2  # times the simulated loads: more have another cause
 NAMES: Final = {
     "ttft_p50_s": "first token, p50", "ttft_p95_s": "first token, p95",
     "answer_p50_s": "whole answer, p50", "answer_p95_s": "whole answer, p95",
@@ -16,7 +17,7 @@ NAMES: Final = {
 def figure_rows(
     was: Figures, before: Figures, after: Figures, errors: Mapping[str, float]
 ) -> Iterator[tuple[object, ...]]:
-    """Each figure as it was seen, simulated before, simulated after, the change, and the error of the simulation."""
+    """Each figure: actual, simulated before and after, the change, and the error of the simulation."""
     for name, words in NAMES.items():
         first, second = getattr(before, name), getattr(after, name)
         yield (
@@ -51,22 +52,25 @@ def verdict(before: Figures, after: Figures, errors: Mapping[str, float]) -> str
         return "Nothing was served that could be compared."
     words = f"{NAMES[name].replace(', ', ' (')}) {duration(first)} before, {duration(second)} after"
     if off is None:
-        return f"{words.capitalize()}; too few requests to say how far that may be off."
+        return f"{words.capitalize()}; too few requests to know the error."
     if abs(second - first) <= off * max(first, second):
         return f"{words.capitalize()}: a difference within the simulation's error of {100 * off:.0f}%."
-    return f"{words.capitalize()}, give or take {duration(off * second)}: {'slower' if second > first else 'faster'}."
+    return f"{words.capitalize()} (± {duration(off * second)}): {'slower' if second > first else 'faster'}."
 
 
-def backtest(bias: Mapping[str, float], errors: Mapping[str, float]) -> str:
-    """How well the simulation of the window meets what was seen in it."""
+def backtest(was: Figures, before: Figures, bias: Mapping[str, float], errors: Mapping[str, float]) -> Iterator[str]:
+    """How well the simulation of the window matches what happened in it."""
     off = errors.get("ttft_p95_s", errors.get("answer_p95_s"))
     ratio = bias.get("ttft_p95_s", bias.get("answer_p95_s"))
     if off is None or ratio is None:
-        return "Too few requests for a back-test: what is seen and what is simulated may differ by any amount."
-    return (
-        f"Back-test: simulated as it was, the p95 comes out at {ratio:.2f} times the one seen; slice by slice it is "
-        f"off by {100 * off:.0f}%."
-    )
+        yield "Too few requests for a back-test: the error of the simulation is unknown."
+    else:
+        yield f"Back-test: the simulated p95 is {ratio:.2f} times the actual one, with an error of {100 * off:.0f}%."
+    if was.loads > MOST_LOADS * max(1, before.loads):
+        yield (
+            f"{was.loads:,} model loads happened, the simulation has {before.loads:,}: loads that a changed context, "
+            "another client or keep_alive causes are not simulated."
+        )
 
 
 def figures_json(found: Figures) -> dict[str, Any]:

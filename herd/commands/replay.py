@@ -15,7 +15,7 @@ from herd.commands.output import cell, show, show_json, table
 from herd.commands.past import Window, options, window
 from herd.planning.replay import Replay, replay
 
-HEADS: Final = ("", "SEEN", "AS IT WAS,\nSIMULATED", "REPLAYED", "CHANGE", "ERROR")
+HEADS: Final = ("", "ACTUAL", "SIMULATED\nAS IT WAS", "REPLAYED", "CHANGE", "ERROR")
 MODELS: Final = ("MODEL", "REQUESTS", "MOVED", "FIRST TOKEN\nP95 WAS", "REPLAYED", "LOADS\nWERE", "REPLAYED")
 MOVES: Final = ("FROM", "TO", "REQUESTS")
 MOST_MOVES: Final = 10
@@ -46,7 +46,8 @@ def _parts(arguments: argparse.Namespace, there: Window, found: Replay) -> Itera
     yield from ("", cell("By model", "bold"), table(MODELS, _models(found), MODELS[1:]))
     if found.moved:
         yield from ("", cell("Moves", "bold"), table(MOVES, _moves(found), MOVES[2:]))
-    yield from ("", cell("How far to trust it", "bold"), backtest(found.bias, found.errors))
+    yield from ("", cell("Accuracy", "bold"))
+    yield from backtest(found.was, found.before, found.bias, found.errors)
     yield from notes(there, found)
 
 
@@ -64,14 +65,14 @@ def _moves(found: Replay) -> Iterator[tuple[object, ...]]:
 def notes(there: Window, found: Replay) -> Iterator[str]:
     """What it does not know, in sentences."""
     if there.past.left_out:
-        yield f"{there.past.left_out:,} earlier requests are left out; --limit takes more."
+        yield f"{there.past.left_out:,} earlier requests are left out; --limit includes more."
     if found.traffic.assumed:
-        yield f"The lengths of {found.traffic.assumed:,} are not on record; they count as their model's middle one."
+        yield f"{found.traffic.assumed:,} requests have no recorded length; the median of their model is used."
     if found.away:
-        yield f"{found.away:,} were served by nodes that are not known any more; here the others serve them."
+        yield f"{found.away:,} were served by nodes that are no longer known; here the other nodes serve them."
     if unserved := len(there.past.requests) - len(found.traffic.arrivals):
         yield f"{unserved:,} asked for models that no known node holds; they are left out."
-    yield "Cached prompts are taken to be cached wherever a request goes; fallbacks and retries are not simulated."
+    yield "Cached prompts count as cached on every node; fallbacks and retries are not simulated."
 
 
 def _document(policy: str, there: Window, found: Replay) -> dict[str, Any]:
@@ -80,15 +81,15 @@ def _document(policy: str, there: Window, found: Replay) -> dict[str, Any]:
         "window": there.document,
         "moved": sum(found.moved.values()),
         "moves": [{"from": here, "to": to, "request_count": count} for (here, to), count in found.moved.items()],
-        "seen": figures_json(found.was),
+        "actual": figures_json(found.was),
         "before": figures_json(found.before),
         "after": figures_json(found.after),
         "errors": shares_json(found.errors),
-        "simulated_over_seen": shares_json(found.bias),
+        "simulated_over_actual": shares_json(found.bias),
         "models": [
             {"model": name, "moved": moved, "before": figures_json(before), "after": figures_json(after)}
             for name, (before, after, moved) in found.models.items()
         ],
         "verdict": verdict(found.before, found.after, found.errors),
-        "notes": list(notes(there, found)),
+        "notes": [*backtest(found.was, found.before, found.bias, found.errors), *notes(there, found)],
     }

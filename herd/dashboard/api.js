@@ -13,8 +13,8 @@ export class ApiError extends Error {
 }
 
 /** JSON of a GET; empty parameters are omitted. Throws ApiError, with status 0 if there is no response. */
-export const get = (path, parameters = {}, signal = undefined) =>
-  ask("GET", path + query(parameters), undefined, signal);
+export const get = (path, parameters = {}, signal = undefined, patience_ms = PATIENCE_MS) =>
+  ask("GET", path + query(parameters), undefined, signal, patience_ms);
 
 export const post = (path, body = undefined) => ask("POST", path, body);
 export const remove = (path) => ask("DELETE", path);
@@ -34,8 +34,8 @@ export async function ifThere(asked) {
   }
 }
 
-async function ask(method, path, body, signal) {
-  const limit = AbortSignal.timeout(PATIENCE_MS);
+async function ask(method, path, body, signal, patience_ms = PATIENCE_MS) {
+  const limit = AbortSignal.timeout(patience_ms);
   const answer = await fetch(at(path), {
     method,
     body: body === undefined ? undefined : JSON.stringify(body),
@@ -66,11 +66,11 @@ function messageOf(found) {
 const answers = new Map();
 
 /** A cached GET, for at most `age_ms`: for figures that are costly to compute and change slowly. */
-export async function lately(path, parameters, age_ms, signal) {
+export async function lately(path, parameters, age_ms, signal, patience_ms = PATIENCE_MS) {
   const key = path + query(parameters);
   const known = answers.get(key);
   if (known && Date.now() - known.at < age_ms) return known.found;
-  const found = await ifThere(get(path, parameters, signal));
+  const found = await ifThere(get(path, parameters, signal, patience_ms));
   answers.set(key, { at: Date.now(), found });
   return found;
 }

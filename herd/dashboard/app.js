@@ -13,6 +13,7 @@ import { fleet } from "./sections/fleet.js";
 import { health } from "./sections/health.js";
 import { latency } from "./sections/latency.js";
 import { models } from "./sections/models.js";
+import { plan } from "./sections/plan.js";
 import { recommendations } from "./sections/recommendations.js";
 import { settings } from "./sections/settings.js";
 import { traces } from "./sections/traces.js";
@@ -20,7 +21,7 @@ import { trends } from "./sections/trends.js";
 import { usage } from "./sections/usage.js";
 import { Shell } from "./shell.js";
 
-const SECTIONS = [fleet, trends, latency, usage, models, apps, traces, health, recommendations, settings];
+const SECTIONS = [fleet, trends, latency, usage, models, apps, traces, health, recommendations, plan, settings];
 const WORDS = {
   live: ["Live", "Updates arrive as they happen."],
   polling: ["Every 5 s", "No live stream available; the page polls the router every five seconds."],
@@ -43,7 +44,7 @@ function navigation(active) {
             {
               href: link(section.id),
               "aria-current": section.id === active ? "page" : null,
-              "aria-keyshortcuts": String((index + 1) % 10),
+              "aria-keyshortcuts": index < 10 ? String((index + 1) % 10) : null,
             },
             section.title,
           ),

@@ -62,8 +62,7 @@ export function showKeys(sections) {
       el(
         "dt",
         {},
-        el("kbd", {}, String((index + 1) % 10)),
-        " or ",
+        index < 10 && [el("kbd", {}, String((index + 1) % 10)), " or "],
         el("kbd", {}, "g"),
         " ",
         el("kbd", {}, section.letter),

@@ -38,7 +38,7 @@ class Machine:
 
     `memory` and sizes in GB, `bandwidth` in GB/s. With n at work a prompt takes 1 + `prefill_fall` (n - 1) times as
     long, an answer 1 + `decode_fall` (n - 1) times. A model that nobody asked for in `keep_alive_s` leaves the memory;
-    `loaded` are those that are there at the beginning.
+    `loaded` are those that are there at the beginning, `most_loaded` how many may be there at a time.
     """
 
     node_id: str
@@ -51,6 +51,7 @@ class Machine:
     bandwidth: float = 0.0
     keep_alive_s: float = inf
     loaded: tuple[str, ...] = ()
+    most_loaded: float = inf
 
 
 @dataclass(slots=True)
@@ -248,17 +249,17 @@ class Engine:
         return happened
 
     def _make_room(self, size: float, happened: list[Happened]) -> bool:
-        free = self.free_memory()
-        if free >= size - ROUNDING:
+        free, too_many = self.free_memory(), len(self.loaded) + 1 - self.machine.most_loaded
+        if free >= size - ROUNDING and too_many <= 0:
             return True
         idle = sorted((runner.used_at, name) for name, runner in self.loaded.items() if runner.idle)
-        if free + sum(self.machine.models[name].size for _, name in idle) < size - ROUNDING:
+        if free + sum(self.machine.models[name].size for _, name in idle) < size - ROUNDING or len(idle) < too_many:
             return False  # until those at work are done; nobody who comes later is let past
         for _, name in idle:
             del self.loaded[name]
             happened.append(Happened(self.now, "unloaded", name))
-            free += self.machine.models[name].size
-            if free >= size - ROUNDING:
+            free, too_many = free + self.machine.models[name].size, too_many - 1
+            if free >= size - ROUNDING and too_many <= 0:
                 break
         return True
 

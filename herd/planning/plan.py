@@ -190,19 +190,19 @@ def _busy(
 def _notes(past: Recorded, told: Traffic, site: Site, new: Site) -> Iterable[str]:
     """What is not known, in sentences."""
     if past.left_out:
-        yield f"{past.left_out:,} earlier requests of the window are left out; --limit takes more."
+        yield f"{past.left_out:,} earlier requests are left out."
     if told.assumed:
-        yield f"The lengths of {told.assumed:,} requests are not on record; they count as their model's middle one."
+        yield f"{told.assumed:,} requests have no recorded length; the median of their model is used."
     here = {machine.node_id for machine in site.machines}
     if gone := {each.node_id for each in past.requests if each.node_id} - here:
-        yield f"{', '.join(sorted(gone))} served some of them, and is not known any more: the others serve all."
+        yield f"Requests served by nodes that are no longer known ({_listed(sorted(gone))}) go to the other nodes."
     asked = {each.model for each in past.requests}
     pairs = [(name, machine.node_id) for machine in new.machines for name in machine.models
              if name in asked or name not in site.models]  # fmt: skip
     if guessed := [f"{name} on {node_id}" for name, node_id in sorted(pairs) if (node_id, name) not in new.measured]:
-        yield f"Never seen at work, so by data sheet and the fleet's other speeds: {_listed(guessed)}."
+        yield f"Not measured yet, so estimated from data sheets and the fleet's other speeds: {_listed(guessed)}."
     if missing := sorted(asked - new.models):
-        yield f"No node would hold {', '.join(missing)}: requests for it are refused."
+        yield f"No node would hold {_listed(missing)}: those requests are rejected."
 
 
 def _listed(names: Sequence[str], most: int = 4) -> str:

@@ -26,6 +26,7 @@ from herd.wire import Heartbeat
 
 USUAL_PROMPT: Final = 500  # tokens, where nothing was seen
 LATEST: Final = 7e9  # unix seconds, far in the next century: what expires later is kept for good
+MODELS_PER_GPU: Final = 3  # OLLAMA_MAX_LOADED_MODELS
 LEAST_S: Final = 1e-6
 Pair = tuple[str, str]
 
@@ -74,10 +75,12 @@ def traffic(past: Recorded) -> Traffic:
 def site(past: Recorded, heartbeats: Iterable[Heartbeat], on_paper: Callable[[Heartbeat], learning.Machine]) -> Site:
     """The nodes that are still known, with the speeds that the rows show."""
     seen = observations(past.requests)
-    loaded = dict(past.loaded)
+    loaded, most = dict(past.loaded), dict(past.most_loaded)
     nodes: list[tuple[Node, Learned]] = []
+    gpus: dict[str, int] = {}
     for heartbeat in heartbeats:
         node = node_from(heartbeat)
+        gpus[node.node_id] = len(heartbeat.gpus)
         speeds = {model: told for (node_id, model), told in seen.items() if node_id == node.node_id}
         nodes.append((node, _learned(node, on_paper(heartbeat), speeds)))
     peers = [learned.machine for _, learned in nodes]
@@ -85,7 +88,9 @@ def site(past: Recorded, heartbeats: Iterable[Heartbeat], on_paper: Callable[[He
     made = []
     for node, learned in nodes:
         models = {**node.models, **node.loaded, **learned.speeds}
-        made.append(_machine(node, known[node.node_id], models, loaded.get(node.node_id, ())))
+        machine = _machine(node, known[node.node_id], models, loaded.get(node.node_id, ()))
+        limit = _most_loaded(node, gpus[node.node_id], most.get(node.node_id, 0))
+        made.append(replace(machine, most_loaded=limit))
     measured = frozenset(pair for pair in seen if pair[0] in known)
     return Site(tuple(made), known, measured)
 
@@ -218,6 +223,11 @@ def _keep_alive_s(node: Node) -> float:
     stays = [each.expires_at for each in node.loaded.values() if each.expires_at is not None]
     # Models that stay for good expire in a far year.
     return inf if any(at > LATEST for at in stays) else KEEP_ALIVE_S
+
+
+def _most_loaded(node: Node, accelerators: int, seen: int) -> float:
+    """Models that an engine keeps at a time: Ollama three for each GPU unless told otherwise, which then is seen."""
+    return max(MODELS_PER_GPU * max(1, accelerators), seen) if node.engine == "ollama" else inf
 
 
 def _middles(requests: Iterable[Past], name: str) -> dict[str, float]:

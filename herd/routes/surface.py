@@ -10,6 +10,7 @@ from herd.core.quarantine import Quarantine
 from herd.dataplane.flights import Flights
 from herd.fleet.keeper import Keeper
 from herd.jobs.health_watch import HealthWatch
+from herd.jobs.planner import Planner
 from herd.security.node_door import NodeDoor
 from herd.security.refusals import Report
 from herd.settings.changes import Switchboard
@@ -32,6 +33,7 @@ class Surface:
     switchboard: Switchboard
     feed: Feed
     health: HealthWatch
+    planner: Planner
     pulls: Callable[[], list[dict[str, Any]]]
     quarantine: Quarantine
     settled: Callable[[float], Awaitable[object]]

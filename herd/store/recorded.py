@@ -52,12 +52,14 @@ class Past(NamedTuple):
 class Recorded:
     """The requests of a window in the order of their receipt; `left_out` came before them and were too many.
 
-    `loaded` is what each node had in memory at the first of them, where that is on record.
+    `loaded` is what each node had in memory at the first of them, where that is on record; `most_loaded` how many
+    models at most at any time.
     """
 
     requests: tuple[Past, ...] = ()
     left_out: int = 0
     loaded: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    most_loaded: tuple[tuple[str, int], ...] = ()
 
 
 def recorded(connection: sqlite3.Connection, since: float, until: float, most: int) -> Recorded:
@@ -80,7 +82,12 @@ def recorded(connection: sqlite3.Connection, since: float, until: float, most: i
     first = requests[0].at if requests else until
     before = "SELECT COUNT(*) FROM request_traces INDEXED BY traces_by_time WHERE timestamp >= ? AND timestamp < ?"
     left_out: int = connection.execute(before, (since, first)).fetchone()[0] if len(requests) == most else 0
-    return Recorded(requests, left_out, _loaded(connection, first))
+    most_loaded = connection.execute(
+        """SELECT node_id, MAX(json_array_length(models_loaded)) FROM node_samples INDEXED BY samples_by_time
+           WHERE at >= ? AND at < ? GROUP BY node_id""",
+        (first, until),
+    )
+    return Recorded(requests, left_out, _loaded(connection, first), tuple(tuple(row) for row in most_loaded))
 
 
 def _past(row: Any) -> Past:

@@ -110,7 +110,7 @@ def operated(tmp_path_factory):
     for name in ("here", "there"):
         fleet.nodes.start(SimConfig(name, models=(LLAMA,), preload=("llama3.2:3b",), router_url=fleet.url))
     until(lambda: fleet.router.online() == 2, "both nodes are online")
-    for _ in range(12):
+    for _ in range(20):  # as many as a plan takes at the least
         fleet.ask(None, stream=True, options={"num_ctx": 1024}, metadata={"tags": ["prod"]})
     fleet.ask(None, model="absent:1b", fallback_models=["llama3.2:3b"])
     fleet.ask(None, options={"num_predict": 3})
@@ -120,8 +120,8 @@ def operated(tmp_path_factory):
         fleet.ask("asked-for" if fault.kind is FaultKind.CUT else None, stream=fault.kind is FaultKind.CUT)
         for node in fleet.nodes.nodes.values():
             fleet.nodes.call(node.clear())
-    until(lambda: len(fleet.router.rows()) == 16, "sixteen rows are there")
-    until(lambda: len(fleet.router.lines()) == 16, "sixteen lines are there")
+    until(lambda: len(fleet.router.rows()) == 24, "all rows are there")
+    until(lambda: len(fleet.router.lines()) == 24, "all lines are there")
     yield fleet
     fleet.nodes.stop()
     fleet.router.stop()

@@ -22,7 +22,9 @@ ARGUMENTS = (
 )  # fmt: skip
 PATIENCE_MS = 15_000
 ARTIFACTS = Path(__file__).parents[2] / "test-artifacts" / "dashboard"
-SECTIONS = ("fleet", "trends", "latency", "usage", "models", "apps", "traces", "health", "recommendations", "settings")
+SECTIONS = (
+    "fleet", "trends", "latency", "usage", "models", "apps", "traces", "health", "recommendations", "plan", "settings",
+)  # fmt: skip
 MARKUP = "<img src=x onerror=alert(1)>"
 EVIL = SimConfig("evil", memory_gb=16, models=(SimModel(MARKUP, size_gb=1.0),), preload=(MARKUP,))
 SHAPES = {"wide": (1280, 900), "narrow": (380, 800)}

@@ -28,6 +28,7 @@ SHOWN = {
     "traces": ["llama3.2:3b", "completed", "rejected", "studio"],
     "health": ["of 100", "What to do:", "node_offline", "passing", "heartbeat_offline_s"],
     "recommendations": ["studio", "gpu-box", "mini"],
+    "plan": ["Add a node", "Traffic", "Simulate"],
     "settings": ["retention_days", "Days to keep rows in the trace store.", "/.fleet-manager/config.toml"],
 }
 TO_DO = {
@@ -40,6 +41,7 @@ TO_DO = {
     "traces": "curl -s http",
     "health": "herd-node",
     "recommendations": "herd-node",
+    "plan": "herd-node",
     "settings": "Take effect immediately",
 }
 SCOPED = ("trends", "latency", "usage", "models", "apps")
