@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from herd import __version__
-from herd.cli import COMMANDS, USAGE
+from herd.cli import USAGE
+from herd.commands.listing import COMMANDS
 from herd.settings.table import TABLE
 from tests.cli.conftest import ROOT
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from herd.cli import REPLAYED, SIMULATED
+from herd.commands.listing import REPLAYED, SIMULATED
 from herd.planning.compare import POLICIES
 from tests.planning.lived import kept
 
