@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 REMEDIES = {
-    r"\b(is|are|be|was|were) told\b|\btold of\b|\btells? of\b": "say reported, shown, listed or notified",
+    r"\b(is|are|be|was|were) told\b(?! apart)|\btold of\b|\btells? of\b": "say reported, shown, listed or notified",
     r"\bwhoever\b|\bwhosoever\b": "name the person or program: anyone who, the client, the operator",
     r"\bstr(ike|uck)\b[\w ]* off\b": "say remove",
     r"\b(left|leaves?|leaving) in order\b": "say shut down cleanly",
