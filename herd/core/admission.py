@@ -17,7 +17,7 @@ from herd.core.value import value
 
 
 class Place(NamedTuple):
-    """Where a request may be worked on: a node and a model there. A node has its slots for each model."""
+    """A node and a model on it. Slots are per node and model."""
 
     node_id: str
     model: str
@@ -25,13 +25,13 @@ class Place(NamedTuple):
 
 @value
 class Grant:
-    """A waiting ticket was given a slot at a place."""
+    """A waiting ticket got a slot at a place."""
 
     ticket: int
     place: Place
 
 
-Swaps = Mapping[Place, tuple[str, ...]]  # by place, the models that would have to leave that node's memory
+Swaps = Mapping[Place, tuple[str, ...]]  # by place, the models that would have to be evicted
 NO_SWAPS: Swaps = MappingProxyType({})
 
 
@@ -47,7 +47,7 @@ class _Waiter:
 
 @dataclass(slots=True)
 class _Lane:
-    """Waiters of one model: a queue per client, the client whose turn it is first."""
+    """The waiting tickets of one model: a queue per client, the client whose turn it is first."""
 
     clients: OrderedDict[str, deque[_Waiter]] = field(default_factory=OrderedDict)
     depth: int = 0
@@ -64,7 +64,7 @@ class _Lane:
             del self.clients[waiter.client]
 
     def in_turn(self) -> Iterator[_Waiter]:
-        """Waiters in the order in which they would be served if all were suited."""
+        """Waiting tickets in the order they would be served if a slot suited all of them."""
         queues = [iter(queue) for queue in self.clients.values()]
         while queues:
             for queue in tuple(queues):
@@ -97,7 +97,7 @@ class Lanes:
     def ask(
         self, ticket: int, lane: str, client: str, places: Iterable[Place], swaps: Swaps = NO_SWAPS, now: float = 0.0
     ) -> Place | None:
-        """A slot at the best free place, or None: then the ticket waits. Check `full` first."""
+        """A slot at the best free place, or None if the ticket has to wait. Check `full` first."""
         waiter = _Waiter(ticket, lane, client, tuple(places), swaps, now)
         place = self._best_free(waiter, now)
         if place:
@@ -108,15 +108,15 @@ class Lanes:
         return None
 
     def suits(self, places: Iterable[Place], swaps: Swaps, now: float) -> bool:
-        """Whether one who asks now for a slot at one of these places would have it at once."""
+        """Whether a slot at one of these places is available now."""
         return self._best_free(_Waiter(0, "", "", tuple(places), swaps, now), now) is not None
 
     def full(self, lane: str) -> bool:
-        """Whether no one more may wait in a lane."""
+        """Whether a lane is full."""
         return self.depth(lane) >= self.limit
 
     def give_back(self, place: Place, now: float = 0.0) -> tuple[Grant, ...]:
-        """A slot is free again; whoever it suits next has it at once."""
+        """Free a slot, and grant it to the next ticket it suits."""
         if self._in_flight[place] <= 0:
             raise ValueError(f"no slot is in use at {place}")
         self._in_flight[place] -= 1
@@ -131,7 +131,7 @@ class Lanes:
         return late + granted + tuple(grant for each in after for grant in self._serve(each, now))
 
     def overdue(self, now: float) -> tuple[Grant, ...]:
-        """Those who were overtaken for as long as may be have what is free; called about once a second."""
+        """Grant free slots to tickets that were overtaken for too long; called about once a second."""
         late = [each for each in self._waiters.values() if each.swaps and now - each.since >= self.patience_s]
         return tuple(self._grant(each, place) for each in late if (place := self._best_free(each, now)))
 
@@ -145,7 +145,7 @@ class Lanes:
     def replan(
         self, ticket: int, places: Iterable[Place], swaps: Swaps = NO_SWAPS, now: float = 0.0
     ) -> tuple[Grant, ...]:
-        """A waiting ticket is suited by other places now (a node came or went)."""
+        """Change the places that suit a waiting ticket (a node joined or left)."""
         waiter = self._waiters.get(ticket)
         if waiter is None:
             return ()
@@ -154,16 +154,16 @@ class Lanes:
         return (self._grant(waiter, place),) if place else ()
 
     def resize(self, node_id: str, slots: int, now: float = 0.0) -> tuple[Grant, ...]:
-        """A node has this many slots for each model from now on; 0 takes no one more."""
+        """Set a node's slots per model; 0 accepts no more requests."""
         self._slots[node_id] = slots
         return tuple(grant for place in self._wanted(node_id) for grant in self._serve(place, now))
 
     def depth(self, lane: str) -> int:
-        """How many wait in a lane."""
+        """Number of tickets waiting in a lane."""
         return self._lanes[lane].depth if lane in self._lanes else 0
 
     def depths(self) -> dict[str, int]:
-        """How many wait, by lane."""
+        """Number of waiting tickets by lane."""
         return {name: lane.depth for name, lane in self._lanes.items() if lane.depth}
 
     def in_flight(self) -> dict[Place, int]:
@@ -171,11 +171,11 @@ class Lanes:
         return dict(self._in_flight)
 
     def waiting(self) -> tuple[int, ...]:
-        """The tickets that wait, oldest first."""
+        """Waiting tickets, oldest first."""
         return tuple(self._waiters)
 
     def free(self, place: Place) -> int:
-        """How many slots are free at a place."""
+        """Number of free slots at a place."""
         return max(0, self._slots.get(place.node_id, 0) - self._in_flight[place])
 
     def _wanted(self, node_id: str) -> tuple[Place, ...]:

@@ -1,7 +1,7 @@
-"""Whether a node that keeps failing a model is left alone for a while: one frozen state for each node and model.
+"""Circuit breakers: keep requests for a model away from a node where it keeps failing. One state per node and model.
 
-Closed takes all, open takes none until its time is over, half-open takes one probe. What counts as a failure is said
-here too: only what is the node's fault, never a client's mistake or a client that left.
+Closed lets all requests through, open none until its time is over, half-open one probe. Only failures that are the
+node's fault count, not client errors or disconnects.
 """
 
 from dataclasses import replace
@@ -33,21 +33,21 @@ class Breaker:
     open_s: float = FIRST_OPEN_S
 
     def state(self, now: float) -> BreakerState:
-        """What is let through now."""
+        """The current state."""
         if self.open_until is None:
             return BreakerState.CLOSED
         return BreakerState.OPEN if now < self.open_until else BreakerState.HALF_OPEN
 
     def blocks(self, now: float, in_flight: int) -> bool:
-        """Whether a further request is kept away; half-open, while its one probe is under way."""
+        """Whether further requests are blocked; when half-open, while the probe is in progress."""
         state = self.state(now)
         return state is BreakerState.OPEN or (state is BreakerState.HALF_OPEN and in_flight > 0)
 
     def after(self, error_type: str | None, now: float) -> "Breaker":
-        """The breaker after an attempt that ended with this error, or with none."""
+        """The breaker after an attempt with this error, or without one."""
         if error_type is not None and error_type not in FAULTS_OF_THE_NODE:
             return self
-        if self.open_until is not None and now >= self.open_until:  # the probe tells
+        if self.open_until is not None and now >= self.open_until:  # the probe decides
             longer = min(LONGEST_OPEN_S, self.open_s * 2)
             return Breaker() if error_type is None else replace(self, open_until=now + longer, open_s=longer)
         recent = (*self.recent, error_type is not None)[-WINDOW:]

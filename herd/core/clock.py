@@ -1,6 +1,6 @@
-"""The two clocks: unix seconds for people and records, the monotonic clock for durations; kept apart on purpose.
+"""Two clocks: unix seconds for records, the monotonic clock for durations.
 
-A wall clock is set, stepped by NTP and jumps when a laptop wakes, so no duration and no patience is measured by it.
+A wall clock can be set, stepped by NTP, or jump when a laptop wakes, so it never measures durations or deadlines.
 """
 
 import asyncio
@@ -16,17 +16,17 @@ class Moment(NamedTuple):
     tick: float
 
     def after(self, seconds: float) -> "Moment":
-        """The moment that is so many seconds later."""
+        """The moment this many seconds later."""
         return Moment(self.at + seconds, self.tick + seconds)
 
 
 def moment() -> Moment:
-    """This moment, on the running event loop's monotonic clock: the one by which deadlines are kept."""
+    """Now, with the event loop's monotonic clock, which deadlines use."""
     return Moment(time.time(), asyncio.get_running_loop().time())
 
 
 class Clock:
-    """One clock a request: wall time at its start, moved on by a monotonic clock, `tick`: differences are durations."""
+    """A request's clock: wall time at its start plus a monotonic clock, so differences are durations."""
 
     __slots__ = ("_offset", "_tick")
 

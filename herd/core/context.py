@@ -1,4 +1,4 @@
-"""What to do about a `num_ctx` that would make a node reload a loaded model: the one rule of context protection."""
+"""Context protection: what to do with a `num_ctx` that would make a node reload a loaded model."""
 
 from collections.abc import Iterable
 
@@ -8,12 +8,12 @@ from herd.core.request import Request
 
 
 def protect(request: Request, node: Node, model: str, mode: str, others: Iterable[Node] = ()) -> ContextAction | None:
-    """The action for a request about to go to a node; None where there is nothing to do or to say.
+    """The action for a request about to be sent to a node; None if there is nothing to do.
 
     `mode` is `strip`, `warn` or `off`; `others` are the fleet's nodes. A num_ctx no larger than the loaded context is
-    stripped, since the loaded one serves it as well (`moved`: another node's is too small, so it came here). A larger
-    one stays, because the answer may need it, and is warned about. Source: Ollama reloads a model whose load options
-    differ from the loaded ones, also where they are smaller.
+    stripped, since the loaded one suffices (`moved`: another node's is too small, so it was routed here). A larger
+    one stays, because the answer may need it, with a warning. Source: Ollama reloads a model whose load options
+    differ from the loaded ones, even if they are smaller.
     """
     loaded = node.in_memory(model)
     if mode == "off" or request.num_ctx is None or loaded is None or loaded.context_length is None:
@@ -30,7 +30,7 @@ def protect(request: Request, node: Node, model: str, mode: str, others: Iterabl
 
 
 def loaded_instead(action: ContextAction | None, mode: str) -> int | None:
-    """The loaded context that takes the place of the client's num_ctx in the body; None where that stays."""
+    """The loaded context that replaces the client's num_ctx in the body; None if it stays."""
     strips = mode == "strip" and action is not None and action.action in {"stripped", "moved"}
     return action.loaded if strips and action else None
 

@@ -1,4 +1,4 @@
-"""What the whole fleet is asked for: how often each model, and how long its answers are. Times are unix seconds."""
+"""Demand on the fleet: how often each model is requested, and how long its answers are. Times are unix seconds.
 
 from collections.abc import Iterable, Mapping
 from math import exp
@@ -7,38 +7,38 @@ from typing import Final, TypeVar
 from herd.core.learning import Length, expected_tokens
 from herd.core.request import Request
 
-DEMAND_S: Final = 600.0  # a request of so long ago counts a third
-MOST_NAMES: Final = 1000  # clients choose the names; beyond these, what was not asked for the longest is forgotten
+DEMAND_S: Final = 600.0  # a request this long ago counts a third
+MOST_NAMES: Final = 1000  # clients can send any name; beyond this limit the least recently requested is dropped
 NO_LENGTH: Final = Length()
 Name = TypeVar("Name")
 Value = TypeVar("Value")
 
 
 class Demand:
-    """How often each model is asked for, and how long its answers are."""
+    """Request rates and answer lengths by model."""
 
     def __init__(self) -> None:
         self._rates: dict[str, tuple[float, float]] = {}
         self._lengths: dict[tuple[str, str], Length] = {}
 
     def asked(self, model: str, now: float) -> None:
-        """A request asks for a model."""
+        """Record a request for a model."""
         rate, at = self._rates.pop(model, (0.0, now))
         _keep(self._rates, model, (_faded(rate, at, now) + 1 / DEMAND_S, now))
 
     def rates(self, now: float, models: Iterable[str]) -> dict[str, float]:
-        """Requests a second for each of these models that was asked for, of late."""
+        """Recent requests per second for each of these models, if any."""
         known = ((model, self._rates[model]) for model in models if model in self._rates)
         return {model: _faded(rate, at, now) for model, (rate, at) in known}
 
     def answered(self, model: str, tags: tuple[str, ...], tokens: int) -> None:
-        """An answer had so many tokens."""
+        """Record the length of an answer."""
         for tag in dict.fromkeys(("", *tags[:1])):
             before = self._lengths.pop((model, tag), NO_LENGTH)
             _keep(self._lengths, (model, tag), before.after(tokens))
 
     def lengths(self, request: Request) -> Mapping[str, float]:
-        """Tokens to expect of an answer to a request, by model."""
+        """Expected answer tokens of a request, by model."""
         return {model: self._expected(request, model) for model in request.models}
 
     def _expected(self, request: Request, model: str) -> float:
@@ -51,7 +51,7 @@ def _faded(rate: float, at: float, now: float) -> float:
 
 
 def _keep(known: dict[Name, Value], name: Name, value: Value) -> None:
-    """Put a name in as the latest, and the earliest out where there are too many."""
+    """Insert a name as the newest, and drop the oldest if there are too many."""
     known[name] = value
     if len(known) > MOST_NAMES:
         del known[next(iter(known))]

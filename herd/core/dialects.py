@@ -38,7 +38,7 @@ class Endpoint:
 
     @property
     def operation(self) -> str:
-        """The GenAI conventions' name of what is done here."""
+        """The operation's name in the GenAI conventions."""
         if self.shape is Shape.EMBEDDING:
             return "embeddings"
         return "text_completion" if self.text_field == "prompt" else "chat"
@@ -68,14 +68,14 @@ OPENAI_TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: 
 
 
 def dialect_of(path: str) -> Dialect:
-    """The dialect that errors on a path are answered in, inference or not."""
+    """The dialect of errors on a path, inference or not."""
     if path.startswith("/v1/messages"):
         return Dialect.ANTHROPIC
     return Dialect.OPENAI if path.startswith("/v1/") else Dialect.OLLAMA
 
 
 def error_document(dialect: Dialect, status: int, message: str, code: str) -> dict[str, Any]:
-    """An error in the caller's dialect; `code` is herd's `error_type`."""
+    """An error in the client's dialect; `code` is Herd's `error_type`."""
     if dialect is Dialect.OLLAMA:
         return {"error": message}
     if dialect is Dialect.ANTHROPIC:
@@ -90,7 +90,7 @@ def error_body(dialect: Dialect, error: HerdError, node_id: str | None = None) -
 
 
 def error_frame(endpoint: Endpoint, error: HerdError, broken_line: bool, node_id: str | None = None) -> bytes:
-    """What tells the client, within an answer that has begun, that it broke.
+    """The error frame for a stream that has already begun.
 
     `broken_line`: the last bytes ended within a line, which is closed first so that the frame is read as its own.
     """

@@ -1,4 +1,4 @@
-"""The doors that stand before a request, and the reasons for which each may refuse it: a closed list of words.
+"""The access checks ("doors") of a request, and the reasons why each may refuse it: closed lists.
 
 Pure. The counter of refusals has them as labels; what a client is told is the error's own text.
 """
@@ -40,5 +40,5 @@ BY_ERROR: Final[dict[type[errors.HerdError], str]] = {
 
 
 def reason_of(error: errors.HerdError) -> str:
-    """The word for why an error of the tree turned a request away at a door."""
+    """The door's reason for an error of the error tree."""
     return BY_ERROR.get(type(error), "not_allowed")

@@ -1,4 +1,4 @@
-"""What happened, as frozen values; `telemetry.emit` is the only code that acts on them.
+"""Events as frozen values; `telemetry.emit` is the only code that acts on them.
 
 A request ends in exactly one `Finished`; the row, the log line, the metrics and the spans are all made from it.
 All times are unix seconds on one clock that never runs backwards within a request.
@@ -17,7 +17,7 @@ from herd.core.value import value
 
 
 class Status(StrEnum):
-    """How a request ended."""
+    """The final status of a request."""
 
     COMPLETED = "completed"
     FAILED = "failed"
@@ -53,7 +53,7 @@ class Usage:
 
 @value
 class Attempt:
-    """One try at one node; `error_type` None where it answered to the end. `first_content_at` is on herd's clock."""
+    """One try at one node; `error_type` is None if it completed. `first_content_at` is on the router's clock."""
 
     number: int
     node_id: str
@@ -71,7 +71,7 @@ class Attempt:
 
 @value
 class ContextAction:
-    """What was done about `num_ctx`: `stripped`, `moved` or `warned`; tokens asked and tokens loaded."""
+    """The action taken on `num_ctx`: `stripped`, `moved` or `warned`; requested and loaded tokens."""
 
     action: str
     node_id: str
@@ -82,9 +82,9 @@ class ContextAction:
 
 @value
 class Finished:
-    """The whole life of one request. `http_status` is what the client got, or would have got.
+    """One request from receipt to end. `http_status` is what the client got, or would have got.
 
-    `predicted` is what was foreseen when it was first decided where it goes: the wait for a slot is part of it.
+    `predicted` is the prediction of the first decision, including the wait for a slot.
     """
 
     request_id: str
@@ -132,7 +132,7 @@ class Finished:
 
     @property
     def time_per_output_token_s(self) -> float | None:
-        """Seconds from one output token to the next: (last - first) / (n - 1), streams of two tokens or more."""
+        """Seconds between output tokens: (last - first) / (n - 1), for streams of two tokens or more."""
         tokens = self.usage.completion_tokens or 0
         if self.ttft_s is None or self.last_content_at is None or self.first_content_at is None or tokens < 2:
             return None
@@ -140,15 +140,15 @@ class Finished:
 
     @property
     def queue_s(self) -> float:
-        """Seconds spent waiting for a slot; `queued_at` is None where one was free, `requeued_s` is before retries."""
+        """Seconds spent waiting for a slot; `queued_at` is None if one was free, `requeued_s` is before retries."""
         first = 0.0 if self.queued_at is None else (self.admitted_at or self.finished_at) - self.queued_at
         return max(0.0, first) + self.requeued_s
 
     @property
     def prefill_s(self) -> float | None:
-        """Seconds from the start of work at the node to the first content, without the load that the engine reports.
+        """Seconds from the start of the last attempt to the first content, minus the load time that the engine reports.
 
-        Seen by the router where the answer streams, else as the engine reports it.
+        Measured by the router for streams, else reported by the engine.
         """
         if self.ttft_s is None or self.first_content_at is None or not self.attempts:
             return self.usage.prompt_eval_s
@@ -156,7 +156,7 @@ class Finished:
 
     @property
     def decode_s(self) -> float | None:
-        """Seconds from the first content to the last where the answer streams, else as the engine reports it."""
+        """Seconds from the first content to the last for streams, else reported by the engine."""
         if self.ttft_s is None or self.first_content_at is None or self.last_content_at is None:
             return self.usage.eval_s
         return self.last_content_at - self.first_content_at
@@ -168,7 +168,7 @@ class Finished:
 
     @property
     def overhead_s(self) -> float:
-        """Seconds that herd itself took: the total less upstream and queue."""
+        """Router overhead in seconds: total minus upstream and queue."""
         return max(0.0, self.latency_s - self.upstream_s - self.queue_s)
 
     @property
@@ -178,35 +178,35 @@ class Finished:
 
     @property
     def model(self) -> str | None:
-        """The model that answered or was last tried; where there was no attempt, the one asked for."""
+        """The model that answered or was tried last; the requested model if there was no attempt."""
         if self.chosen:
             return self.chosen.model
         return self.request.model if self.request else None
 
     @property
     def reason(self) -> Reason | None:
-        """Why the node that answered or was last tried was taken; None where no node was."""
+        """Why the node that answered or was tried last was chosen; None if there was none."""
         return self.reason_of(self.attempts[-1]) if self.attempts else None
 
     def reason_of(self, attempt: Attempt) -> Reason | None:
-        """Why an attempt went where it did; None where nothing was decided."""
+        """Why the attempt's node was chosen; None if there was no decision."""
         if self.decision is None or self.request is None:
             return None
         if attempt.number > 1:
             return Reason.RETRY
         if any((first.node_id, first.model) == (attempt.node_id, attempt.model) for first in self.decision.plan[:1]):
             return self.decision.reason
-        # The first of the plan had no free slot.
+        # The first candidate of the plan had no free slot.
         return Reason.LEAST_LOADED if attempt.model == self.request.model else Reason.FALLBACK
 
     @property
     def fallback_used(self) -> bool:
-        """Whether another model than the one asked for was used."""
+        """Whether a fallback model was used."""
         return bool(self.chosen and self.request and self.chosen.model != self.request.model)
 
     @property
     def fallback_reason(self) -> str | None:
-        """Why another model was used: `loaded_alternative`, `model_unavailable` or `retry`; None where none was."""
+        """Why a fallback was used: `loaded_alternative`, `model_unavailable` or `retry`; None if none was."""
         if not self.fallback_used:
             return None
         return (self.decision.fallback_reason if self.decision else None) or "retry"
@@ -214,7 +214,7 @@ class Finished:
 
 @value
 class AttemptFailed:
-    """An attempt failed; `will_retry`: another node is tried; `budget_spent`: too many others are retried already."""
+    """An attempt failed; `will_retry`: another node is tried; `budget_spent`: the retry budget is used up."""
 
     request_id: str
     trace_id: str
@@ -225,7 +225,7 @@ class AttemptFailed:
 
 @value
 class StreamBroken:
-    """An answer that had begun did not reach its proper end."""
+    """A stream ended without its end marker."""
 
     request_id: str
     trace_id: str
@@ -237,7 +237,7 @@ class StreamBroken:
 
 @value
 class ContextProtected:
-    """A `num_ctx` was taken out, or its request moved, or only warned about."""
+    """A `num_ctx` was stripped, its request moved, or only a warning logged."""
 
     request_id: str
     trace_id: str
@@ -246,7 +246,7 @@ class ContextProtected:
 
 @value
 class FleetChanged:
-    """Something about the fleet changed at `at`; `kind` is a word of `FLEET_EVENTS`, `data` what belongs to it."""
+    """A fleet event at `at`; `kind` is one of `FLEET_EVENTS`, `data` its details."""
 
     at: float
     kind: str
@@ -257,7 +257,7 @@ class FleetChanged:
 
 @value
 class NodeSampled:
-    """One node's state at `at`, once a minute: the history that trends and availability are made of."""
+    """One node's state at `at`, once a minute: the history behind trends and availability."""
 
     at: float
     node_id: str
@@ -273,7 +273,7 @@ class NodeSampled:
 
 @value
 class NodeKnown:
-    """What a restarted router must know of a node: its last heartbeat, when that came, and the operator's drain."""
+    """What a restarted router must know about a node: last heartbeat, its time, and whether it is draining."""
 
     node_id: str
     heartbeat: Mapping[str, Any]
@@ -284,9 +284,9 @@ class NodeKnown:
 
 @value
 class Managed:
-    """A management request (pull, delete, show, …) was handed to a node; `attempt` is the call, if it came to one.
+    """A management request (pull, delete, show, …) was forwarded to a node; `attempt` is the call, if there was one.
 
-    `endpoint` is the path without what differs in every request, `path` what the client asked for.
+    `endpoint` is the path without its variable parts, `path` the requested one.
     """
 
     request_id: str
@@ -307,7 +307,7 @@ class Managed:
 
 @value
 class AccessRefused:
-    """A door turned a request away; `door` and `reason` are words of `core.doors`. It is counted, not logged."""
+    """A request was refused by access control; `door` and `reason` are from `core.doors`. It is counted, not logged."""
 
     door: str
     reason: str
@@ -315,7 +315,7 @@ class AccessRefused:
 
 @value
 class FindingChanged:
-    """A health finding as it stands at `at`; `change` is opened, seen, resolved, acknowledged or silenced."""
+    """A health finding at `at`; `change` is opened, seen, resolved, acknowledged or silenced."""
 
     at: float
     change: str

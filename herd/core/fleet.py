@@ -1,7 +1,6 @@
-"""What the router knows of its nodes at one moment, as frozen values.
+"""The router's view of its nodes at one moment, as frozen values.
 
-Made by the roster, read by `decide`. Nothing here changes after it is made; whoever wants a newer
-truth takes a new Fleet.
+Built by the fleet's cell, read by `decide`. A Fleet never changes; for newer state, take a new snapshot.
 """
 
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ NodeStatus = Literal["online", "degraded", "offline"]
 
 @value
 class Model:
-    """A model on a node's disk; size in bytes, 0 where the engine does not say."""
+    """A model on a node's disk; size in bytes, 0 if the engine does not report it."""
 
     name: str
     size_bytes: int = 0
@@ -27,7 +26,7 @@ class Model:
 
 @value
 class Loaded:
-    """A model in a node's memory; bytes, and tokens of context."""
+    """A loaded model; sizes in bytes, context in tokens."""
 
     name: str
     size_bytes: int = 0
@@ -38,11 +37,11 @@ class Loaded:
 
 @value
 class Traffic:
-    """What is known of one node's work on one model, besides what is under way.
+    """What is known about one model on one node, apart from requests in progress.
 
-    `slots` where the engine takes another number of this model's requests at once than of others'; `pace` its speeds,
-    None where nothing was measured and the machine is unknown; `unloaded_at` when the model last left its memory;
-    `usual_context` the tokens of context that the engine gives it where a request names none.
+    `slots` if the engine has a different number of slots for this model; `pace` its speeds,
+    None if nothing was measured and the machine is unknown; `unloaded_at` when the model was last unloaded;
+    `usual_context` the context that the engine uses if a request sets none.
     """
 
     slots: int | None = None
@@ -56,9 +55,9 @@ class Traffic:
 class Node:
     """One machine and its engine, as of its last heartbeat.
 
-    Memory in bytes; `vram_total` is 0 without a GPU of its own memory. `uptime` is the share of the last day that it
-    was there, `losses` how often it went silent in the last hour, `busy_usually` its usual use of slots at this hour
-    of the week. `same_as` leads from a model on disk to the loaded one of which it is another name.
+    Memory in bytes; `vram_total` is 0 without a discrete GPU. `uptime` is the share of the last day that it
+    was online, `losses` how often it was lost in the last hour, `busy_usually` its usual use of slots at this hour
+    of the week. `same_as` maps a model on disk to the loaded one with the same weights.
     """
 
     node_id: str
@@ -84,14 +83,14 @@ class Node:
     busy_usually: float = 0.0
 
     def holds(self, model: str) -> bool:
-        """Whether the model is on disk or in memory here."""
+        """Whether the node has the model, on disk or loaded."""
         if model in self.models:
             return True
-        # Ollama goes on listing a model in memory that was deleted from disk, and answers 404 for it.
+        # Ollama keeps listing a loaded model that was deleted from disk, and answers 404 for it.
         return self.engine != "ollama" and model in self.loaded
 
     def about(self, models: tuple[str, ...]) -> "Node":
-        """The same node without what its listings say of other models."""
+        """The same node without its listings of other models."""
         return replace(
             self,
             models={name: self.models[name] for name in models if name in self.models},
@@ -99,17 +98,17 @@ class Node:
         )
 
     def in_memory(self, model: str) -> Loaded | None:
-        """The loaded model that would answer for this one without a load, under whichever of its names it is there."""
+        """The loaded model that would serve this one without a load, under any of its names."""
         return self.loaded.get(model) or self.loaded.get(self.same_as.get(model, ""))
 
     def size_of(self, model: str) -> int:
-        """Bytes that the model's weights take, 0 if unknown."""
+        """Size of the model's weights in bytes, 0 if unknown."""
         known = self.models.get(model) or self.loaded.get(model)
         return known.size_bytes if known else 0
 
     @property
     def capacity(self) -> int:
-        """Bytes of the memory that models should live in: the GPU's where there is one."""
+        """Bytes of memory for models: VRAM if there is any, else RAM."""
         return self.vram_total or self.memory_total
 
     @property
@@ -123,11 +122,11 @@ NO_TRAFFIC = Traffic()
 
 @value
 class Fleet:
-    """All nodes at one moment (`at`, unix seconds), and what is known of their work.
+    """All nodes at one moment (`at`, unix seconds), with their work.
 
-    `traffic` is by node and model, `work` what each node has to do, those who wait for it included. Of the request that
-    is decided about: `cached` tokens of its prompt by node, and `answer_tokens` to expect by model. `demand` is how
-    many requests a second lately asked for each model that is in memory or at work somewhere.
+    `traffic` is by node and model, `work` is each node's, waiting requests included. For the request
+    being decided: `cached` prompt tokens by node, and expected `answer_tokens` by model. `demand` is
+    the recent rate (requests per second) of each model that is loaded or in use.
     """
 
     at: float
@@ -139,17 +138,17 @@ class Fleet:
     demand: Mapping[str, float] = field(default_factory=dict)
 
     def traffic_of(self, node_id: str, model: str) -> Traffic:
-        """What is known of a node's work on a model."""
+        """The traffic of a model on a node."""
         return self.traffic.get(node_id, NOTHING).get(model, NO_TRAFFIC)
 
     def work_of(self, node_id: str) -> Work:
-        """What a node has to do."""
+        """The work of a node."""
         return self.work.get(node_id, IDLE)
 
     def needed(self, node: Node, models: tuple[str, ...]) -> tuple[str, ...]:
-        """Whose listings at a node a decision about these models sees.
+        """The models whose listings at a node matter to a decision about these models.
 
-        What is loaded may have to make room, and what is being loaded takes some.
+        Loaded models may have to be evicted, and models being loaded take memory.
         """
         work = self.work_of(node.node_id)
         coming = () if work.steady else [job.model for job in work.jobs if job.load_s > 0]

@@ -1,4 +1,4 @@
-"""What a finished request says of its node's speeds: from the engine's own times, else from what the router saw."""
+"""The node's speeds seen in a finished request: from the engine's times, else from the router's measurements."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,12 +8,12 @@ from herd.core.learning import Observation
 from herd.core.request import Request
 from herd.core.signals import LATELY_S
 
-LEAST_LOAD_S = 0.5  # what an engine calls a load and is shorter is none
+LEAST_LOAD_S = 0.5  # a shorter reported load is not a load
 LEAST_TOKEN_S = 0.0002  # no engine writes faster: an answer that seems to was held back, as tool calls are, to its end
 
 
 class Told(NamedTuple):
-    """An attempt that came to its proper end, and what its node said of it."""
+    """A completed attempt and its node's report."""
 
     request: Request
     attempt: Attempt
@@ -31,7 +31,7 @@ class Mark:
 
 
 def observed(told: Told, mark: Mark | None, busy: float, unloaded_at: float | None) -> Observation:
-    """What an answer says of its node's speeds, by the engine's own times where it gives them."""
+    """The speeds seen in an answer, from the engine's own times if reported."""
     request, attempt, usage = told
     load_s = usage.load_s if usage.load_s and usage.load_s > LEAST_LOAD_S else None
     first_at, ended_at = attempt.first_content_at, attempt.ended_at
@@ -56,7 +56,7 @@ def observed(told: Told, mark: Mark | None, busy: float, unloaded_at: float | No
 
 
 def worked_on(estimate: int, tokens: int, cached: int) -> int:
-    """Tokens of a prompt that no cache answered, counted as `Request.prompt_tokens` counts them.
+    """Uncached prompt tokens, in the units of `Request.prompt_tokens`.
 
     `tokens` and `cached` are the engine's counts, 0 where it gave none. Predictions know only the estimate, and a
     tokenizer may make four times as many tokens of the same text, so speeds are learned per estimated token.
@@ -70,5 +70,5 @@ def in_one_piece(tokens: int | None, seconds: float) -> bool:
 
 
 def _beside(busy: float, seconds: float) -> float:
-    """How many others were at work on average."""
+    """Average number of other requests in progress."""
     return max(0.0, busy / seconds - 1) if seconds > 0 else 0.0

@@ -1,4 +1,4 @@
-"""Which node takes a model in or out: for a management request a holder, for a pull the one with most room.
+"""Which node a model management request goes to: one that has the model, or for a pull the one with the most room.
 
 What a node has no room for is said here too, in words for people.
 """
@@ -12,7 +12,7 @@ from herd.core.signals import GIB, KV_SHARE
 PULL = "/api/pull"
 CREATE = "/api/create"
 NEEDS_ROOM = frozenset({PULL, CREATE, "/api/blobs"})
-DISK_FLOOR = 5 * GIB  # what stays free on a node's disk, whatever is pulled without an operator asking for it
+DISK_FLOOR = 5 * GIB  # stays free on a node's disk after automatic pulls
 NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
@@ -35,25 +35,25 @@ def place(fleet: Fleet, endpoint: str, model: str | None, source: str | None = N
 
 
 def all_holders(fleet: Fleet, endpoint: str, model: str) -> list[Node]:
-    """The nodes that hold a model and can be told something about it, those that have it in memory first."""
+    """The nodes that have a model and can manage it, those with it loaded first."""
     return _holders([node for node in fleet.nodes if can_manage(node, endpoint)], model)
 
 
 def _holders(nodes: Iterable[Node], model: str | None) -> list[Node]:
-    """The nodes that hold a model, those that have it in memory first."""
+    """The nodes that have a model, those with it loaded first."""
     holders = [node for node in nodes if model is not None and node.holds(model)]
     return sorted(holders, key=lambda node: (model not in node.loaded, node.node_id))
 
 
 def can_manage(node: Node, endpoint: str) -> bool:
-    """Whether a node is there and its engine speaks the endpoint."""
+    """Whether a node is online and its engine supports the endpoint."""
     return node.status != "offline" and node.engine_reachable and endpoint in node.endpoints
 
 
 def best_room(fleet: Fleet, expected: Mapping[str, int] = NOTHING) -> Node | None:
-    """The node that could take the largest model in, or None where none should take any.
+    """The node that could take the largest model, or None if none should take any.
 
-    `expected` is what pulls under way will still write, in bytes by node.
+    `expected` is what pulls in progress will still write, in bytes by node.
     """
     able = [node for node in fleet.nodes if obstacle(node, expected.get(node.node_id, 0)) is None]
     return max(
@@ -64,7 +64,7 @@ def best_room(fleet: Fleet, expected: Mapping[str, int] = NOTHING) -> Node | Non
 
 
 def obstacle(node: Node, expected: int = 0) -> str | None:
-    """Why a node should take no new model in, however small, or None. A disk of unknown size counts as full."""
+    """Why a node should take no new model, however small, or None. A disk of unknown size counts as full."""
     for applies, words in (
         (node.status != "online", f"it is {node.status}"),
         (not can_manage(node, PULL), "its engine does not pull models"),
@@ -78,7 +78,7 @@ def obstacle(node: Node, expected: int = 0) -> str | None:
 
 
 def no_room(node: Node, total: int, completed: int = 0, expected: int = 0) -> str | None:
-    """Why a model of `total` bytes, of which `completed` are there, does not fit a node's disk or memory, or None."""
+    """Why a model of `total` bytes (`completed` of them present) does not fit a node's disk or memory, or None."""
     disk, memory = _disk_room(node, expected), _memory_room(node)
     if total - completed > disk:
         return (
@@ -101,7 +101,7 @@ def _disk_room(node: Node, expected: int) -> int:
 
 
 def _memory_room(node: Node) -> int | None:
-    """Bytes that one model could have once the engine has unloaded all others; None where nothing is known."""
+    """Bytes available to one model with all others unloaded; None if unknown."""
     if not node.memory_total:
         return None
     return node.vram_free + node.memory_available + sum(other.size_bytes for other in node.loaded.values())

@@ -1,4 +1,4 @@
-"""Which models to load ahead of the requests for them, and which to keep: what lately was asked for, where it fits.
+"""Which models to preload and keep loaded: recently requested models, where they fit.
 
 It never makes an engine unload one model for another, and never fills a memory to its end.
 """
@@ -12,7 +12,7 @@ from herd.core.request import Dialect, Request
 from herd.core.routing import rejection, score
 from herd.core.signals import GIB, Case, outlook
 
-ENDPOINT = "/api/generate"  # without a prompt it loads
+ENDPOINT = "/api/generate"  # without a prompt it only loads the model
 LEAST_DEMAND = 3.0  # as much as three requests of the last hour, or six of yesterday's: less is chance
 HEADROOM = 0.10  # of the memory that models live in stays free
 # What a loaded model takes is known only afterwards: weights, context for every slot, buffers. This is more than usual.
@@ -22,7 +22,7 @@ MOST_LOADED = 3  # what Ollama keeps loaded where nothing else is said; with one
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A model to load on a node, or to keep loaded there, and how much it is asked for."""
+    """A model to load or keep loaded on a node, and its demand."""
 
     node: Node
     model: str
@@ -37,7 +37,7 @@ def asked_about(models: tuple[str, ...]) -> Request:
 def to_load(
     fleet: Fleet, demand: Mapping[str, float], avoid: frozenset[tuple[str, str]] = frozenset()
 ) -> tuple[Load, ...]:
-    """What to load now, the most wanted first; at most one model a node, since only then its memory is known anew.
+    """The models to load now, by demand; at most one per node, since its memory use is only known afterwards.
 
     `demand` is weighted requests by model, `avoid` pairs of node and model that lately failed to load. A model that is
     warm on a node that takes requests is left as it is.
@@ -55,7 +55,7 @@ def to_load(
 
 
 def to_keep(fleet: Fleet, demand: Mapping[str, float], within_s: float) -> tuple[Load, ...]:
-    """What is loaded and wanted, and would be unloaded within so many seconds: each where it would stay longest.
+    """Loaded models in demand that would be unloaded within this many seconds, each where it would stay longest.
 
     To unload it and load it again would cost a minute's disk and leave a gap in which requests wait.
     """
@@ -69,7 +69,7 @@ def to_keep(fleet: Fleet, demand: Mapping[str, float], within_s: float) -> tuple
 
 
 def may_load(case: Case) -> bool:
-    """Whether a node can and should load a model now, with room to spare and nobody unloaded for it."""
+    """Whether a node can and should load a model now, with room to spare and without evicting another."""
     node, size = case.node, case.node.size_of(case.model)
     left = node.free - int(size * SIZE_FACTOR) - SIZE_EXTRA
     return (
@@ -84,7 +84,7 @@ def may_load(case: Case) -> bool:
 
 
 def _is_loading(case: Case) -> bool:
-    """Whether a load is under way: what it will take is not in the node's figures yet."""
+    """Whether a load is in progress, whose memory is not in the node's figures yet."""
     return any(not case.node.in_memory(model) for model in case.work.held)
 
 

@@ -10,7 +10,7 @@ Field = str | int | float | bool | None | list[str] | dict[str, float]
 
 
 def record(event: Finished) -> dict[str, Field]:
-    """Everything a request's row says except its stored decision; milliseconds where the name ends in `_ms`."""
+    """All fields of a request's row except the stored decision; milliseconds if the name ends in `_ms`."""
     return {**_identity(event), **_route(event), **_outcome(event), **_timing(event), **_usage(event)}
 
 

@@ -1,4 +1,4 @@
-"""One request as the router understands it: what `decide` needs, and beside it what spans tell of."""
+"""One request as the router understands it: the input of `decide`, and parameters for spans."""
 
 from enum import StrEnum
 from typing import Final
@@ -16,7 +16,7 @@ class Dialect(StrEnum):
 
 @value
 class Parameters:
-    """How the client wants the answer made, as far as it says; spans tell of it, and no decision looks at it."""
+    """The client's sampling parameters; recorded in spans, not used in decisions."""
 
     temperature: float | None = None
     top_p: float | None = None
@@ -34,10 +34,10 @@ NOTHING_SAID: Final = Parameters()
 
 @value
 class Request:
-    """What was asked for.
+    """A parsed request.
 
     `model` and `fallback_models` are canonical names (`m:latest`). `prompt_tokens` is an estimate, `max_tokens` and
-    `num_ctx` what the client asked for. `prefix` is the prompt's chain of hashes (`core.prefix`), `client` the key by
+`max_tokens` and is the prompt's chain of hashes (`core.prefix`), `client` the key by
     which clients take turns.
     """
 
@@ -55,5 +55,5 @@ class Request:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The model asked for, then the ones it may fall back to, each once."""
+        """The requested model, then its fallbacks, each once."""
         return tuple(dict.fromkeys((self.model, *self.fallback_models))) if self.fallback_models else (self.model,)

@@ -212,7 +212,7 @@ def node_version_unknown(report: HealthReport) -> Iterator[Finding]:
 
 
 def clock_skew(report: HealthReport) -> Iterator[Finding]:
-    """Nodes whose clock is off from the router's."""
+    """Nodes whose clock differs from the router's."""
     limit = report.threshold("health_clock_skew_s")
     for node in report.nodes:
         if node.here and abs(node.clock_skew_s) > limit:
