@@ -1,4 +1,4 @@
-"""Demand on the fleet: how often each model is requested, and how long its answers are. Times are unix seconds.
+"""Demand on the fleet: how often each model is requested, and how long its answers are. Times are unix seconds."""
 
 from collections.abc import Iterable, Mapping
 from math import exp

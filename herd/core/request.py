@@ -37,7 +37,7 @@ class Request:
     """A parsed request.
 
     `model` and `fallback_models` are canonical names (`m:latest`). `prompt_tokens` is an estimate, `max_tokens` and
-`max_tokens` and is the prompt's chain of hashes (`core.prefix`), `client` the key by
+    `num_ctx` are the client's. `prefix` is the prompt's chain of hashes (`core.prefix`), `client` the key by
     which clients take turns.
     """
 
