@@ -15,8 +15,8 @@
     │   ├── QueueFull             429  queue_full         Retry-After
     │   ├── QueueTimeout          503  queue_timeout      Retry-After
     │   ├── NoRoom                503  no_room            Retry-After
-    │   ├── LoopDetected          508  loop               the request has been here already
-    │   ├── NotSpoken             501  not_spoken         the engines that have the model do not speak the path
+    │   ├── LoopDetected          508  bad_request        the request has been here already
+    │   ├── NotSpoken             501  no_node            the engines that have the model do not speak the path
     │   ├── Quarantined           422  quarantined        the same body killed nodes a while ago
     │   └── NoNode                503  no_node            Retry-After
     ├── AttemptError              a node failed the request
@@ -147,13 +147,13 @@ class NoRoom(Refused):
 class LoopDetected(Refused):
     """The request passed through this router before: one of its nodes leads back to it."""
 
-    status, error_type = 508, "loop"
+    status, error_type = 508, "bad_request"
 
 
 class NotSpoken(Refused):
     """Nodes have the model, but the engine of none of them supports the endpoint."""
 
-    status, error_type = 501, "not_spoken"
+    status, error_type = 501, "no_node"
 
 
 class Quarantined(Refused):

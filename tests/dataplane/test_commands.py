@@ -114,7 +114,7 @@ async def test_a_model_that_is_only_on_engines_without_the_path_is_refused_at_on
     """503 with Retry-After, for ever: Open WebUI listed the model, and every chat with it failed."""
     beats = [llamacpp("a"), node("b", models=("other:1b",), loaded=())]
     finished, caller = await Plane(beats=beats, a=[HELLO], b=[HELLO]).ask(chat())
-    assert (finished.status, finished.error_type, caller.status) == (Status.REJECTED, "not_spoken", 501)
+    assert (finished.status, finished.error_type, caller.status) == (Status.REJECTED, "no_node", 501)
     assert "llamacpp, which does not support /api/chat: use /v1/chat/completions" in caller.error["error"]
     assert ("retry-after" in caller.headers, caller.headers["x-should-retry"]) == (False, "false")
     _, caller = await Managing(beats=beats, a=[OK], b=[OK]).ask(SHOW)

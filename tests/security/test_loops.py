@@ -42,7 +42,7 @@ async def test_a_request_that_was_here_before_is_refused_however_many_routers_it
     """`OLLAMA_HOST` pointed at the router made it its own node: one request became 1,025 in flight."""
     reports = []
     status, body = await asked(*via, reports=reports)
-    assert (status, "before" in json.loads(body)["error"], reports) == (508, True, [("loop", "loop")])
+    assert (status, "before" in json.loads(body)["error"], reports) == (508, True, [("loop", "bad_request")])
 
 
 @pytest.mark.parametrize("via", [[], [b"1.1 nginx"], [b"1.1 herd-ffffffffffff"]])
