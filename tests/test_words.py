@@ -19,7 +19,7 @@ REMEDIES = {
     r"\bof late\b|\blately\b": "say recently, or give the time",
     r"\bworks? on nothing\b|\bnothing is under way\b": "say no requests in progress",
     r"\bjust ended\b": "say latest requests",
-    r"\bcomes? out the same\b|\bdecided again\b": "say replayed: same decision",
+    r"\bcomes? out the same\b|\bdecided again now\b": "say replayed: same decision",
     r"\bleft alone\b": "say which state it is in: breaker open, skipped",
     r"\b(end|ends|ended|ending) (the|a|its) drain\b": "say resume",
     r"\bcontext of (its|their) own\b": "say overrides the loaded context size",
