@@ -98,9 +98,7 @@ def test_a_hangup_reads_the_settings_again_and_ends_nothing(router):
     assert setting(router, "port") == router.port
     (router.data_dir / "config.toml").write_text("retries = 700\n")
     router.process.send_signal(signal.SIGHUP)
-    until(
-        lambda: [line for line in router.lines(None) if "not reloaded" in line["event"]], "the error is logged"
-    )
+    until(lambda: [line for line in router.lines(None) if "not reloaded" in line["event"]], "the error is logged")
     assert setting(router, "retries") == 7
     assert router.row(answer.headers["x-request-id"])
     assert [line["data"]["value"] for line in router.lines("setting_changed")] == [7]
