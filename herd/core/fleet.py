@@ -40,15 +40,13 @@ class Traffic:
     """What is known about one model on one node, apart from requests in progress.
 
     `slots` if the engine has a different number of slots for this model; `pace` its speeds,
-    None if nothing was measured and the machine is unknown; `unloaded_at` when the model was last unloaded;
-    `usual_context` the context that the engine uses if a request sets none.
+    None if nothing was measured and the machine is unknown; `unloaded_at` when the model was last unloaded.
     """
 
     slots: int | None = None
     pace: Pace | None = None
     unloaded_at: float | None = None
     breaker_open: bool = False
-    usual_context: int | None = None
 
 
 @value
@@ -56,8 +54,8 @@ class Node:
     """One machine and its engine, as of its last heartbeat.
 
     Memory in bytes; `vram_total` is 0 without a discrete GPU. `uptime` is the share of the last day that it
-    was online, `losses` how often it was lost in the last hour, `busy_usually` its usual use of slots at this hour
-    of the week. `same_as` maps a model on disk to the loaded one with the same weights.
+    was online, `losses` how often it was lost in the last hour. `same_as` maps a model on disk to the loaded
+    one with the same weights.
     """
 
     node_id: str
@@ -80,7 +78,6 @@ class Node:
     same_as: Mapping[str, str] = field(default_factory=dict)
     uptime: float = 1.0
     losses: int = 0
-    busy_usually: float = 0.0
 
     def holds(self, model: str) -> bool:
         """Whether the node has the model, on disk or loaded."""

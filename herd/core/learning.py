@@ -27,7 +27,7 @@ MOST_FALL: Final = 2.0  # a share of a slope that is next to nothing may be any 
 # Where a machine is unknown: bytes a second that it loads, and reads of its memory.
 LOAD_BYTES_PER_S: Final = 1.0 * 1024**3
 MEMORY_BYTES_PER_S: Final = 100e9
-EFFICIENCY: Final = 0.6  # of the bandwidth on paper while answering
+EFFICIENCY: Final = 0.6  # of the bandwidth on paper while answering: 45 to 85 % are reported
 # A prompt's token against an answer's: compute against bandwidth. Measured on consumer cards 30 to 60, on Apple's chips
 # 8 to 15, on processors 3 to 6.
 PROMPTS_PER_ANSWER: Final = {"nvidia": 40.0, "amd": 25.0, "apple": 10.0, "other": 8.0, "": 4.0}

@@ -258,7 +258,7 @@ def _load_s(case: Case, pace: Pace) -> float:
 
 def _context_reload_s(case: Case, pace: Pace) -> float:
     """An engine loads a model again for a context that it was not loaded with."""
-    loaded, asked = case.loaded, case.request.num_ctx or case.traffic.usual_context
+    loaded, asked = case.loaded, case.request.num_ctx
     if not asked or loaded is None or not loaded.context_length or case.node.engine != "ollama":
         return 0.0
     # Context protection puts the loaded context in the place of a smaller one that the client named.

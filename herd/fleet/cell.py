@@ -263,11 +263,11 @@ class Cell:
         machine = self._on_paper(heartbeat)
         self._entries[heartbeat.node_id] = Entry.restored(heartbeat, known, now, self._patience, machine)
 
-    def set_history(self, history: Mapping[str, tuple[float, float]]) -> None:
-        """Take each node's share of time up and usual busyness, made from the samples of the past."""
-        for node_id, (uptime, busy) in history.items():
+    def set_uptimes(self, uptimes: Mapping[str, float]) -> None:
+        """Take each node's share of the last day, made from the samples of the past."""
+        for node_id, uptime in uptimes.items():
             if entry := self._entries.get(node_id):
-                entry.set_history(uptime, busy)
+                entry.set_uptime(uptime)
 
     def remember(self, answers: Mapping[tuple[str, str], Iterable[Observation]]) -> None:
         """Take what earlier answers say of nodes and models that were not seen at work since the start."""
@@ -306,10 +306,10 @@ class Cell:
         request, attempt, usage = told
         if usage.completion_tokens:
             self._demand.answered(attempt.model, request.tags, usage.completion_tokens)
-        entry.learn(told, mark, now)
-        for other in self._entries.values():
-            if not (other.workload.machine.seen and other.workload.machine.loads_seen):
-                other.guesses.clear()  # what is expected of an unknown machine goes by those that are known
+        if entry.learn(told, mark, now):
+            for other in self._entries.values():
+                if not (other.workload.machine.seen and other.workload.machine.loads_seen):
+                    other.guesses.clear()  # what is expected of an unknown machine goes by those that are known
         loaded = entry.node.in_memory(attempt.model)
         room = Room.of(entry.node.slots, loaded.context_length if loaded else None, entry.node.engine)
         prompt, cached = usage.prompt_tokens, usage.cached_tokens

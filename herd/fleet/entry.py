@@ -115,7 +115,7 @@ class Entry:
         self.heartbeat, self.last_seen, self.heard = heartbeat, now.at, now.tick
         self.clock_skew_s = heartbeat.sent_at - now.at
         node = node_from(heartbeat)
-        self.node = replace(node, status=before.status, uptime=before.uptime, busy_usually=before.busy_usually)
+        self.node = replace(node, status=before.status, uptime=before.uptime)
         if not heartbeat.engine.reachable:  # an engine that is away lists nothing; its disk still holds its models
             self.node = replace(self.node, models=before.models)
         self.refresh(now, patience)
@@ -135,9 +135,9 @@ class Entry:
         fresh = node_from(self.heartbeat)
         self.node = replace(self.node, loaded=fresh.loaded, same_as=fresh.same_as)
 
-    def set_history(self, uptime: float, busy_usually: float) -> None:
-        """Take the share of the last day that it was there, and its usual use of slots at this hour."""
-        self.node = replace(self.node, uptime=uptime, busy_usually=busy_usually)
+    def set_uptime(self, uptime: float) -> None:
+        """Take the share of the last day that it was there."""
+        self.node = replace(self.node, uptime=uptime)
 
     def missed(self, now: Moment, patience: Patience) -> bool:
         """Whether a node that is awaited has had its time by now; it is awaited no longer then."""
@@ -211,14 +211,15 @@ class Entry:
         held = self.workload.work.held.get(model, 0)
         return replace(service.known, breaker_open=service.breaker.blocks(now.tick, held))
 
-    def learn(self, told: Told, mark: Mark | None, now: Moment) -> None:
-        """Take in the speed of an answer that came whole; of many at once, some say as much as all."""
+    def learn(self, told: Told, mark: Mark | None, now: Moment) -> bool:
+        """Take in the speed of an answer that came whole, or not: of many at once, some say as much as all."""
         model, workload = told.attempt.model, self.workload
         service = self.service(model)
         if now.tick - service.learned < LEARN_EVERY_S:
-            return
+            return False
         service.learned = now.tick
         self.remember(model, observed(told, mark, workload.busy, service.unloaded_at))
+        return True
 
     def remember(self, model: str, seen: Observation) -> None:
         """Take in what an answer, of now or of earlier, says of the node's speeds with a model."""

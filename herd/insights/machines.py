@@ -24,8 +24,6 @@ UNIFIED_SMALL, UNIFIED_LARGE, UNIFIED_LARGE_FROM = 2 / 3, 3 / 4, 37 * GIB
 CARD_SHARE: Final = 0.95
 # Without an accelerator the operating system and everything else live in the same memory.
 SYSTEM_SHARE, SYSTEM_LEAST = 0.8, 2 * GIB
-# Of the bandwidth on paper, engines reach 45 to 85 % while they generate; the middle of what is reported.
-EFFICIENCY: Final = 0.6
 KINDS: Final[Mapping[str, str]] = {
     "NVIDIA": "nvidia",
     "Tesla": "nvidia",
@@ -91,7 +89,7 @@ class Speed:
 
     def tokens_per_s(self, size: int, active_share: float = 1.0) -> float | None:
         """Tokens that one request may expect in a second from a model of that size; None where the size is unknown."""
-        return round(self.bandwidth * EFFICIENCY / (size * active_share), 1) if size else None
+        return round(self.bandwidth * learning.EFFICIENCY / (size * active_share), 1) if size else None
 
 
 def needed(size: int) -> int:

@@ -47,7 +47,7 @@ class History:
     async def _learn(self) -> None:
         now = time.time()
         try:
-            self._keeper.cell.set_history(await asyncio.to_thread(self._reader.availability, now))
+            self._keeper.cell.set_uptimes(await asyncio.to_thread(self._reader.availability, now))
             self._keeper.cell.remember(await asyncio.to_thread(self._reader.recent_answers, now))
         except StoreUnreadable as error:
             logger.warning("The nodes' history is not known: %s", error)

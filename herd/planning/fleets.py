@@ -7,10 +7,9 @@ reads the weights once; a load by the disk.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from herd.core.learning import EFFICIENCY
+from herd.core.signals import KV_SHARE
 from herd.planning.engine import Machine, Speed
-
-EFFICIENCY = 0.6  # of bandwidth
-KV_SHARE = 0.10
 
 
 @dataclass(frozen=True, slots=True)

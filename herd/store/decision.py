@@ -41,11 +41,11 @@ _UNSAID: Final[Mapping[type, Mapping[str, Any]]] = {
     Node: {
         "status": "online", "engine": "ollama", "engine_reachable": True, "draining": False, "throttled": False,
         "pressure": "normal", "vram_total": 0, "vram_free": 0, "disk_free": 0, "models": {}, "loaded": {},
-        "same_as": {}, "uptime": 1.0, "losses": 0, "busy_usually": 0.0,
+        "same_as": {}, "uptime": 1.0, "losses": 0,
     },
     Model: {"context_length": None},
     Loaded: {"vram_bytes": 0, "context_length": None, "expires_at": None},
-    Traffic: {"slots": None, "pace": None, "unloaded_at": None, "breaker_open": False, "usual_context": None},
+    Traffic: {"slots": None, "pace": None, "unloaded_at": None, "breaker_open": False},
     Pace: {"measured": True},
     Work: {"jobs": (), "clock": 0.0, "floor": 0.0},
     Policy: {"salt": 0},
@@ -289,6 +289,7 @@ def _job_in(data: list[Any]) -> Job:
 
 def _node_in(data: dict[str, Any], sets: list[frozenset[str]]) -> Node:
     told = {**_UNSAID[Node], **data}
+    told.pop("busy_usually", None)  # rows from before nobody read it
     told["endpoints"] = sets[told["endpoints"]]
     told["models"] = {key: Model(**{**_UNSAID[Model], **model}) for key, model in told["models"].items()}
     told["loaded"] = {key: Loaded(**{**_UNSAID[Loaded], **model}) for key, model in told["loaded"].items()}

@@ -1,4 +1,4 @@
-"""What a restarted router should remember: how reliable and how busy its nodes usually are, and how fast they were."""
+"""What a restarted router should remember: how reliable its nodes are, and how fast they were."""
 
 import json
 import sqlite3
@@ -8,19 +8,18 @@ from typing import Final
 
 from herd.core.events import NodeKnown
 from herd.core.learning import Observation
-from herd.core.observed import worked_on
+from herd.core.observed import LEAST_LOAD_S, in_one_piece, worked_on
 from herd.store.windows import read
 
 DAY_S, WEEK_S, HOUR_S = 86_400, 7 * 86_400, 3_600
-WEEKS_BACK: Final = 4
 _MINUTE: Final = "CAST(at / 60 AS INTEGER)"
 RECENT_ROWS: Final = 2_000
 HALF_LIFE_S: Final = DAY_S  # a request of yesterday says half as much of what is wanted as one of now
 RECENT_EACH: Final = 20  # requests of one node and model that its speeds are made of
 
 
-def availability(connection: sqlite3.Connection, now: float) -> dict[str, tuple[float, float]]:
-    """By node: the share of the last day that it was there, and its mean use of slots at this hour of the week.
+def availability(connection: sqlite3.Connection, now: float) -> dict[str, float]:
+    """By node: the share of the last day that it was there.
 
     The day counts from the node's first sample, and only minutes in which the router was there to look.
     """
@@ -39,11 +38,10 @@ def availability(connection: sqlite3.Connection, now: float) -> dict[str, tuple[
             (since,),
         )
     )
-    busy = _busy(connection, now)
     history = {}
     for node_id, minute in first.items():
         watched = len(minutes) - bisect_left(minutes, minute)
-        history[node_id] = (there.get(node_id, 0) / watched if watched else 0.0, busy.get(node_id, 0.0))
+        history[node_id] = there.get(node_id, 0) / watched if watched else 0.0
     return history
 
 
@@ -80,13 +78,13 @@ def recent_answers(connection: sqlite3.Connection, now: float) -> dict[tuple[str
     seen: defaultdict[tuple[str, str], deque[Observation]] = defaultdict(deque)
     for node_id, model, load_s, estimate, prompt, cached, answer, first_s, answer_s in found:
         latest = seen[node_id, model]
-        if len(latest) < RECENT_EACH:
+        if len(latest) < RECENT_EACH and not in_one_piece(answer, answer_s):
             latest.appendleft(Observation(
-                load_s=load_s or None,
+                load_s=load_s if load_s > LEAST_LOAD_S else None,
                 prompt_tokens=worked_on(estimate, prompt, cached), prompt_s=max(0.0, first_s - load_s),
                 answer_tokens=answer or 0, answer_s=answer_s,
             ))  # fmt: skip
-    return {pair: list(latest) for pair, latest in seen.items()}
+    return {pair: list(latest) for pair, latest in seen.items() if latest}
 
 
 def demand(connection: sqlite3.Connection, now: float) -> dict[str, float]:
@@ -98,16 +96,3 @@ def demand(connection: sqlite3.Connection, now: float) -> dict[str, float]:
             age_s = max(0.0, now - hour - HOUR_S)
             wanted[model] += cell.requests * 0.5 ** (age_s / HALF_LIFE_S)
     return dict(wanted)
-
-
-def _busy(connection: sqlite3.Connection, now: float) -> dict[str, float]:
-    hour = now // HOUR_S * HOUR_S
-    starts = [hour - back * WEEK_S for back in range(1, WEEKS_BACK + 1)]
-    ranges = " OR ".join(["(at >= ? AND at < ?)"] * WEEKS_BACK)
-    return dict(
-        connection.execute(
-            f"""SELECT node_id, AVG(MIN(1.0, 1.0 * in_flight / MAX(slots, 1))) FROM node_samples
-                WHERE status <> 'offline' AND ({ranges}) GROUP BY node_id""",
-            [edge for start in starts for edge in (start, start + HOUR_S)],
-        )
-    )

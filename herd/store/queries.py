@@ -84,8 +84,8 @@ class Reader:
         """From when on there are rows."""
         return self._read(Kept(), audit.kept)
 
-    def availability(self, now: float) -> dict[str, tuple[float, float]]:
-        """By node: the share of the last day that it was there, and its usual use of slots at this hour of the week."""
+    def availability(self, now: float) -> dict[str, float]:
+        """By node: the share of the last day that it was there."""
         return self._read({}, history.availability, now)
 
     def known_nodes(self) -> list[NodeKnown]:

@@ -126,15 +126,6 @@ def test_a_loaded_context_too_small_for_the_request_costs_a_reload():
     assert order(decide(request(num_ctx=2048), fleet(narrow, wide)))[0] == "narrow"
 
 
-def test_a_request_without_a_context_asks_for_the_models_usual_one():
-    """Ollama loads the model again for it where another was loaded; that is no good fit."""
-    usual = {name: {M: Traffic(usual_context=4096)} for name in ("changed", "usual")}
-    known = fleet(node("changed", loaded={M: 8192}), node("usual", loaded={M: 4096}), traffic=usual)
-    decision = decide(request(), known)
-    assert order(decision) == ["usual", "changed"]
-    assert decision.plan[1].signals["context_fit"] > 1
-
-
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

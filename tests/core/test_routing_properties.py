@@ -30,7 +30,6 @@ traffic = st.builds(
                                st.floats(0, 2), st.booleans()),
     unloaded_at=st.none() | st.floats(0, 1000),
     breaker_open=st.booleans(),
-    usual_context=st.none() | st.integers(1, 200_000),
 )  # fmt: skip
 jobs = st.builds(
     Job,
@@ -65,7 +64,6 @@ def nodes(draw, node_id):
         vram_free=draw(st.integers(0, 24)) * GIB,
         uptime=draw(st.floats(0, 1)),
         losses=draw(st.integers(0, 50)),
-        busy_usually=draw(st.floats(0, 1)),
     )
 
 

@@ -57,8 +57,7 @@ def keeper():
 
 
 def facts(made, node_id):
-    found = made.cell.entries[node_id].node
-    return found.uptime, found.busy_usually
+    return made.cell.entries[node_id].node.uptime
 
 
 SLOW, FAST = (Observation(prompt_tokens=100, prompt_s=seconds) for seconds in (10.0, 0.1))
@@ -112,12 +111,12 @@ async def running(made, memory, seconds, *then):
 
 
 async def test_it_learns_at_once_and_every_five_minutes():
-    """Uptime and usual busyness move slowly."""
-    made, memory = keeper(), Memory(availability={"a": (0.5, 0.25)}, answers={("a", M): [SLOW] * 8})
+    """Uptime moves slowly."""
+    made, memory = keeper(), Memory(availability={"a": 0.5}, answers={("a", M): [SLOW] * 8})
     made.heard(node("a"))
     await running(made, memory, 2.5 * EVERY_S)
     assert (memory.times("availability"), memory.times("answers")) == ([0, EVERY_S, 2 * EVERY_S],) * 2
-    assert (facts(made, "a"), prompt_s(made, "a")) == ((0.5, 0.25), pytest.approx(10.0, rel=0.2))
+    assert (facts(made, "a"), prompt_s(made, "a")) == (0.5, pytest.approx(10.0, rel=0.2))
 
 
 async def test_what_was_measured_since_the_start_is_not_overwritten_by_the_past():
@@ -131,26 +130,26 @@ async def test_what_was_measured_since_the_start_is_not_overwritten_by_the_past(
 
 async def test_nodes_that_the_fleet_does_not_have_are_nobodys_past():
     """A machine that was sold is in the store for thirty days."""
-    made, memory = keeper(), Memory(availability={"sold": (0.1, 0.1)}, answers={("sold", M): [SLOW]})
+    made, memory = keeper(), Memory(availability={"sold": 0.1}, answers={("sold", M): [SLOW]})
     made.heard(node("a"))
     await running(made, memory, 1.0)
-    assert (list(made.cell.entries), facts(made, "a"), prompt_s(made, "a")) == (["a"], (1.0, 0.0), None)
+    assert (list(made.cell.entries), facts(made, "a"), prompt_s(made, "a")) == (["a"], 1.0, None)
 
 
 async def test_without_a_node_there_is_nothing_to_learn_and_soon_after_the_first_there_is():
     """The first minutes of a new fleet are its most important ones."""
-    made, memory = keeper(), Memory(availability={"a": (0.5, 0.25)})
+    made, memory = keeper(), Memory(availability={"a": 0.5})
     await running(made, memory, 61.0, (59.5, lambda: made.heard(node("a"))))
     assert [name for name, _ in memory.reads] == ["availability", "answers"]
-    assert facts(made, "a") == (0.5, 0.25)
+    assert facts(made, "a") == 0.5
     assert FIRST_S <= 1.0
 
 
 async def test_a_store_that_cannot_be_read_for_a_while_is_asked_again(caplog):
     """The job outlives a full disk."""
-    made, memory = keeper(), Memory(availability={"a": (0.5, 0.25)})
+    made, memory = keeper(), Memory(availability={"a": 0.5})
     made.heard(node("a"))
     memory.unreadable = True
     await running(made, memory, 1.5 * EVERY_S, (EVERY_S - 1, lambda: setattr(memory, "unreadable", False)))
-    assert (memory.times("availability"), facts(made, "a")) == ([0, EVERY_S], (0.5, 0.25))
+    assert (memory.times("availability"), facts(made, "a")) == ([0, EVERY_S], 0.5)
     assert caplog.text.count("the disk is gone") == 1

@@ -29,7 +29,6 @@ def node(node_id: str = "ada", models: tuple[str, ...] = ("llama3.2:3b",), **cha
         models={name: Model(name, 2 * GIB, 131_072) for name in models},
         loaded={name: Loaded(name, 3 * GIB, 0, 8192, NOON + 300) for name in models[:1]},
         uptime=0.98,
-        busy_usually=0.125,
     )
     return replace(usual, **changes)
 

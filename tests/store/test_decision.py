@@ -63,7 +63,6 @@ def nodes(draw, names):
             same_as=st.dictionaries(st.sampled_from(names), st.sampled_from(loaded)) if loaded else st.just({}),
             uptime=st.floats(0, 1),
             losses=COUNT,
-            busy_usually=st.floats(0, 1),
         )
     )
 
@@ -89,7 +88,7 @@ def situations(draw):
     )
     there = tuple(draw(st.lists(nodes(names), max_size=4)))
     pace = st.builds(Pace, SECONDS, SECONDS, SECONDS, SHARE, SHARE, SHARE, SHARE, st.booleans())
-    seen = st.builds(Traffic, st.none() | COUNT, st.none() | pace, MAYBE_SECONDS, st.booleans(), MAYBE_TOKENS)
+    seen = st.builds(Traffic, st.none() | COUNT, st.none() | pace, MAYBE_SECONDS, st.booleans())
     job = st.builds(Job, TEXT, st.sampled_from(names), SECONDS, SECONDS, st.just(0.0) | SECONDS,
                     st.lists(st.sampled_from(names), max_size=2).map(tuple), st.booleans(), st.booleans(),
                     st.booleans())  # fmt: skip
@@ -154,7 +153,7 @@ def test_values_that_are_left_out_are_those_that_fields_have_when_nothing_is_sai
 def test_every_field_of_a_node_reaches_the_text():
     """A field that decides and is not stored would make replays lie."""
     loud = Node("a", "u", "offline", "llamacpp", False, frozenset({"/api/chat"}), 9, True, True, "warn", 1, 2, 3, 4, 5,
-                {"m": Model("m", 1, 2)}, {"m": Loaded("m", 1, 2, 3, 4.0)}, {"m": "n"}, 0.5, 6, 0.25)  # fmt: skip
+                {"m": Model("m", 1, 2)}, {"m": Loaded("m", 1, 2, 3, 4.0)}, {"m": "n"}, 0.5, 6)  # fmt: skip
     event = builders.finished(model="m", seen=Fleet(1.0, (loud,)), asked=builders.request("m"))
     assert set(json.loads(encode(event))["fleet"]["nodes"][0]) == {field.name for field in fields(Node)}
 
@@ -214,3 +213,11 @@ def test_a_decision_in_points_is_shown_for_what_it_is_and_not_decided_again():
     assert stored.decision.plan[0].predicted is None
     assert agrees(stored)
     assert decode(encode(builders.finished())).unit == "seconds"
+
+
+def test_a_row_that_knew_how_busy_a_node_usually_was_is_read_without_it():
+    """Nothing was decided by it, and rows are kept for a month."""
+    event = builders.finished()
+    told = json.loads(encode(event))
+    told["fleet"]["nodes"][0]["busy_usually"] = 0.25
+    assert decode(json.dumps(told)) == decode(encode(event))

@@ -72,7 +72,7 @@ function form(nodes, params) {
   };
   return el(
     "form",
-    { class: "filters", role: "group", "aria-label": "Change to simulate", on: { submit } },
+    { class: "filters wide", "aria-label": "Change to simulate", on: { submit } },
     text("Add a node", "add_node", params, { placeholder: "RTX 3090, 24 GB" }),
     select("Remove a node", "remove_node", params, { "": "none", ...Object.fromEntries(nodes.map((id) => [id, id])) }),
     text("Add a model", "add_model", params, { placeholder: "qwen3:32b" }),
