@@ -60,6 +60,22 @@ ENDPOINTS: Mapping[str, Endpoint] = {
     )
 }
 
+# What only some engines answer: handed to a node whose engine does, and not read beyond the model's name.
+PASSED: Mapping[str, str] = {
+    "/v1/messages/count_tokens": "POST",
+    "/rerank": "POST",
+    "/v1/rerank": "POST",
+    "/v1/audio/transcriptions": "POST",
+    "/v1/images/generations": "POST",
+    "/v1/images/edits": "POST",
+    "/tokenize": "POST",
+    "/detokenize": "POST",
+    "/apply-template": "POST",
+    "/props": "GET",
+    "/api/status": "GET",
+    "/api/me": "POST",
+}
+
 ANTHROPIC_TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error",
                    404: "not_found_error", 413: "request_too_large", 429: "rate_limit_error",
                    503: "overloaded_error", 504: "timeout_error"}  # fmt: skip

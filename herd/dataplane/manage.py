@@ -12,18 +12,20 @@ from urllib.parse import parse_qs
 
 from herd.core import errors
 from herd.core.clock import Clock, moment
-from herd.core.dialects import dialect_of, error_body
+from herd.core.dialects import PASSED, dialect_of, error_body
 from herd.core.errors import NO_NODE_RETRY_S
 from herd.core.events import Attempt, Event, Managed, TraceIds
 from herd.core.fleet import Fleet, Node
 from herd.core.placement import all_holders, can_manage, place
 from herd.core.room import Room
 from herd.dataplane.client import Client, ClientGone, RawHeaders, Receive, Scope, Send
+from herd.dataplane.coding import unpacked
 from herd.dataplane.commands import Command, Told, also, named, spokesman
 from herd.dataplane.document import read
 from herd.dataplane.exchange import Answer, Call, Upstream
 from herd.dataplane.flights import LAST_WORDS_S, STOPPED, STOPPING, STOPPING_RETRY_S
 from herd.dataplane.headers import request_headers, response_headers
+from herd.dataplane.passed import model_named, node_for
 from herd.dataplane.phases import CLIENT_CLOSED
 from herd.dataplane.replies import error_headers, no_nodes, not_spoken
 from herd.dataplane.request_ids import RequestIds
@@ -126,7 +128,10 @@ class Errand:
             sends = self._client.method == "POST"
             with self._client.endable():
                 return await self._relay(self._choose(), self._client.chunks() if sends else None)
-        body = await self._client.body(self._management.settings.count("body_limit_mb") * 2**20)
+        limit = self._management.settings.count("body_limit_mb") * 2**20
+        body = await self._client.body(limit)
+        if self._endpoint in PASSED:
+            return await self._pass(unpacked(body, self._client.named.get("content-encoding", ""), limit))
         document = read(body).document
         as_asked = next((value for key in MODEL_FIELDS if (value := document.get(key))), None)
         if not isinstance(as_asked, str):
@@ -140,6 +145,24 @@ class Errand:
         node = self._choose(as_asked, spelled(source) if isinstance(source, str) else None)
         async with self._client.watched():
             return await self._relay(node, body)
+
+    async def _pass(self, body: bytes) -> int:
+        """Hand on what only some engines answer."""
+        client, cell = self._client, self._management.keeper.cell
+        as_asked = model_named(body, client.named.get("content-type", ""), client.query)
+        self.model = cell.spelled(as_asked) if as_asked else None
+        fleet, wanted = cell.fleet(moment()), self._wanted()
+        node = _named(fleet, wanted, self._endpoint) if wanted else node_for(fleet, self._endpoint, self.model)
+        if not fleet.nodes:
+            raise no_nodes()
+        if node is None and self.model and not cell.knows(self.model):
+            raise errors.ModelMissing(f"model '{as_asked}' not found")
+        if node is None:
+            holding = f" that holds '{as_asked}'" if as_asked else ""
+            raise errors.NotSpoken(f"no engine of the fleet{holding} supports {self._endpoint} now")
+        self.node_id = node.node_id
+        async with client.watched():
+            return await self._relay(node, body if client.method == "POST" else None)
 
     def headers(self) -> RawHeaders:
         """The headers that describe where the request went."""
@@ -193,7 +216,12 @@ class Errand:
 
     async def _relay(self, node: Node, body: bytes | AsyncIterable[bytes] | None) -> int:
         url, span_id, began = node.url + self._client.raw_path, new_span_id(), self._clock.now()
-        call = Call(self._client.method, url, request_headers(self._client.headers, self._ids, span_id), body)
+        headers = request_headers(self._client.headers, self._ids, span_id)
+        if self._endpoint in PASSED:
+            kind = self._client.named.get("content-type", "application/json").encode("latin-1")
+            headers = [(name, kind if name == b"content-type" else value) for name, value in headers]
+            url += "?" + self._client.query.decode("latin-1") if self._client.query else ""
+        call = Call(self._client.method, url, headers, body)
         self.attempt = Attempt(1, node.node_id, self.model or "", url, span_id, began, began)
         error: errors.AttemptError | None = None
         try:

@@ -6,7 +6,7 @@ from typing import Any
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from herd.core.dialects import ENDPOINTS, Endpoint
+from herd.core.dialects import ENDPOINTS, PASSED, Endpoint
 from herd.dataplane.manage import Management
 from herd.dataplane.serve import DataPlane
 
@@ -17,9 +17,10 @@ MANAGED: Mapping[str, tuple[str, ...]] = {
     "/api/copy": ("POST",),
     "/api/push": ("POST",),
     "/api/delete": ("DELETE",),
+    **{path: (method,) for path, method in PASSED.items()},
 }
 BLOBS = "/api/blobs/"
-ASKING = frozenset({*ENDPOINTS, "/api/show"})  # a POST there changes nothing
+ASKING = frozenset({*ENDPOINTS, "/api/show", *PASSED})  # a POST there changes nothing
 UNCOUNTED = frozenset({*ENDPOINTS, *MANAGED})  # they count their bodies themselves
 Paths = Mapping[tuple[str, str], ASGIApp]
 

@@ -16,6 +16,7 @@ ERROR: Final = {"description": "An error, in the dialect of the path.", "content
 BODY: Final = {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
 PASSED: Final = {"description": "The node's answer, whole or as a stream; other statuses are passed on, too."}
 NODE: Final = {"name": "node_id", "in": "query", "required": False, "schema": {"type": "string"}}
+BODILESS: Final = ("GET", "requestBody")
 HANDED: Final = "Handed to one node."
 DIGEST: Final = {"name": "digest", "in": "path", "required": True, "schema": {"type": "string"}}
 
@@ -46,7 +47,12 @@ def _nodes_paths() -> Document:
         for path, endpoint in ENDPOINTS.items()
     }
     managed = {
-        path: {method.lower(): _operation(path, HANDED, NODE) for method in methods}
+        path: {
+            method.lower(): {
+                key: value for key, value in _operation(path, HANDED, NODE).items() if (method, key) != BODILESS
+            }
+            for method in methods
+        }
         for path, methods in MANAGED.items()
     }
     blobs = {method: _operation(f"{BLOBS}/{method}", HANDED, DIGEST, NODE) for method in ("head", "post")}

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Final
 
 from herd.core.access import Need
-from herd.core.dialects import ENDPOINTS
+from herd.core.dialects import ENDPOINTS, PASSED
 
 SAFE: Final = frozenset({"GET", "HEAD"})
 EVERY: Final = "GET HEAD POST DELETE"
@@ -20,7 +20,8 @@ TABLE: Final[tuple[tuple[Need, str, tuple[str, ...]], ...]] = (
     (Need.NODE, "POST", ("/heartbeat", "/fleet/join")),
     (Need.LIST, "GET HEAD", ("/api/version", "/api/tags", "/api/ps", "/v1/models", "/v1/models/", "/v1/models/{name}")),
     (Need.LIST, "POST", ("/api/show",)),
-    (Need.INFERENCE, "POST", tuple(ENDPOINTS)),
+    (Need.INFERENCE, "POST", (*ENDPOINTS, *(path for path, method in PASSED.items() if method == "POST"))),
+    (Need.LIST, "GET", tuple(path for path, method in PASSED.items() if method == "GET")),
     (Need.READ, "GET HEAD", (
         "/metrics", "/fleet/status", "/fleet/requests", "/openapi.json", "/dashboard/events",
         "/dashboard/api/events", "/dashboard/api/traces",

@@ -203,7 +203,10 @@ OLLAMA_ENDPOINTS = (
     "/api/chat", "/api/generate", "/api/embed", "/api/embeddings", "/api/show", "/api/pull", "/api/create",
     "/api/copy", "/api/push", "/api/delete", "/api/blobs",
     "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/messages",
+    "/api/me", "/api/status", "/v1/images/generations", "/v1/images/edits", "/v1/audio/transcriptions",
 )  # fmt: skip
 LLAMACPP_ENDPOINTS = (
     "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/messages",
+    "/v1/messages/count_tokens", "/rerank", "/v1/rerank", "/v1/audio/transcriptions",
+    "/props", "/tokenize", "/detokenize", "/apply-template",
 )  # fmt: skip
