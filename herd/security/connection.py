@@ -7,7 +7,7 @@ doors' and the routes' to judge.
 import asyncio
 from asyncio import TimerHandle
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 from herd.core.dialects import dialect_of, error_body
 from herd.core.errors import BadRequest, HeadTimeout, HeadTooLarge, HerdError, Refused, TooManyConnections, UrlTooLong
 from herd.security.crowd import Crowd
+from herd.security.joined import Joined
 from herd.security.refusals import Refusal, Report, unrecorded
 
 # What a client offered that herd does not speak; the request itself is HTTP/1.1 and complete.
@@ -77,6 +78,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection if its address has room; one that says nothing is as idle as one that has had its say."""
         super().connection_made(transport)
+        self.transport = cast(asyncio.Transport, Joined(transport, self.loop))
         admitted, shed = self.crowd.admit(self._address, self)
         if shed is not None:
             shed.transport.close()
