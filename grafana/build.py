@@ -12,13 +12,14 @@ from grafana import health, latency, rows, usage
 from grafana.panels import DATABASE, PROMETHEUS, Row, laid_out
 from grafana.queries import of
 from grafana.reference import document
-from otel.alerts import RUNBOOK, alerts
+from otel.alerts import PAGE, alerts
 from otel.build import write
 
 Json = dict[str, Any]
 HERE: Final = Path(__file__).parent
 DOCUMENT: Final = HERE.parent / "docs" / "observability.md"
 TAG: Final = "herd"
+RUNBOOK: Final = f"http://$page{PAGE}"  # the text as the router itself serves it
 Dashboards = Mapping[str, tuple[str, str, tuple[Row, ...]]]
 DASHBOARDS: Final[Dashboards] = {
     "health": ("Herd / Health", "Is everything well, and if not, what is it?", health.ROWS),
@@ -57,6 +58,7 @@ def _variables() -> list[Json]:
         _source("datasource", "Prometheus", "prometheus"),
         _source("tempo", "Tempo", "tempo"),
         _names("instance", "Router", "label_values(herd_build_info, instance)"),
+        _page(),
         _names("node", "Node", f"label_values({of('herd_node_up')}, node)"),
         _names("model", "Model", f"label_values({of('herd_requests_total')}, model)"),
     ]
@@ -76,6 +78,16 @@ def _names(name: str, label: str, query: str) -> Json:
         "type": "query", "name": name, "label": label, "datasource": dict(PROMETHEUS), "hide": 0,
         "query": {"query": query, "refId": "Names"}, "definition": query, "refresh": 2, "sort": 1, "multi": True,
         "includeAll": True, "allValue": ".+", "current": {"text": ["All"], "value": ["$__all"]},
+    }  # fmt: skip
+
+
+def _page() -> Json:
+    """The router that links lead to: the first of those that are chosen."""
+    query = f"label_values({of('herd_build_info')}, instance)"
+    return {
+        "type": "query", "name": "page", "label": "Links lead to", "datasource": dict(PROMETHEUS), "hide": 2,
+        "query": {"query": query, "refId": "Page"}, "definition": query, "refresh": 2, "sort": 1, "multi": False,
+        "includeAll": False,
     }  # fmt: skip
 
 

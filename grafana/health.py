@@ -4,11 +4,13 @@ from typing import Final
 
 from grafana.panels import GREEN, RED, TABLE_LEGEND, YELLOW, Column, Panel, Row, Target
 from grafana.queries import FROM_CELL, MODEL, NODE, increase, most, of, or_zero, quantile, rate, total, worst
-from otel.alerts import BURNS, PACK, THRESHOLDS
+from otel.alerts import BURNS, PACK
+from otel.thresholds import THRESHOLDS
 
 BUDGET: Final = 1 - THRESHOLDS["error_objective"]
 YES_NO: Final = {"0": ("no", GREEN), "1": ("yes", YELLOW)}
 BREAKERS: Final = {"0": ("closed", GREEN), "1": ("half open", YELLOW), "2": ("open", RED)}
+FAILED: Final = "instance:herd_requests_failed:ratio_increase"
 USED: Final = f'{NODE}, kind="used"'
 ALL: Final = f'{NODE}, kind="total"'
 MEMORY_USED: Final = f"{total('herd_node_memory_bytes', USED, 'node')} / {total('herd_node_memory_bytes', ALL, 'node')}"
@@ -30,7 +32,7 @@ NOW: Final = Row("Now", (
           "pressure not critical.", "none", (Target(or_zero(total("herd_node_ready", NODE))),),
           "nohealthynode", "stat", 3, 4, ((None, RED), (1, GREEN))),
     Panel("Failed, last 5 min", "Share of requests that failed on our side; what clients got wrong or left does not "
-          "count.", "percentunit", (Target(worst("herd:error_ratio:ratio5m")),), "errorbudgetburn", "stat", 3, 4,
+          "count.", "percentunit", (Target(worst(f"{FAILED}5m")),), "errorbudgetburn", "stat", 3, 4,
           ((None, GREEN), (BUDGET, YELLOW), (14.4 * BUDGET, RED))),
     Panel("In flight", "Requests that nodes work on now.", "none",
           (Target(or_zero(total("herd_requests_in_flight", NODE))),), "queuesaturated", "stat", 3, 4),
@@ -56,11 +58,11 @@ FINDINGS: Final = Row("What needs a look", (
           (Target(total("herd_health_findings", by="severity"), "{{severity}}"),), "alerts", stack=True),
     Panel("Failed requests", "Share that failed on our side, of the worst router that is chosen. The line is the "
           f"budget of {BUDGET:.0%}.", "percentunit",
-          tuple(Target(worst(f"herd:error_ratio:ratio{window}"), window) for window in ("5m", "1h", "6h")),
+          tuple(Target(worst(f"{FAILED}{window}"), window) for window in ("5m", "1h", "6h")),
           "errorbudgetburn", bounds=((None, GREEN), (BUDGET, YELLOW))),
     Panel("Burn rate", "How many times as fast as it may the error budget burns; an alert needs both windows of a pair "
           f"over its factor: {', '.join(f'{factor:g} over {long}' for factor, long, *_ in BURNS)}.", "none",
-          tuple(Target(f"{worst(f'herd:error_ratio:ratio{long}')} / {BUDGET:.4g}", long) for _, long, *_ in BURNS),
+          tuple(Target(f"{worst(f'{FAILED}{long}')} / {BUDGET:.4g}", long) for _, long, *_ in BURNS),
           "errorbudgetburn", bounds=((None, GREEN), (1, YELLOW), (14.4, RED))),
     Panel("Errors by type", "Requests that ended with an error, by what went wrong.", "reqps",
           (Target(rate("herd_request_errors_total", NODE, "error_type"), "{{error_type}}"),), "errorbudgetburn",

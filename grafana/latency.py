@@ -4,8 +4,9 @@ from typing import Final
 
 from grafana.panels import GREEN, RED, TABLE_LEGEND, TOKENS_A_SECOND, YELLOW, Panel, Row, Target
 from grafana.queries import BOTH, MODEL, NODE, increase, quantile, rate, worst
-from otel.alerts import THRESHOLDS
+from otel.thresholds import THRESHOLDS
 
+TOO_LATE: Final = "instance:herd_streams_late:ratio_increase"
 LATE: Final = 1 - THRESHOLDS["ttft_objective"]
 TO_FIRST: Final = f'{NODE}, phase=~"queue|load|prefill"'
 ATTEMPT: Final = "herd_upstream_duration_seconds"
@@ -49,7 +50,7 @@ FIRST: Final = Row("The first token", (
           "ttftbudgetburn", legend=TABLE_LEGEND),
     Panel("Late first tokens", f"Share of streams whose first token took over {THRESHOLDS['ttft_s']:g} s. The line is "
           f"the budget of {LATE:.0%}.", "percentunit",
-          tuple(Target(worst(f"herd:ttft_late_ratio:ratio{window}"), window) for window in ("5m", "1h", "6h")),
+          tuple(Target(worst(f"{TOO_LATE}{window}"), window) for window in ("5m", "1h", "6h")),
           "ttftbudgetburn", bounds=((None, GREEN), (LATE, YELLOW), (14.4 * LATE, RED))),
     Panel("Predicted against seen", "What routing expected over what came: 1 is right, above it was too careful, below "
           "it too hopeful. Streams of one attempt.", "none", (

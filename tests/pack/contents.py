@@ -17,7 +17,8 @@ DASHBOARDS = sorted((ROOT / "grafana" / "dashboards").glob("*.json"))
 OPTIONAL = sorted((ROOT / "grafana" / "optional").glob("*.json"))
 METRICS = (*router.METRICS, *agent.METRICS)
 BY_NAME = {metric.name: metric for metric in METRICS}
-METRIC = re.compile(r"\bherd_[a-z0-9_]+\b")
+METRIC = re.compile(r"(?<![\w:])herd_[a-z0-9_]+\b(?!:)")  # not the middle of what is recorded, level:metric:operation
+RECORDED = re.compile(r"\binstance(?:_model)?:\w+:\w+")
 SELECTOR = re.compile(r"\b(herd_[a-z0-9_]+)\{([^}]*)\}")
 LABEL = re.compile(r"([a-z_]+)\s*(?:=~|!~|!=|=)\s*\"")
 BY = re.compile(r"\b(?:by|group_left|on)\s*\(([^)]*)\)")
@@ -88,7 +89,7 @@ def filled_in(expr: str, window: str, node: str = ".+", model: str = ".+", insta
     """A panel's expression with Grafana's variables replaced as Grafana would."""
     for name, value in {
         "$__rate_interval": window, "$__range": window, "$__interval": window, "$node": node, "$model": model,
-        "$instance": instance,
+        "$instance": instance, "$page": "localhost",
     }.items():  # fmt: skip
         expr = expr.replace(name, value)
     assert "$" not in expr, f"a variable is left: {expr}"

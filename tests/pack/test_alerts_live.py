@@ -16,8 +16,9 @@ import httpx
 import pytest
 
 from herd.sim import Fault, FaultKind, SimConfig, SimModel
-from otel.alerts import BURNS, THRESHOLDS, Alert, alerts, recordings
+from otel.alerts import BURNS, Alert, alerts
 from otel.build import alert_rules, as_yaml, recording_rules
+from otel.thresholds import THRESHOLDS
 from tests.e2e.conftest import EMBED, LLAMA, QWEN, SLOW
 from tests.e2e.traffic import HELLO, ask, mixed
 from tests.harness import until
@@ -27,11 +28,14 @@ from tests.pack.contents import HOLE
 pytestmark = pytest.mark.timeout(300)
 SPEED = 120
 QUICK = {
-    **THRESHOLDS, "ttft_s": 0.25, "stuck_s": 3, "thrashing_loads": 2, "flaps": 1, "stalls": 8, "overhead_s": 0.01,
+    **THRESHOLDS, "ttft_s": 0.25, "stuck_s": 3, "thrashing_loads": 2, "flaps": 1, "stalls": 4, "overhead_s": 0.01,
     "disk_bytes": 2 * 2**30,  # one of the nodes is a real agent, which tells of the real disk
 }  # fmt: skip
-NAMES = sorted({alert.name for alert in alerts()})
-AT_THE_END = {"RouterOverheadHigh", "NoHealthyNode", "RouterDown", "CollectorDown"}
+# Three starts of a router, and waits of half a minute, take longer than they prove beside `promtool test rules`; that
+# the router says both is seen by the tests of the dashboards.
+BY_SAMPLES_ALONE = {"RouterRestarting", "QueueWaitHigh"}
+NAMES = sorted({alert.name for alert in alerts()} - BY_SAMPLES_ALONE)
+AT_THE_END = {"RouterOverheadHigh", "EventLoopStalled", "NoHealthyNode", "RouterDown", "AgentDown", "CollectorDown"}
 PATIENCE_S = 60
 ILL = tuple(SimModel(f"{name}:1b", size_gb=0.1) for name in ("late", "mute", "broken"))
 WELL = (
@@ -40,6 +44,7 @@ WELL = (
     SimConfig("tight", models=(SimModel("tight:1b", size_gb=0.1),), slots=1),
     SimConfig("loose", models=(LLAMA,)),
     SimConfig("gone", models=(EMBED,)),
+    SimConfig("deaf", models=(EMBED,)),
     SimConfig("left", models=(EMBED,)),
     # Room for one of its two models, and half a second to read either from disk.
     SimConfig("swap", models=(SimModel("tick:1b"), SimModel("tock:1b")), max_loaded=1, tokens_per_s=1000,
@@ -52,7 +57,7 @@ PADDED = json.dumps({"model": "llama3.2:3b", "prompt": "Hi", "stream": False, "p
 
 def hasty(alert: Alert) -> Alert:
     """An alert that waits for three evaluations at most; the slower burns would come while all is well."""
-    waits = alert.hold != "0m" and alert.window in {"", BURNS[0][1]}
+    waits = alert.hold != "0m" and alert.labels.get("window", BURNS[0][1]) == BURNS[0][1]
     return dataclasses.replace(alert, hold="3s") if waits else alert
 
 
@@ -61,7 +66,7 @@ class Ordeal(Observed):
 
     def __init__(self, home):
         rules = {
-            "recording.yml": recording_rules(recordings(QUICK, SPEED)),
+            "recording.yml": recording_rules(QUICK, SPEED),
             "alerts.yml": alert_rules(map(hasty, alerts(QUICK, SPEED))),
         }
         for name, content in rules.items():
@@ -78,15 +83,14 @@ class Ordeal(Observed):
 
     def be_well(self):
         """Traffic with mistakes and clients that leave."""
-        for seed in range(2):
-            self.send(mixed(60, seed))
-            self.prometheus.scraped()
+        self.send(mixed(100, 0))
+        self.prometheus.scraped()
         self.fired_while_well = self.listen()
 
     def suffer(self):
         """Everything at once, until every alert for it has fired."""
         faults = (
-            self.fail, self.be_late, self.do_not_count, self.crowd, self.knock, self.thrash, self.stall,
+            self.fail, self.be_late, self.do_not_count, self.crowd, self.knock, self.thrash,
             self.lose_records, self.lock_the_database, self.come_and_go, self.overflow,
         )  # fmt: skip
         self.together(faults, set(NAMES) - AT_THE_END)
@@ -107,13 +111,13 @@ class Ordeal(Observed):
                 fault.result()
 
     def end(self):
-        """First the nodes go, and all that is left to measure is the router; then it goes, and the collector, too."""
+        """First the nodes and the collector go, and all that is left to measure is the router; then it goes too."""
+        self.collector.stop()
         for node in self.nodes.nodes.values():
             self.nodes.call(node.kill())
-        self.together((self.overload,), {"NoHealthyNode", "RouterOverheadHigh"})
+        self.together((self.overload,), AT_THE_END - {"RouterDown", "AgentDown"})
         self.router.stop()
-        self.collector.stop()
-        self.wait_for({"RouterDown", "CollectorDown"})
+        self.wait_for({"RouterDown", "AgentDown"})
 
     def wait_for(self, names):
         """Wait until these have fired, or long enough: each has a test of its own, which then says so."""
@@ -167,15 +171,8 @@ class Ordeal(Observed):
         turns = [ask("/api/chat", model=name, messages=HELLO) for name in ("tick:1b", "tock:1b")]
         self.again(turns, "ModelThrashing", 0.1, at_once=1)
 
-    def stall(self):
-        """The machine gives the router no time now and then; most of it is left, or Prometheus would go away empty."""
-        while not self.over.wait(0.25) and "EventLoopStalled" not in self.fired:
-            self.router.process.send_signal(signal.SIGSTOP)
-            self.over.wait(0.15)
-            self.router.process.send_signal(signal.SIGCONT)
-
     def overload(self):
-        """Bodies that take the router long to read."""
+        """Bodies that take the router long to read; every one of them stalls its event loop."""
         with httpx.Client(base_url=self.url, timeout=PATIENCE_S) as client:
             while not self.over.wait(0.3):
                 client.post("/api/generate", content=PADDED)
@@ -194,10 +191,11 @@ class Ordeal(Observed):
             other.rollback()
 
     def come_and_go(self):
-        """One node dies, one leaves in order, one has a loose cable; an agent that serves its metrics dies."""
+        """A node dies, one leaves in order, one's engine dies, one has a loose cable; a real agent dies."""
         self.agent.stop(signal.SIGKILL)
         self.nodes.call(self.nodes.nodes["gone"].kill())
         self.nodes.call(self.nodes.nodes["left"].stop())
+        self.nodes.nodes["deaf"].hardware.set(reachable=False)
         for silent in (True, None):
             self.nodes.nodes["loose"].hardware.set(silent=silent)
             up = 0 if silent else 1

@@ -97,7 +97,7 @@ def test_the_three_lead_to_each_other_and_take_the_choices_along(path):
     assert siblings["keepTime"]
     assert set(siblings["tags"]) <= set(found["tags"])
     assert [variable["name"] for variable in found["templating"]["list"]] == [
-        "datasource", "tempo", "instance", "node", "model",
+        "datasource", "tempo", "instance", "page", "node", "model",
     ]  # fmt: skip
 
 

@@ -5,14 +5,17 @@ import re
 import pytest
 
 from grafana import build as grafana_build
+from herd.routes.runbook import RUNBOOK, page
 from otel import build as otel_build
-from otel.alerts import THRESHOLDS, recordings
+from otel.recordings import long_recordings, recordings
+from otel.thresholds import THRESHOLDS
 from tests.pack.contents import (
     BY_NAME,
     DASHBOARDS,
     FREE_LABELS,
     METRICS,
     OPTIONAL,
+    RECORDED,
     ROOT,
     alerts,
     dashboard,
@@ -27,7 +30,7 @@ from tests.pack.contents import (
 
 QUERIES = list(queries())
 EXPRESSIONS = [*(expr for _, _, expr in QUERIES), *(rule["expr"] for rule in rules())]
-RECORDED = {rule.record for rule in recordings()}
+RULES_RECORDED = {rule.record for rule in [*recordings(THRESHOLDS), *long_recordings(THRESHOLDS)]}
 DOCUMENTS = [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
 BROADER = {"herd_node", "herd_node_"}  # words of prose and of grep commands
 ANCHOR = re.compile(r"^## (.+)$|^### (.+)$", re.MULTILINE)
@@ -64,13 +67,20 @@ def test_every_metric_and_label_of_a_rule_is_in_the_catalog(rule):
     assert metrics_in(rule["expr"]) <= BY_NAME.keys()
     for metric, label in labels_in(rule["expr"]):
         assert label in FREE_LABELS | labels_of(metric)
-    assert set(re.findall(r"herd:\w+:\w+", rule["expr"])) <= RECORDED
+    assert set(RECORDED.findall(rule["expr"])) <= RULES_RECORDED
 
 
 def test_every_recorded_series_of_a_panel_is_recorded():
     """The other source of panels without data."""
-    used = {name for expr in EXPRESSIONS for name in re.findall(r"herd:\w+:\w+", expr)}
-    assert used <= RECORDED
+    used = {name for expr in EXPRESSIONS for name in RECORDED.findall(expr)}
+    assert used
+    assert used <= RULES_RECORDED
+
+
+def test_a_recorded_name_says_its_level_its_metric_and_its_operation():
+    """The convention that whoever reads other people's rules knows."""
+    for name in RULES_RECORDED:
+        assert re.fullmatch(r"instance(_model)?:herd_[a-z_]+:(ratio_)?increase(5m|30m|[126]h|[13]d)", name)
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
@@ -87,11 +97,12 @@ def test_every_metric_of_a_document_is_in_the_catalog(path):
     assert metrics_in(path.read_text(encoding="utf-8")) - BROADER <= BY_NAME.keys() | {"herd_health"}
 
 
-def test_a_bound_of_the_first_token_s_objective_is_a_bucket():
+def test_every_bound_that_a_rule_counts_by_is_a_bucket():
     """Between two buckets nothing can be counted."""
-    assert THRESHOLDS["ttft_s"] in BY_NAME["herd_time_to_first_token_seconds"].buckets
-    bounds = {float(bound) for rule in rules() for bound in re.findall(r'le="([\d.]+)"', rule["expr"])}
-    assert bounds == {THRESHOLDS["ttft_s"]}
+    counted = {found for rule in rules() for found in re.findall(r'(herd_\w+)_bucket\{le="([\d.]+)"', rule["expr"])}
+    assert {metric for metric, _ in counted} >= {"herd_time_to_first_token_seconds", "herd_queue_wait_seconds"}
+    for metric, bound in counted:
+        assert float(bound) in BY_NAME[metric].buckets
 
 
 def test_every_alert_says_what_it_is_how_bad_and_what_to_do():
@@ -104,15 +115,15 @@ def test_every_alert_says_what_it_is_how_bad_and_what_to_do():
 
 def test_every_alert_and_every_panel_leads_to_a_section_of_the_runbook():
     """A link to nowhere, at three in the morning, is worse than none."""
-    runbook = ROOT / "docs" / "runbook.md"
-    there = anchors(runbook.read_text(encoding="utf-8"))
+    there = anchors((ROOT / "docs" / "runbook.md").read_text(encoding="utf-8"))
+    served = set(re.findall(r' id="([^"]+)"', page(RUNBOOK.read_text(encoding="utf-8"))))
     links = [alert["annotations"]["runbook_url"] for alert in alerts()]
     links += [link["url"] for path in [*DASHBOARDS, *OPTIONAL] for panel in panels(path) for link in panel["links"]]
     assert links
     for link in links:
         address, _, anchor = link.partition("#")
-        assert address.endswith("/docs/runbook.md")
-        assert anchor in there, f"docs/runbook.md has no section {anchor}"
+        assert re.fullmatch(r"http://(\{\{.+\}\}|\$page)/dashboard/runbook", address)
+        assert anchor in there & served, f"the router's page has no section {anchor}"
 
 
 def test_every_alert_has_its_own_section_in_the_runbook_with_its_own_name():

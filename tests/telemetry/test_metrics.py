@@ -41,6 +41,15 @@ def test_every_status_is_counted_under_its_own_name(status):
     assert total(sink, "herd_requests_finished_total") == 1
 
 
+def test_what_failed_on_our_side_is_counted_by_model_and_a_client_s_mistake_is_not():
+    """The alert about one failing model would fire for one client that asks wrong."""
+    sink = sink_with(MODEL)
+    for status, error_type in ((Status.FAILED, "upstream_5xx"), (Status.INCOMPLETE, "stream_aborted"),
+                               (Status.FAILED, "upstream_4xx"), (Status.REJECTED, "queue_full")):  # fmt: skip
+        sink.take(builders.finished(status=status, error_type=error_type))
+    assert value(sink, "herd_requests_failed_total", model=MODEL) == 2
+
+
 def test_tokens_are_counted_by_type_node_and_model():
     """Usage panels and the audit read the same numbers as the rows."""
     sink = sink_with(MODEL)

@@ -6,6 +6,7 @@ A declaration returns the names as they are in the event; the label maps names t
 from typing import Final
 
 from herd.core.events import Attempt, AttemptFailed, ContextProtected, Finished, FleetChanged, Status, Usage
+from herd.core.health.of_requests import CLIENTS_MISTAKES
 from herd.telemetry.catalog.buckets import (
     ATTEMPTS,
     DECISIONS,
@@ -90,6 +91,11 @@ def usage_missing(ended: Finished) -> bool:
     )
 
 
+def failed_here(ended: Finished) -> bool:
+    """Whether a request was taken and then failed, and not by its client's mistake."""
+    return ended.status in {Status.FAILED, Status.INCOMPLETE} and ended.error_type not in CLIENTS_MISTAKES
+
+
 def cold_load_s(ended: Finished) -> float | None:
     """Seconds the engine spent loading the model for this request; None if it was loaded."""
     seconds = ended.usage.load_s
@@ -165,6 +171,9 @@ METRICS: Final = (
            (ERROR_TYPE, NODE), nodeless=True,
            counts=Of(Finished, lambda ended: [
                ((ended.error_type, node_of(ended)), 1)] if ended.error_type else [], troubled)),
+    Metric("herd_requests_failed_total", "counter",
+           "Requests that ended with an error other than the client's, by the model tried or requested.", (MODEL,),
+           counts=Of(Finished, lambda ended: [((model_of(ended),), 1)], failed_here)),
     Metric("herd_request_duration_seconds", "histogram", "Request duration, from receipt to end.",
            (MODEL, STREAM), DURATIONS,
            exemplar=True, counts=Of(Finished, lambda ended: [
