@@ -6,7 +6,7 @@ A declaration returns the names as they are in the event; the label maps names t
 from typing import Final
 
 from herd.core.events import Attempt, AttemptFailed, ContextProtected, Finished, FleetChanged, Status, Usage
-from herd.core.health.of_requests import CLIENTS_MISTAKES
+from herd.core.health.of_requests import NOT_OURS
 from herd.telemetry.catalog.buckets import (
     ATTEMPTS,
     DECISIONS,
@@ -92,8 +92,8 @@ def usage_missing(ended: Finished) -> bool:
 
 
 def failed_here(ended: Finished) -> bool:
-    """Whether a request was taken and then failed, and not by its client's mistake."""
-    return ended.status in {Status.FAILED, Status.INCOMPLETE} and ended.error_type not in CLIENTS_MISTAKES
+    """Whether a request was taken and then failed on our side."""
+    return ended.status in {Status.FAILED, Status.INCOMPLETE} and ended.error_type not in NOT_OURS
 
 
 def cold_load_s(ended: Finished) -> float | None:
