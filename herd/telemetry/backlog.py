@@ -1,4 +1,4 @@
-"""A bounded queue and the one thread that works it off, so that recording never waits for a disk or a network.
+"""A bounded queue and its worker thread, so that recording never waits for a disk or a network.
 
 It knows nothing of what it carries. `put` returns at once: what does not fit is counted, not waited for.
 """
@@ -20,7 +20,7 @@ DEFECTS = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, 
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """Stands in the queue behind what was put before it; `last` ends the thread."""
+    """A marker in the queue behind earlier items; `last` stops the thread."""
 
     last: bool = False
     reached: threading.Event = field(default_factory=threading.Event)
@@ -53,7 +53,7 @@ class Backlog(Generic[T]):
         self._thread.start()
 
     def put(self, item: T) -> bool:
-        """Take an item; False where it was dropped."""
+        """Enqueue an item; False if it was dropped."""
         if self._closed or self._queue.qsize() >= self._capacity:
             self._drop(item)
             return False
@@ -61,7 +61,7 @@ class Backlog(Generic[T]):
         return True
 
     def flush(self, timeout: float) -> bool:
-        """Wait until everything put before this call is worked off; False where `timeout` seconds were not enough."""
+        """Wait until all items put before this call are processed; False after `timeout` seconds."""
         if not self._thread.is_alive():
             return True
         mark = _Mark()
@@ -69,7 +69,7 @@ class Backlog(Generic[T]):
         return mark.reached.wait(timeout)
 
     def close(self, timeout: float) -> bool:
-        """Take nothing more, work off the rest, end the thread; False where `timeout` seconds were not enough."""
+        """Accept no more items, process the rest, stop the thread; False after `timeout` seconds."""
         with self._lock:
             first, self._closed = not self._closed, True
         if first:
@@ -102,7 +102,7 @@ class Backlog(Generic[T]):
                 logger.exception("%s could not work off a %s", self._thread.name, type(item).__name__)
 
     def _next(self) -> tuple[list[T], _Mark | None]:
-        """What waits, up to a batch or the next mark; blocks until there is something."""
+        """The waiting items, up to a batch or the next marker; blocks until there is one."""
         items: list[T] = []
         entry = self._queue.get()
         while not isinstance(entry, _Mark):

@@ -1,4 +1,4 @@
-"""A task that asks to be woken every 10 ms and records how late that happens: what every other task waits, too."""
+"""A task that wakes every 10 ms and records the delay, which all other tasks experience too."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,7 +7,7 @@ INTERVAL_S = 0.010
 
 
 class EventLoopCanary:
-    """Measures the event loop that it is started on; `observe` takes the seconds that it was late."""
+    """Measures the delay of its event loop; `observe` is called with the seconds."""
 
     def __init__(self, observe: Callable[[float], None], interval_s: float = INTERVAL_S) -> None:
         self._observe = observe
@@ -15,12 +15,12 @@ class EventLoopCanary:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin; needs a running event loop."""
+        """Start; needs a running event loop."""
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._watch(), name="event-loop-canary")
 
     async def stop(self) -> None:
-        """End, and wait for the end."""
+        """Stop, and wait until it has stopped."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()

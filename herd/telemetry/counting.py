@@ -1,4 +1,4 @@
-"""All series that are counted: compiled from the declarations, made before their first use, removed with who left.
+"""All counted series: compiled from the declarations, created before first use, removed with their node or model.
 
 It knows how many lines they take and which names their labels have, not what any of them means.
 """
@@ -32,7 +32,7 @@ class Counting:
                     each.add(values)
 
     def take(self, event: object) -> None:
-        """Count an event in every metric that is about its class; on the event loop alone."""
+        """Count an event in every metric of its class; on the event loop only."""
         self.count(event)
         for known in self._names.values():
             known.next_event()
@@ -54,7 +54,7 @@ class Counting:
 
     @property
     def lines(self) -> int:
-        """Lines that all series take in an exposition."""
+        """Lines of all series in the exposition."""
         return sum(len(each.series) * each.metric.lines for each in self._families)
 
     def prepare(self, names: Mapping[str, str]) -> bool:
@@ -80,7 +80,7 @@ class Counting:
         return complete
 
     def forget(self, kind: str, name: str) -> None:
-        """Remove every series with a departed node's or model's name."""
+        """Remove every series of a departed node or model."""
         for each in self._families:
             places = [place for place, label in enumerate(each.metric.labels) if label.names == kind]
             for values in [values for values in each.series if any(values[place] == name for place in places)]:

@@ -1,4 +1,4 @@
-"""What the log and the spans tell of themselves, as frozen values; whoever only adds these up imports no library."""
+"""Counts of log lines and spans as frozen values, importable without any telemetry library."""
 
 from collections.abc import Mapping
 from dataclasses import field
@@ -9,7 +9,7 @@ from herd.core.value import value
 
 @value
 class LogStats:
-    """Lines written, by level, and lines lost; `disposed` events and lines, in their order, are one or the other."""
+    """Lines written, by level, and lines lost; the first `disposed` events and lines are one or the other."""
 
     lines: Mapping[str, int] = field(default_factory=dict)
     dropped: int = 0
@@ -18,7 +18,7 @@ class LogStats:
 
 @value
 class SpanStats:
-    """Spans that the collector took, and spans that were lost; `disposed` events, in their order, have none waiting."""
+    """Spans accepted by the collector, and spans lost; the first `disposed` events have no spans waiting."""
 
     exported: int = 0
     dropped: int = 0

@@ -1,4 +1,4 @@
-"""The one door through which events become records. It never raises, blocks or awaits."""
+"""The only place where events become records. It never raises, blocks or awaits."""
 
 import logging
 from collections.abc import Sequence
@@ -10,21 +10,21 @@ logger = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
-    """Takes every event; ignores those that are not its own; returns at once."""
+    """Receives every event, ignores those it does not handle, and returns immediately."""
 
     def take(self, event: Event) -> None:
         """Record the event, or count it as dropped."""
 
 
 class Emitter:
-    """Hands each event to each sink, in order; `failures` counts sinks that broke their promise not to raise."""
+    """Passes each event to each sink, in order; `failures` counts exceptions raised by sinks."""
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self._sinks = tuple(sinks)
         self.failures = 0
 
     def __call__(self, event: Event) -> None:
-        """Record an event everywhere."""
+        """Record an event in all sinks."""
         for sink in self._sinks:
             try:
                 sink.take(event)

@@ -1,4 +1,4 @@
-"""Whether spans are wanted, and where: the setting, else the standard `OTEL_*` variables.
+"""Where spans are exported, if at all: the setting, else the standard `OTEL_*` variables.
 
 It knows no OpenTelemetry, so that a router without a collector does not load it.
 """
@@ -11,12 +11,12 @@ ENDPOINT_VARIABLES: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTE
 
 
 def target_of(endpoint: str) -> str:
-    """Where spans go: `endpoint` (base URL), else what the variables name; empty where they go nowhere."""
+    """The endpoint for spans: `endpoint` (base URL), else from the variables; empty if there is none."""
     disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
     elsewhere = os.environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() == "none"
     return "" if disabled or elsewhere else endpoint.strip() or variable(ENDPOINT_VARIABLES)
 
 
 def variable(names: Sequence[str]) -> str:
-    """The first of these variables that is set, without the space around it; empty where none is."""
+    """The first of these variables that is set, stripped; empty if none is."""
     return next((value for name in names if (value := os.environ.get(name, "").strip())), "")

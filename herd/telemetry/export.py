@@ -1,4 +1,4 @@
-"""The way out for spans: OTLP over HTTP, in batches, and an exact account of what arrived and what was lost.
+"""Export of spans: OTLP over HTTP, in batches, with exact counts of exported and lost spans.
 
 Without an endpoint there is none of it. A collector that is away costs spans, never a request and never the shutdown.
 """
@@ -29,14 +29,14 @@ TIMEOUT_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TI
 
 
 class PresetIds(IdGenerator):
-    """Hands out the ids that the next span of this thread was promised, else random ones."""
+    """Generates ids: those reserved for this thread's next span, else random ones."""
 
     def __init__(self) -> None:
         self._random = RandomIdGenerator()
         self._next = threading.local()
 
     def preset(self, span_id: str, trace_id: str | None = None) -> None:
-        """Promise ids to the next span that this thread starts."""
+        """Reserve ids for the next span that this thread starts."""
         self._next.span_id = int(span_id, 16)
         self._next.trace_id = int(trace_id, 16) if trace_id else 0
 
@@ -52,7 +52,7 @@ class PresetIds(IdGenerator):
 
 
 class Ledger:
-    """The account of ended spans: every one is waiting, on its way, exported or dropped."""
+    """Counts of ended spans: each is waiting, being exported, exported or dropped."""
 
     def __init__(self, room: int) -> None:
         self._room = room
@@ -66,7 +66,7 @@ class Ledger:
         self._settled = 0
 
     def admit(self) -> bool:
-        """Count an ended span in; False where there is no room for it."""
+        """Admit an ended span; False if the queue is full."""
         with self._lock:
             if self._closed or self._waiting >= self._room:
                 self.dropped += 1
@@ -82,7 +82,7 @@ class Ledger:
             self._on_the_way += count
 
     def settle(self, count: int, arrived: bool) -> None:
-        """The collector took them, or did not."""
+        """Spans were accepted by the collector, or not."""
         with self._lock:
             if not self._closed:
                 self._on_the_way -= count
@@ -96,7 +96,7 @@ class Ledger:
             return self.exported, self.dropped, self._settled
 
     def close(self) -> None:
-        """Nobody waits any longer for what is left, nor takes what still comes: all of it is dropped."""
+        """Give up: all waiting and all further spans are dropped."""
         with self._lock:
             if not self._closed:
                 self._closed = True
@@ -141,7 +141,7 @@ class CountedProcessor(BatchSpanProcessor):
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """Everything that spans are made with and sent by."""
+    """The objects that create and export spans."""
 
     sdk: TracerProvider
     ids: PresetIds
@@ -149,11 +149,11 @@ class Provider:
     _closing: threading.Event = field(default_factory=threading.Event)
 
     def flush(self, timeout: float) -> bool:
-        """Send what waits; False where `timeout` seconds were not enough."""
+        """Export waiting spans; False after `timeout` seconds."""
         return _bounded(self.sdk.force_flush, "span-flush", timeout)
 
     def shutdown(self, timeout: float = SHUTDOWN_S) -> bool:
-        """Send what waits and close; False where it had to be given up after `timeout` seconds."""
+        """Export waiting spans and close; False if it was given up after `timeout` seconds."""
         if self._closing.is_set():
             return True
         self._closing.set()
@@ -163,7 +163,7 @@ class Provider:
 
 
 def make_provider(endpoint: str = "", version: str = "", instance: str = "") -> Provider | None:
-    """A provider that exports to `endpoint` (base URL), else to where the `OTEL_*` variables say; None for nowhere.
+    """A provider that exports to `endpoint` (base URL), else as the `OTEL_*` variables say; None without an endpoint.
 
     Processes of one router share an `instance`.
     """
@@ -212,7 +212,7 @@ def _whole_number(name: str, default: int) -> int:
 
 
 def _bounded(work: Callable[[], object], name: str, timeout: float) -> bool:
-    """Run a call that may block far longer than it is asked to; True if it came back in time."""
+    """Run a call that may block longer than its own timeout; True if it returned in time."""
     thread = threading.Thread(target=work, name=name, daemon=True)
     thread.start()
     thread.join(timeout)

@@ -1,4 +1,4 @@
-"""The live feed: hands what happens to whoever listens, as frames of server-sent events.
+"""The live feed: sends events to listeners as server-sent events.
 
 It knows which events a page wants to hear of and how a frame looks, not who listens or over what. `take` never waits:
 each listener has a bounded backlog, from which the oldest frames go when its client is slow, and are counted.
@@ -27,19 +27,19 @@ def frame(kind: str, data: Mapping[str, Any]) -> bytes:
 
 
 class Listener:
-    """What one client has not been sent yet."""
+    """The frames that one client has not received yet."""
 
     def __init__(self, capacity: int = BACKLOG) -> None:
         self._frames: deque[bytes] = deque(maxlen=capacity)
         self._offered = self._sent = 0
 
     def offer(self, new: bytes) -> None:
-        """Keep a frame for later; the oldest goes where there are too many."""
+        """Queue a frame; the oldest is dropped if there are too many."""
         self._frames.append(new)
         self._offered += 1
 
     def taken(self) -> bytes:
-        """All frames that wait, in order, after a word about those that were dropped; empty where none does."""
+        """All queued frames, in order, after a note about dropped ones; empty if there are none."""
         frames = list(self._frames)
         self._frames.clear()
         dropped = self._offered - self._sent - len(frames)
@@ -48,7 +48,7 @@ class Listener:
 
 
 class Feed:
-    """The sink. It is called on the event loop only, as its listeners are."""
+    """The sink. Called on the event loop only, like its listeners."""
 
     def __init__(self, limit: int = LISTENERS) -> None:
         self._limit = limit
@@ -58,25 +58,25 @@ class Feed:
         return len(self._listeners)
 
     def join(self) -> Listener | None:
-        """A new listener, or None where there are too many already."""
+        """A new listener, or None if there are too many."""
         if len(self._listeners) >= self._limit:
             return None
         self._listeners.append(Listener())
         return self._listeners[-1]
 
     def leave(self, listener: Listener) -> None:
-        """The listener has gone."""
+        """Remove a listener."""
         self._listeners.remove(listener)
 
     def take(self, event: Event) -> None:
-        """Offer an event to all listeners, if it is one that a page wants to hear of."""
+        """Send an event to all listeners, if it is of a kind that the page shows."""
         if self._listeners and (new := _framed(event)):
             for listener in self._listeners:
                 listener.offer(new)
 
 
 def _framed(event: Event) -> bytes:
-    """The frame of an event; empty for those that no page wants."""
+    """The frame of an event; empty for kinds that the page does not show."""
     match event:
         case Finished():
             told = record(event)

@@ -1,4 +1,4 @@
-"""What is read at a scrape: a frozen view goes in, lines by the catalog's declarations come out.
+"""Metrics read at scrape time: from a frozen view to lines, by the catalog's declarations.
 
 A node beyond the cap is left out; samples that fall together, as those of models beyond it do, are added up.
 """
@@ -17,7 +17,7 @@ Amounts = dict[tuple[str, ...], float]
 def written(
     metrics: Iterable[Metric], view: ScrapeView, names: Mapping[str, Names], openmetrics: bool
 ) -> Iterator[tuple[int, str]]:
-    """The exposition of the metrics that are read, in the order of the table, piece by piece with each one's lines."""
+    """The exposition of these metrics in the order of the table, piece by piece with the number of lines."""
     labelled = [(names["node"].peek(node.beat.node_id), node) for node in view.nodes]
     shown = [(label, node) for label, node in labelled if label != UNKNOWN]
     for metric in metrics:

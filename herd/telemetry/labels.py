@@ -1,4 +1,4 @@
-"""What may become a label's value: names that the fleet knows, up to a cap, or a closed list. Everything else is not.
+"""Label values: names that the fleet knows, up to a cap, or a closed list. Nothing else becomes a label value.
 
 A user's string never reaches a label, so no request can add a series; but for tags, where the operator let so many in.
 """
@@ -18,13 +18,13 @@ def clean(text: str) -> str:
 
 
 class Known(Protocol):
-    """Knows which names are label values."""
+    """Maps names to label values."""
 
     def of(self, name: str) -> str:
-        """The label value for a name; counts as overflow where there is no room for it."""
+        """The label value for a name; counts an overflow if it is beyond the cap."""
 
     def next_event(self) -> None:
-        """From here on an overflow is another event's."""
+        """Count further overflows as those of a new event."""
 
 
 class Names:
@@ -56,15 +56,15 @@ class Names:
         return UNKNOWN
 
     def next_event(self) -> None:
-        """From here on an overflow is another event's."""
+        """Count further overflows as those of a new event."""
         self._counted.clear()
 
     def peek(self, name: str) -> str:
-        """The same, by somebody who only looks: a scrape must not count."""
+        """The same without counting, for scrapes."""
         return self._known.get(name, UNKNOWN)
 
     def update(self, names: Collection[str]) -> tuple[set[str], set[str]]:
-        """Take the fleet's names; returns the label values that came and those that went."""
+        """Set the fleet's names; returns the label values that were added and removed."""
         before = set(self.known)
         stay = [name for name in self._known if name in names]
         come = sorted(name for name in names if name not in self._known)
@@ -96,7 +96,7 @@ class FirstCome:
         return label or UNKNOWN
 
     def next_event(self) -> None:
-        """From here on an overflow is another event's."""
+        """Count further overflows as those of a new event."""
         self._counted.clear()
 
 

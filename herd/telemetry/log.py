@@ -80,16 +80,16 @@ class LogSink:
         self._backlog: Backlog[Line | Given] = Backlog("herd-log", self._render, self._write, capacity=capacity)
 
     def take(self, event: Event, at: float | None = None, repeat: bool = False) -> None:
-        """Have an event's line written; `at` (unix s) is when it came, where that is not now."""
+        """Write an event's line; `at` (unix s) is its time, if that is not now."""
         if tells(event):
             self._backlog.put(Given(event, time.time() if at is None else at, repeat))
 
     def take_line(self, line: Line, repeat: bool = False) -> None:
-        """Have a line written that another process logged, and said aloud if it was to be."""
+        """Write a line logged by another process, and print it if it is for people."""
         self._backlog.put(Given(line, line.at, repeat))
 
     def lose(self) -> None:
-        """Count a line as lost, in its place."""
+        """Count a line as lost, in order."""
         self._backlog.put(Given(None, 0.0, repeat=False))
 
     def expect_repeats(self, count: int) -> None:
@@ -97,14 +97,14 @@ class LogSink:
         self._tail = LogTail(self.path, count) if count else None
 
     def attach(self, level: str) -> None:
-        """Take what all loggers of the process say from `level` on."""
+        """Capture the records of all loggers of the process from `level` on."""
         # At the interpreter's end: the last lines of a crash are those that count.
         self._tap = RecordTap(self._backlog.put, lambda: self._backlog.flush(1.0))
         self._tap.attach(level)
 
     @staticmethod
     def set_level(level: str) -> None:
-        """Take what loggers say from this level on from now on."""
+        """Change the level of captured records."""
         logging.getLogger().setLevel(level)
         for name in CHATTY:
             logging.getLogger(name).setLevel(logging.NOTSET if level == "DEBUG" else logging.WARNING)
@@ -114,11 +114,11 @@ class LogSink:
         return replace(self._stats, dropped=self._stats.dropped + self._backlog.dropped)
 
     def flush(self, timeout: float) -> bool:
-        """Wait until everything taken so far is in the file; False where `timeout` seconds were not enough."""
+        """Wait until all lines so far are in the file; False after `timeout` seconds."""
         return self._backlog.flush(timeout)
 
     def close(self, timeout: float) -> bool:
-        """Let the loggers go, write what waits, end; False where `timeout` seconds were not enough."""
+        """Release the loggers, write waiting lines, stop; False after `timeout` seconds."""
         if self._tap is not None:
             self._tap.detach()
             self._tap = None
@@ -164,7 +164,7 @@ class LogSink:
         self._stats = LogStats({level: self._lines[level] for level in LEVELS}, self._unwritten, self._given)
 
     def _account(self, batch: list[tuple[str, bytes]], written: int, told: bool) -> None:
-        """Count what is in the file and what is not; a note about earlier losses is itself no loss."""
+        """Count written and lost lines; a note about earlier losses does not count."""
         self._lines.update(level for level, _ in batch[:written])
         lost = len(batch) - written - (1 if told and not written else 0)
         self._unwritten += lost
@@ -185,14 +185,14 @@ class RecordTap(QueueHandler):
         self._level_before = logging.WARNING
 
     def attach(self, level: str) -> None:
-        """Take what all loggers of the process say from `level` on."""
+        """Capture the records of all loggers of the process from `level` on."""
         root = logging.getLogger()
         self._level_before = root.level
         root.addHandler(self)
         LogSink.set_level(level)
 
     def detach(self) -> None:
-        """Let the loggers be as they were."""
+        """Restore the loggers."""
         logging.getLogger().removeHandler(self)
         logging.getLogger().setLevel(self._level_before)
 
@@ -207,22 +207,22 @@ class RecordTap(QueueHandler):
         return Line(record.created, level, record.name, record.getMessage(), fields, str(record.msg))
 
     def enqueue(self, record: Any) -> None:
-        """Hand a prepared line over."""
+        """Pass on a prepared line."""
         self._hand_over(record)
 
     def flush(self) -> None:
-        """The interpreter ends."""
+        """Called when the interpreter exits."""
         self._at_the_end()
 
 
 class Aloud:
-    """Says lines on stderr: warnings, errors, what herd does on starting and ending; not every repetition of them."""
+    """Prints lines to stderr: warnings, errors, startup and shutdown messages, without repetitions."""
 
     def __init__(self) -> None:
         self._said: dict[tuple[str, str], float] = {}
 
     def say(self, line: Line) -> None:
-        """Print a line for people, if it is for them and was not said just now."""
+        """Print a line, if it is for people and was not printed just before."""
         if line.level == "DEBUG" or (line.level == "INFO" and not line.logger.startswith(ALOUD_AT_INFO)):
             return
         key, now = (line.logger, line.template), time.monotonic()
@@ -237,7 +237,7 @@ class Aloud:
 
 
 def for_people(line: Line) -> str:
-    """One short line: local time, level, who, what; of a traceback only its last line."""
+    """One short line: local time, level, logger, message; only the last line of a traceback."""
     fields = redact(dict(line.fields))
     told = " ".join(str(fields[name]) for name in ("node_id", "model") if fields.get(name))
     cause = str(fields.get("exception", "")).rpartition("\n")[2]

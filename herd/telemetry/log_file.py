@@ -1,4 +1,4 @@
-"""The log file: whole lines only, a new file every midnight UTC, and no more of the old ones than wanted.
+"""The log file: complete lines only, rotation at midnight UTC, a limited number of old files.
 
 It writes past every buffer, so that after a full disk it is known which lines are there and which are not.
 """
@@ -13,7 +13,7 @@ ANY_RECORD = logging.makeLogRecord({})
 
 
 class LogFile:
-    """Appends lines; used by one thread. Opens when first written to, and again where the file was moved away."""
+    """Appends lines; used by one thread. Opens on first write, and again if the file was moved away."""
 
     def __init__(self, path: Path, files_kept: int = 30) -> None:
         self._path = path
@@ -42,7 +42,7 @@ class LogFile:
         return data.count(b"\n")
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
@@ -80,7 +80,7 @@ class LogFile:
 
 
 def _end_half_line(fd: int) -> None:
-    """What a kill or a power cut left of a line must not swallow the next one."""
+    """Terminate a line truncated by a kill or a power cut, so that the next one is intact."""
     size = os.fstat(fd).st_size
     if size and os.pread(fd, 1, size - 1) != b"\n":
         os.write(fd, b"\n")
