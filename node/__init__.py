@@ -1,4 +1,4 @@
-"""The agent beside each inference server: it measures, and tells the router.
+"""The agent on each machine with an engine: it measures, and reports to the router.
 
 It imports `herd.wire` and nothing else of the router.
 """

@@ -1,4 +1,4 @@
-"""The addresses that the router is told: the engine's, where it sends requests, and the agent's own metrics'.
+"""The addresses reported to the router: the engine's, for requests, and that of the agent's metrics.
 
 An engine on loopback means this machine to the agent, and the router's own machine to a router elsewhere, which would
 then send requests to the wrong engine without an error; so loopback is told to a router on this machine only.

@@ -1,4 +1,4 @@
-"""The agent's life: one task watches the engine, one sends heartbeats; when told to stop it says so to the router.
+"""The agent: one task watches the engine, one sends heartbeats; on shutdown it notifies the router.
 
 Neither waits for the other: a hanging engine delays no heartbeat, a router that is away no look at the engine.
 """
@@ -52,7 +52,7 @@ class Agent:
         self._last: wire.Heartbeat | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set, then leave in order. A defect in either task ends the agent with its exception."""
+        """Run until `stop` is set, then shut down cleanly. An exception in either task ends the agent."""
         tasks = [asyncio.create_task(work) for work in (self._watch(), self._beat(), stop.wait())]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""What the agent was told at its start, as one frozen value; knows nothing of how it was told."""
+"""The agent's settings as one frozen value, independent of their source."""
 
 import re
 from dataclasses import dataclass, field

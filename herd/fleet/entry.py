@@ -93,7 +93,7 @@ class Entry:
 
     @property
     def left(self) -> bool:
-        """Whether the node left in order."""
+        """Whether the node shut down cleanly."""
         return self.heartbeat.leaving
 
     @property

@@ -130,7 +130,7 @@ class Keeper:
         self._perform(self.cell.relisted(node_id, listed, moment()))
 
     def unloaded(self, node_id: str, model: str) -> None:
-        """A node was told to put a model out of its memory, and did."""
+        """A node has unloaded a model on request."""
         self._perform(self.cell.unloaded(node_id, model, moment()))
 
     def attempted(self, attempt: Attempt) -> None:
@@ -153,7 +153,7 @@ class Keeper:
         self.forget(node_id)
 
     def twin(self, node_id: str, other_url: str) -> None:
-        """Another machine sends heartbeats under this name; told once in a while."""
+        """Another machine sends heartbeats with this node id; reported once in a while."""
         now = moment()
         if now.tick - self._twins.get(node_id, -TWIN_EVERY_S) >= TWIN_EVERY_S:
             self._twins[node_id] = now.tick

@@ -1,1 +1,1 @@
-"""What runs beside requests: pulls, preloads, what the store remembers of nodes."""
+"""Background jobs: pulls, preloads, health checks, the stored state of nodes."""

@@ -24,7 +24,7 @@ class History:
         self._reader = reader
 
     async def restore(self) -> None:
-        """Begin with the nodes that the store knows; one that cannot be read holds nobody up."""
+        """Start with the nodes in the store; an unreadable store does not delay the start."""
         try:
             known = await self._reader.ask(self._reader.known_nodes)
         except StoreUnreadable as error:

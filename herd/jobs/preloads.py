@@ -56,7 +56,7 @@ class Preloads:
                     await self.look()
 
     async def look(self) -> None:
-        """Load what lately was asked for, where it fits; ends when the loads have. Raises StoreUnreadable."""
+        """Load recently requested models where they fit; returns when they are loaded. Raises StoreUnreadable."""
         demand = await asyncio.to_thread(self._reader.demand, time.time())
         most = dict(sorted(demand.items(), key=lambda item: -item[1])[:MOST_MODELS])
         if not most:

@@ -1,4 +1,4 @@
-"""Models that no node has, fetched for the requests that ask for them: one pull for all who wait, told as events.
+"""Automatic pulls of models that no node has: one pull for all waiting requests, reported as events.
 
 A pull belongs to nobody: who leaves ends his own waiting only, and the model comes for the next one. Where it may go
 is `core.placement`'s to say.
@@ -26,7 +26,7 @@ from herd.dataplane.replies import refusal
 from herd.fleet.cell import Cell
 from herd.settings.values import Settings
 
-MOST_AT_ONCE = 4  # each is a download of gigabytes, started by whoever writes a name
+MOST_AT_ONCE = 4  # each is a download of gigabytes that any client can start
 RETRY_AFTER_S = 60
 SILENCE_S = 600.0  # an engine says nothing while it checks the digest of what came
 LISTED_WITHIN_S = 30.0  # several heartbeats
@@ -91,7 +91,7 @@ class Pulls:
         self._failed: dict[str, tuple[float, str]] = {}
 
     def view(self) -> list[dict[str, Any]]:
-        """The pulls under way, the oldest first."""
+        """Pulls in progress, oldest first."""
         return [pull.view() for pull in self._under_way.values()]
 
     def supply(self, decided: Decided) -> Awaitable[Asked] | None:
@@ -230,7 +230,7 @@ class Pulls:
             await asyncio.sleep(LOOK_EVERY_S)
 
     def _expected(self, but: str = "") -> defaultdict[str, int]:
-        """Bytes that the pulls under way, less one, will still write, by node."""
+        """Bytes that pulls in progress, except one, will still write, by node."""
         left: defaultdict[str, int] = defaultdict(int)
         for pull in self._under_way.values():
             if pull.model != but:

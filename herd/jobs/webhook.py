@@ -48,7 +48,7 @@ class Webhook:
             logger.warning("Alert dropped, %s wait for the webhook: %s", CAPACITY, alert.episode.finding.title)
 
     async def run(self) -> None:
-        """Send what is put in, in order, until cancelled."""
+        """Send queued alerts in order, until cancelled."""
         first = await self._queue.get()
         # Made on a thread and when it is first needed: reading the certificates takes the time of many requests.
         async with await asyncio.to_thread(httpx.AsyncClient, timeout=PATIENCE_S) as client:

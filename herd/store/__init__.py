@@ -1,1 +1,1 @@
-"""What was served, kept in SQLite: one writer, read-only readers; the only package that knows sqlite3."""
+"""The trace store: SQLite with one writer and read-only readers; the only package that imports sqlite3."""

@@ -46,7 +46,7 @@ def availability(connection: sqlite3.Connection, now: float) -> dict[str, float]
 
 
 def known_nodes(connection: sqlite3.Connection) -> list[NodeKnown]:
-    """The nodes that were not struck off, in the order of their names; rows that hold no JSON are passed over."""
+    """The nodes that were not removed, sorted by name; rows with invalid JSON are skipped."""
     found = connection.execute(
         "SELECT node_id, heartbeat, last_seen, left, drained FROM nodes WHERE json_valid(heartbeat) ORDER BY node_id"
     )

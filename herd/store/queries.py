@@ -89,7 +89,7 @@ class Reader:
         return self._read({}, history.availability, now)
 
     def known_nodes(self) -> list[NodeKnown]:
-        """The nodes that were not struck off, each as it was last kept."""
+        """The nodes that were not removed, each in its last stored state."""
         return self._read([], history.known_nodes)
 
     def recent_answers(self, now: float) -> dict[tuple[str, str], list[Observation]]:
@@ -129,7 +129,7 @@ class Reader:
         self._source.let_go()
 
     def close(self) -> None:
-        """Let go of the file and end the threads; questions under way are answered first."""
+        """Close the file and stop the threads, after answering pending queries."""
         self._pool.shutdown()
         self._source.close()
 

@@ -23,13 +23,13 @@ ANY_ERROR: Final = (ArithmeticError, AttributeError, LookupError, OSError, Runti
 
 
 def send(peer: socket.socket, value: Any) -> None:
-    """Send a value. OSError where nobody is there."""
+    """Send a value. OSError if the other end is closed."""
     data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     peer.sendall(LENGTH.pack(len(data)) + data)
 
 
 def receive(peer: socket.socket) -> Any:
-    """The next value. EOFError where none will come, OSError where nobody is there."""
+    """The next value. EOFError at the end, OSError if the other end is closed."""
     return pickle.loads(_exactly(peer, LENGTH.unpack(_exactly(peer, LENGTH.size))[0]))
 
 
@@ -45,7 +45,7 @@ def _exactly(peer: socket.socket, size: int) -> bytearray:
 
 
 def answer(connections: Connections, peer: socket.socket) -> None:
-    """Answer one question after the other until nobody asks."""
+    """Answer one query after another until the pipe is closed."""
     while True:
         try:
             empty, query, args, kwargs = receive(peer)

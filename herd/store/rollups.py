@@ -1,4 +1,4 @@
-"""Hourly and daily sums of the rows, made beside them a step at a time, so that a month need not be read row by row.
+"""Hourly and daily rollups of the rows, built incrementally, so that a month need not be read row by row.
 
 A rollup holds the rows up to a row number that is kept in the same transaction. So each row is in it once, whatever
 breaks off when, and a reader adds the few rows behind that number. Where the rollups are missing or were made another

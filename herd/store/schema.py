@@ -1,4 +1,4 @@
-"""The database's shape: its migrations in order, and how a connection to it is opened.
+"""The database schema: its migrations in order, and how a connection is opened.
 
 Knows tables, indexes and pragmas; not what the rows mean.
 """

@@ -1,4 +1,4 @@
-"""The seam between the agent and the inference server beside it: what any engine must be able to tell.
+"""The interface between agent and engine: what every engine must report.
 
 The agent knows this protocol only; how a kind of engine is asked stands in that kind's module.
 """

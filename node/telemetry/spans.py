@@ -36,7 +36,7 @@ class Spans(Protocol):
 
 
 class NoSpan:
-    """A span that nobody wants."""
+    """A span that is not recorded."""
 
     headers: Mapping[str, str] = {}
 
