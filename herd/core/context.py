@@ -1,10 +1,14 @@
 """Context protection: what to do with a `num_ctx` that would make a node reload a loaded model."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from herd.core.events import ContextAction
 from herd.core.fleet import Node
 from herd.core.request import Request
+
+# A longer context reads more of a text, so that its embedding is another one; of an answer it only bounds the length.
+EMBEDDINGS: Final = frozenset({"/api/embed", "/api/embeddings", "/v1/embeddings"})
 
 
 def protect(request: Request, node: Node, model: str, mode: str, others: Iterable[Node] = ()) -> ContextAction | None:
@@ -18,7 +22,7 @@ def protect(request: Request, node: Node, model: str, mode: str, others: Iterabl
     loaded = node.in_memory(model)
     if mode == "off" or request.num_ctx is None or loaded is None or loaded.context_length is None:
         return None
-    fits = request.num_ctx <= loaded.context_length
+    fits = request.num_ctx <= loaded.context_length and request.endpoint not in EMBEDDINGS
     narrow = any(_too_narrow(other, model, request.num_ctx) for other in others if other.node_id != node.node_id)
     if fits and narrow:
         action = "moved"

@@ -26,6 +26,13 @@ def test_a_num_ctx_is_stripped_only_where_the_loaded_context_serves_as_well(aske
     assert (found.action if found else None) == action
 
 
+@pytest.mark.parametrize("others", [[], [node("narrow", loaded={M: 1024})]], ids=["alone", "beside a narrower one"])
+def test_an_embedding_keeps_the_context_that_cuts_its_text(others):
+    """With 16 tokens asked for and more loaded it was made of 40 tokens instead of 14: another vector, unnoticed."""
+    found = protect(request(num_ctx=2048, endpoint="/api/embed"), WARM, M, "strip", others)
+    assert (found.action, loaded_instead(found, "strip")) == ("warned", None)
+
+
 def test_nothing_is_done_where_the_model_is_not_loaded():
     """It has to be loaded anyway, and may as well be loaded as asked."""
     assert protect(request(num_ctx=2048), node("cold"), M, "strip") is None
