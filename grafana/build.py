@@ -110,7 +110,8 @@ def _restarts() -> Json:
     """A mark where the router began anew: its counters did too."""
     return {
         "name": "Router started", "enable": True, "hide": False, "iconColor": "purple", "datasource": dict(PROMETHEUS),
-        "expr": f"changes({of('herd_start_time_seconds')}[2m]) > 0", "titleFormat": "Router started", "step": "1m",
+        "expr": f"{of('herd_start_time_seconds')} * 1000", "useValueForTime": True,
+        "titleFormat": "Router started", "step": "1m",
     }  # fmt: skip
 
 

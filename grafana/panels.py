@@ -15,6 +15,14 @@ TEMPO: Final[Mapping[str, str]] = {"type": "tempo", "uid": "${tempo}"}
 DATABASE: Final[Mapping[str, str]] = {"type": "frser-sqlite-datasource", "uid": "${database}"}
 TOKENS_A_SECOND: Final = "suffix:tok/s"  # Grafana has no unit for it; after `suffix:` it takes any
 GREEN, YELLOW, RED = "green", "yellow", "red"
+# A series that a label's value names has the colour of what the value means, wherever it is drawn.
+MEANINGS: Final[Mapping[str, Mapping[str, str]]] = {
+    "status": {"completed": GREEN, "client_disconnected": "#8e8e8e", "incomplete": "orange", "failed": RED,
+               "rejected": "purple"},
+    "severity": {"info": "blue", "warning": YELLOW, "critical": RED},
+}  # fmt: skip
+# Without one Grafana's axis over nothing but zeros ends at 100, and a healthy fleet looks broken.
+SOFT_MAXIMA: Final[Mapping[str, float]] = {"percentunit": 0.02, "s": 0.1}
 TABLE_LEGEND: Final[Json] = {
     "displayMode": "table", "placement": "right", "showLegend": True, "calcs": ["lastNotNull", "max"],
     "sortBy": "Max", "sortDesc": True,
@@ -138,7 +146,9 @@ def _defaults(panel: Panel) -> Json:
     found: Json = {
         "unit": panel.unit,
         "thresholds": {"mode": "absolute", "steps": steps or [{"value": None, "color": GREEN}]},
-        "color": {"mode": "thresholds" if panel.kind in {"stat", "bargauge", "state-timeline"} else "palette-classic"},
+        "color": {
+            "mode": "thresholds" if panel.kind in {"stat", "bargauge", "state-timeline"} else "palette-classic-by-name"
+        },
         "custom": _custom(panel),
         "mappings": _mappings(panel.words),
     }
@@ -157,6 +167,8 @@ def _custom(panel: Panel) -> Json:
         "fillOpacity": 30 if panel.stack else 5,
         "showPoints": "never",
         "spanNulls": False,
+        "axisSoftMin": 0,
+        "axisSoftMax": SOFT_MAXIMA.get(panel.unit, 1),
         "stacking": {"mode": "normal" if panel.stack else "none", "group": "A"},
         "thresholdsStyle": {"mode": "line" if panel.bounds else "off"},
     }
@@ -170,7 +182,12 @@ def _mappings(words: Mapping[str, tuple[str, str]]) -> list[Json]:
 
 
 def _overrides(panel: Panel) -> list[Json]:
-    found = []
+    found = [
+        {"matcher": {"id": "byName", "options": value},
+         "properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": colour}}]}
+        for label, colours in MEANINGS.items() if any(f"{{{{{label}}}}}" == each.legend for each in panel.targets)
+        for value, colour in colours.items()
+    ]  # fmt: skip
     for column in panel.columns.values():
         properties: list[Json] = [{"id": "unit", "value": column.unit}] if column.unit else []
         if column.words:

@@ -76,8 +76,9 @@ SHARE: Final = Row("Nodes and decisions", (
 ))  # fmt: skip
 
 TAGS: Final = Row("Tags, where the setting metric_tags is on", (
-    Panel("Requests by tag", "Of the tags that are counted; the setting metric_tags says how many may be.", "reqps",
-          (Target(rate("herd_tag_requests_total", by="tag"), "{{tag}}"),), "labeloverflow", stack=True,
+    Panel("Requests by tag", "Of the tags that are counted; the setting metric_tags says how many may be. "
+          "A request with two tags is in both.", "reqps",
+          (Target(rate("herd_tag_requests_total", by="tag"), "{{tag}}"),), "labeloverflow",
           legend=TABLE_LEGEND),
     Panel("Tokens by tag", "Tokens a second, input and output.", TOKENS_A_SECOND,
           (Target(rate("herd_tag_tokens_total", by="tag, type"), "{{tag}} {{type}}"),), "labeloverflow",

@@ -10,6 +10,8 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from herd.core.events import Status
+from herd.core.finding import Severity
 from herd.telemetry.catalog import ATTRIBUTES
 from tests.pack.contents import DASHBOARDS, OPTIONAL, ROOT, dashboard, panels, queries
 
@@ -19,7 +21,7 @@ PANELS = [(path.stem, panel) for path in EVERY for panel in panels(path)]
 NAMED = {"ids": [f"{name}: {panel['title']}" for name, panel in PANELS]}
 TABLE = re.compile(r"\b(?:span|resource)\.([a-z_.]+)")
 # Older than Grafana's generated types, and still what its own export writes.
-BEYOND_THE_TYPES = {"definition", "titleFormat", "step"}
+BEYOND_THE_TYPES = {"definition", "titleFormat", "step", "useValueForTime"}
 register_default_plugins()
 
 
@@ -132,3 +134,32 @@ def test_grafana_s_interval_is_prometheus_s():
     sources = {source["type"]: source for source in yaml.safe_load(SOURCES.read_text())["datasources"]}
     scraped = yaml.safe_load((ROOT / "otel" / "prometheus.yml").read_text())["global"]["scrape_interval"]
     assert sources["prometheus"]["jsonData"]["timeInterval"] == scraped
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_no_axis_over_zeros_ends_at_a_hundred(path):
+    """A share of nothing that is drawn up to 10000% looks like an outage."""
+    drawn = [panel for panel in panels(path) if panel["type"] == "timeseries"]
+    assert drawn
+    for panel in drawn:
+        ratio = panel["fieldConfig"]["defaults"]["unit"] == "percentunit"
+        assert 0 < panel["fieldConfig"]["defaults"]["custom"]["axisSoftMax"] <= (0.02 if ratio else 1)
+
+
+@pytest.mark.parametrize(("label", "values"), [("status", Status), ("severity", Severity)])
+def test_every_series_by_status_or_severity_has_the_colour_of_its_meaning(label, values):
+    """A green critical finding reassures whoever should be woken."""
+    drawn = [panel for _, panel in PANELS if f"{{{{{label}}}}}" in str(panel["targets"])]
+    assert drawn
+    for panel in drawn:
+        overrides = {each["matcher"]["options"]: each["properties"] for each in panel["fieldConfig"]["overrides"]}
+        colours = {value: overrides[value][0]["value"]["fixedColor"] for value in values}
+        assert len(set(colours.values())) == len(values)
+        assert [value for value in values if colours[value] == "red"] in (["failed"], ["critical"])
+
+
+def test_a_request_with_two_tags_is_not_stacked_on_itself():
+    """29 requests a second were drawn where there were 16."""
+    by_tag = [panel for _, panel in PANELS if "herd_tag_requests_total" in str(panel["targets"])]
+    assert by_tag
+    assert all(panel["fieldConfig"]["defaults"]["custom"]["stacking"]["mode"] == "none" for panel in by_tag)

@@ -45,5 +45,5 @@ type AnyPanel =
 export type Drawn = Omit<Written<Dashboard>, "panels" | "templating" | "annotations"> & {
   panels: AnyPanel[];
   templating: { list: (Written<VariableModel> & { definition?: string })[] };
-  annotations: { list: (Written<AnnotationQuery> & { expr: string; titleFormat: string; step: string })[] };
+  annotations: { list: (Written<AnnotationQuery> & { expr: string; titleFormat: string; step: string; useValueForTime?: boolean })[] };
 };
