@@ -164,6 +164,8 @@ class SpanTree:
             start_time=_ns(attempt.started_at),
         )
         span.set_attributes(span_fields.outcome_fields(event, attempt))
+        if attempt.first_content_at is not None:
+            span.add_event("first token", timestamp=_ns(attempt.first_content_at))
         _end(span, attempt.ended_at, attempt.error_message, attempt.error_type is not None)
 
 

@@ -457,3 +457,13 @@ def test_a_fallback_is_told_on_the_route(receiver):
     route = next(span for span in spans if span.name == "herd.route")
     assert route.attributes["herd.fallback"] is True
     assert (route.attributes["herd.model.requested"], route.attributes["herd.model.served"]) == ("gone:1b", OTHER)
+
+
+def test_an_attempt_marks_its_first_token(receiver):
+    """Where a trace's wait ends and its answer begins is what its reader looks for."""
+    event = builders.finished()
+    (call,) = (span for span in received(receiver, event) if span.kind == "CLIENT")
+    assert [name for name, _ in call.events] == ["first token"]
+    silent = replace(event, attempts=tuple(replace(each, first_content_at=None) for each in event.attempts))
+    (call,) = (span for span in received(receiver, silent) if span.kind == "CLIENT")
+    assert call.events == []
