@@ -39,7 +39,10 @@ def test_a_unit_starts_its_program_as_its_own_user_with_its_own_folder(path):
     service = unit(path)["Service"]
     assert service["ExecStart"] == f"/opt/herd/bin/{path.stem}"
     assert service["User"] == "herd"
-    assert service["Environment"] == f"HERD_DATA_DIR=/var/lib/{service['StateDirectory']}"
+    given = dict(each.split("=") for each in service["Environment"].split())
+    assert given.pop("HERD_DATA_DIR") == f"/var/lib/{service['StateDirectory']}"
+    # Both run as one user, so that the agent reads the router's local code.
+    assert given == ({"HERD_JOIN_FILE": "/var/lib/herd/local.code"} if path.stem == "herd-node" else {})
     assert service["NoNewPrivileges"] == "yes"
     assert service["ProtectSystem"] == "strict"
     assert unit(path)["Install"]["WantedBy"] == "multi-user.target"
@@ -78,7 +81,7 @@ def test_systemd_has_no_remark_about_a_unit(path, tmp_path):
 def test_the_document_says_of_a_unit_what_the_unit_says(path):
     """Who looks for the log in the wrong folder takes the service for dead."""
     service, text = unit(path)["Service"], DOCUMENT.read_text()
-    folder = service["Environment"].partition("=")[2]
+    folder = service["Environment"].split()[0].partition("=")[2]
     for named in (f"packaging/systemd/{path.name}", service["EnvironmentFile"].removeprefix("-"),
                   f"{folder}/logs/{path.stem}.jsonl", f"journalctl -u {path.stem}"):  # fmt: skip
         assert named in text

@@ -69,7 +69,8 @@ def running(installed):
     engine = nodes.start(SimConfig("engine", models=(LLAMA,)))
     router = start(installed, "herd", HERD_PORT=url.rpartition(":")[2], HERD_DATA_DIR=str(installed.parent / "data"))
     options = ("--node-id", "n1", "--ollama-host", engine.url, "--router-url", url)
-    agent = start(installed, "herd-node", *options, "--data-dir", str(installed.parent / "node"))
+    code = str(installed.parent / "data" / "local.code")
+    agent = start(installed, "herd-node", *options, "--data-dir", str(installed.parent / "node"), HERD_JOIN_FILE=code)
 
     def online():
         assert router.poll() is None, (installed.parent / "herd.txt").read_text()
