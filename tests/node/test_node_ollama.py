@@ -120,7 +120,7 @@ async def test_an_answer_that_is_no_json_is_an_engine_that_is_away(ollama, probe
     ollama.raw_tags = text
     engine = await probe.snapshot()
     assert not engine.reachable
-    assert "GET /api/tags cannot be read" in engine.error
+    assert "invalid JSON in the answer to GET /api/tags" in engine.error
 
 
 async def test_an_engine_that_answers_an_error_is_away_and_says_which(llamacpp):
@@ -188,7 +188,7 @@ async def test_a_router_is_no_engine_and_the_agent_says_so(router):
     engine = await probe.snapshot()
     await probe.close()
     assert not engine.reachable
-    assert "is a herd router, no engine" in engine.error
+    assert "is a Herd router, not an engine" in engine.error
 
 
 async def test_llama_cpps_server_is_recognised_where_ollama_was_expected(llamacpp):
