@@ -137,7 +137,7 @@ def test_a_second_try_does_not_go_to_a_node_that_is_drained_by_then(tmp_path, en
 
     ((status, _, request_id),) = asyncio.run(drained_meanwhile())
     row = fleet.router.row(request_id)
-    assert (status, row["error_type"], row["retry_count"], row["node_id"]) == (502, "connect", 0, "a")
+    assert (status, row["error_type"], row["retry_count"], row["node_id"]) == (502, "connection_lost", 0, "a")
 
 
 def test_many_requests_for_a_cold_model_cause_one_load(tmp_path, ended):

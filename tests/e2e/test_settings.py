@@ -312,7 +312,7 @@ def _value(fleet, name):
 
 
 def _warnings(fleet):
-    return [line for line in fleet.router.lines(None) if "log_files_kept is other" in line["event"]]
+    return [line for line in fleet.router.lines(None) if "log_files_kept changed in" in line["event"]]
 
 
 def test_retention_days_is_taken_over_by_the_writer(pair, change):

@@ -198,7 +198,7 @@ def test_health_tells_how_many_requests_were_reaped_and_where(tmp_path):
             until(lambda: active(fleet) == number, "it has its slot")  # noqa: B023 - asked at once
         rows = until(lambda: len(fleet.router.rows()) == 2 and fleet.router.rows(), "both were ended", 60)
         assert {row["node_id"] for row in rows} == {"ada", "bob"}
-        words = "2 requests in 24 h moved no further within any limit and were reaped: ada 1, bob 1."
+        words = "2 requests in 24 h made no progress within any time limit and were ended: ada 1, bob 1."
         expected = ("critical", words, {"reaped": 2, "nodes": {"ada": 1, "bob": 1}})
         until(lambda: reaper(fleet) == ("fail", [expected]), "health tells both")
         httpx.post(f"{fleet.url}/dashboard/api/settings", json={"health_zombies_critical": 2}).raise_for_status()

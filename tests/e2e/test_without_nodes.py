@@ -127,5 +127,5 @@ def test_an_llamacpp_server_gets_the_requests_that_it_speaks_and_no_others(lonel
     lonely.join(SimConfig("cpp", engine="llamacpp", models=(SimModel("tiny"),), preload=("tiny",)))
     assert chat(lonely, "tiny", "/v1/chat/completions").status_code == 200
     refused = chat(lonely, "tiny")
-    assert refused.status_code == 503
-    assert "does not support this endpoint" in refused.json()["error"]
+    assert refused.status_code == 501
+    assert "does not support /api/chat" in refused.json()["error"]
