@@ -104,7 +104,7 @@ def test_the_router_stops_although_somebody_listens(tmp_path):
     with listening(fleet.url) as events:
         first(events, "hello")
         code = fleet.router.stop()
-        assert list(events) == []  # to its end, without a broken connection
+        assert {event["kind"] for _, event in events} <= {"router_stopping"}  # to its end, without a broken connection
     fleet.nodes.stop()
     assert code == 0
 
