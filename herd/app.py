@@ -54,11 +54,15 @@ from herd.routes.inference import Front
 from herd.routes.openapi import describe
 from herd.routes.surface import Surface
 from herd.security.access import Access
+from herd.security.allowances import Allowances
+from herd.security.credentials import Credentials
 from herd.security.doors import ClosedDoors
+from herd.security.gate import Gate
 from herd.security.names import Names
 from herd.security.node_door import NodeDoor
 from herd.security.node_watch import NodeWatch
 from herd.security.refusals import Refusals
+from herd.security.watch import AccessWatch
 from herd.settings.changes import Switchboard
 from herd.settings.values import Settings
 from herd.store.aside import Aside
@@ -83,6 +87,8 @@ class Router:
 
     def __init__(self, settings: Settings, local_code: str = "", identity: Identity | None = None) -> None:
         self.settings = settings
+        self.credentials, self.allowances = Credentials(Access(settings.data_dir), local_code), Allowances()
+        self.credentials.refresh()
         self.recorder = Recorder(_kept(settings))
         self.metrics = MetricsSink(
             __version__, max_tags=settings.count("metric_tags"), spans_exported=self.recorder.tracing.exports
@@ -91,7 +97,7 @@ class Router:
         self.reader = Reader(settings.database, self._aside)
         self.recorder.on_commit, self.recorder.on_let_go = self.metrics.observe_commit, self._let_go
         self.feed = Feed()
-        self.emit = Emitter((self.metrics, self.recorder, self.feed))
+        self.emit = Emitter((self.metrics, self.recorder, self.feed, self.allowances))
         self.keeper = Keeper(Cell(*_cell_limits(settings), on_paper), self.emit, settings.number("queue_timeout_s"))
         own = identity or made("herd")
         self.door = NodeDoor(
@@ -116,9 +122,12 @@ class Router:
         self.targets = TargetsFile(self.keeper.cell, settings.data_dir / "prometheus" / "agents.json")
         self.switchboard = Switchboard(settings, self.emit, self._follow)
         paths = inference.paths(self.plane, self.management)
+        self.access = AccessWatch(self.credentials, self.plane.flights.strike)
+        names = _names(settings)
         self.asgi = ClosedDoors(
             Front(paths, self._control_plane(paths)),
-            names=_names(settings),
+            names=names,
+            gate=Gate(settings, names, self.credentials, self.allowances),
             asking=inference.ASKING,
             uncounted=inference.UNCOUNTED,
             report=self.refusals,
@@ -139,7 +148,7 @@ class Router:
             planner=Planner(self.settings.data_dir),
             pulls=self.pulls.view, quarantine=self.plane.quarantine, settled=self.recorder.settled,
             scrape_view=self._scrape_view, door=self.door, report=self.refusals,
-            stopping=lambda: self.plane.stopping,
+            stopping=lambda: self.plane.stopping, credentials=self.credentials, allowances=self.allowances,
         )  # fmt: skip
         app.router.routes.extend(inference.routes(paths))
         for module in SURFACES:
@@ -161,7 +170,7 @@ class Router:
         await self.history.restore()
         canary.start()
         jobs = (self.keeper, self.history, self.preloads, self.health, self.health.webhook, self.targets)
-        running = [asyncio.create_task(job.run()) for job in (*jobs, self.node_watch)]
+        running = [asyncio.create_task(job.run()) for job in (*jobs, self.node_watch, self.access)]
         await advertisement.start()
         gc.collect()
         gc.set_threshold(GARBAGE)

@@ -114,6 +114,10 @@ def parser() -> argparse.ArgumentParser:
     for setting in TABLE:
         group = judging if setting.name.startswith("health_") else basics
         group.add_argument(_flag(setting.name), dest=f"setting {setting.name}", **_keywords(setting))
+    basics.add_argument(
+        "--insecure", dest="setting auth", action="store_const", const="off", default=argparse.SUPPRESS,
+        help="let everybody do everything: --auth off",
+    )  # fmt: skip
     return made
 
 

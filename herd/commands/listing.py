@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from herd.commands.moments import lasting, moment
+from herd.commands.moments import AGO, UNITS, lasting, moment
 
 STATUSES: Final = ("completed", "failed", "incomplete", "client_disconnected", "rejected")
 
@@ -66,6 +66,13 @@ def share(text: str) -> float:
         if 0 < (found := float(text)) <= 1:
             return found
     raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1")
+
+
+def lifetime(text: str) -> float:
+    """An option's type: seconds of `12h`, `90d` or `52w`, from now."""
+    if (found := AGO.fullmatch(text.strip().lower())) and (length := float(found[1]) * UNITS[found[2]]) > 0:
+        return length
+    raise argparse.ArgumentTypeError(f"{text!r} is not like 12h, 90d or 52w")
 
 
 URL = Option("--url", {"metavar": "URL", "help": "the router (default: HERD_URL, else this machine's)"})
@@ -229,6 +236,19 @@ COMMANDS: Final[Mapping[str, Command]] = {
         Option("--slots", {"metavar": "[NODE=]N", "action": "append", "help": "slots of every node, or of one node"}),
         DAY, MOST, DATA_DIR, JSON,
     ), PLAN_ENDS),
+    "key": Command("herd.commands.key", "keys for programs: create one, list them, revoke one", (
+        Option("action", {"metavar": "create|list|revoke", "choices": ("create", "list", "revoke"),
+                          "help": "what to do"}),
+        Option("name", {"metavar": "NAME|ID", "nargs": "?", "help": "the new key's name; to revoke, a name or an id"}),
+        Option("--scope", {"metavar": "SCOPE", "choices": ("inference", "read", "admin"), "default": "inference",
+                           "help": "inference (default): ask models; read: records and metrics; admin: everything"}),
+        Option("--models", {"metavar": "PATTERNS", "help": "only these models, as 'qwen3:*, llama3.2'"}),
+        Option("--rpm", {"metavar": "N", "type": count(1, 1_000_000), "help": "at most N requests a minute"}),
+        Option("--tokens-per-day", {"metavar": "N", "type": count(1, 10**12), "help": "at most N tokens a day (UTC)"}),
+        Option("--expires", {"metavar": "WHEN", "type": lifetime, "help": "after 12h, 90d, 52w (default: never)"}),
+        Option("--to", {"metavar": "FILE", "help": "write the key to FILE, for its owner alone, and do not print it"}),
+        DATA_DIR, JSON,
+    )),
     "docs": Command("herd.commands.docs", "settings, metrics, errors, signals, endpoints, operations", (
         Option("topic", {"metavar": "TOPIC", "nargs": "?", "help": "topic to print (default: list all topics)"}),
         Option("--write", {"metavar": "DIR", "help": "write all topics to DIR as Markdown"}),

@@ -1,12 +1,16 @@
 """A command's way to a running router: one question, one document, or one sentence about why there is none."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import httpx
 
 from herd.commands import CommandError, WrongUse
+from herd.commands.places import data_dir
+from herd.commands.runfile import running
+from herd.security.local_code import found
 
 PATIENCE_S: Final = 10.0
 Parameters = Mapping[str, str | int | float | Sequence[str] | None]
@@ -89,10 +93,24 @@ def _exchange(
     given = {name: value for name, value in (parameters or {}).items() if value is not None} or None
     try:
         # No proxy of the environment: a router is on this machine or in this network.
-        return httpx.request(method, f"{url}{path}", params=given, content=body, timeout=PATIENCE_S, trust_env=False)
+        return httpx.request(
+            method, f"{url}{path}", params=given, content=body, timeout=PATIENCE_S, trust_env=False,
+            headers=_credential(url),
+        )  # fmt: skip
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         raise WrongUse(f"{url!r} is not a URL ({error}); set --url to one like http://box:11435") from None
     except httpx.TimeoutException:
         raise RouterAway(f"the router at {url} did not respond within {PATIENCE_S:.0f} s; it may be hung") from None
     except httpx.HTTPError:
         raise RouterAway(f"no router responds at {url}: start one with `herd`, or set --url") from None
+
+
+def _credential(url: str) -> dict[str, str]:
+    """The key in HERD_KEY, else the code of the router on this machine, which goes nowhere else."""
+    text = os.environ.get("HERD_KEY", "").strip()
+    if not text:
+        home = data_dir(None)
+        here = running(home)
+        if here and here.url == url.replace("//localhost:", "//127.0.0.1:"):
+            text = found(home) or ""
+    return {"authorization": f"Bearer {text}"} if text else {}

@@ -20,6 +20,7 @@ from herd.app import Router
 from herd.commands import CommandError
 from herd.commands.runfile import announced
 from herd.fleet.advertise import is_loopback
+from herd.security.access import AccessUnreadable
 from herd.security.connection import Limits, connection_type
 from herd.security.files import NotOurs, claim_directory
 from herd.security.local_code import left
@@ -43,8 +44,8 @@ def run(settings: Settings) -> int:
     _make_data_dir(settings)
     listener = listen(settings.text("host"), settings.count("port"))
     with listener, announced(settings.data_dir, url_of(settings)), _local_code(settings) as code:
-        router = Router(settings, code, _identity(settings))
-        if warning := open_door(settings.text("host")):
+        router = _router(settings, code)
+        if warning := open_door(settings):
             logger.warning(warning)
         with suppress(OSError, ValueError):  # nobody is there to read it
             sys.stderr.write(start_block(settings))
@@ -75,6 +76,13 @@ def _identity(settings: Settings) -> Identity:
     except OSError as error:
         logger.warning("The router's key cannot be kept (%s): nodes will not know it again", error.strerror)
         return made(name)
+
+
+def _router(settings: Settings, code: str) -> Router:
+    try:
+        return Router(settings, code, _identity(settings))
+    except AccessUnreadable as error:
+        raise CommandError(str(error)) from error
 
 
 def allow_open_files() -> None:
@@ -110,9 +118,18 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def open_door(host: str) -> str | None:
-    """What to say of an address to listen on that is reachable from outside; None for loopback."""
-    return None if is_loopback(host) else f"Listening on {host}: anyone who can reach this port can use the fleet"
+def open_door(settings: Settings) -> str | None:
+    """What to say of settings that let strangers in; None where there are none."""
+    host, auth = settings.text("host"), settings.text("auth")
+    if auth == "off":
+        where = "on this machine" if is_loopback(host) else "who reaches this port"
+        return f"auth is off: anyone {where} may use the fleet, read its records and change it"
+    if is_loopback(host):
+        return None
+    if auth == "observe":
+        return f"Listening on {host} with auth = observe: nobody is refused yet; `herd docs metrics` has the counter"
+    plain = f"Listening on {host}: keys and prompts cross your network in clear; clients need a key (herd key create)"
+    return plain if not settings.text("anonymous") else f"{plain}, but for what anonymous opens to private networks"
 
 
 def url_of(settings: Settings) -> str:

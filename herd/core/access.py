@@ -54,11 +54,16 @@ NO_LIMITS: Final = Limits()
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever a request comes from, as far as it has proven; `key_id` is empty for whoever showed no key."""
+    """Whoever a request comes from, as far as it has proven; `key_id` is empty for whoever showed no key.
+
+    `local`: a process of the router's own user on its machine.
+    """
 
     key_id: str = ""
     name: str = ""
     limits: Limits = NO_LIMITS
+    scope: Scope | None = None
+    local: bool = False
 
     def may_use(self, model: str) -> bool:
         """Whether a model, by its canonical name, is one of those that its key allows."""

@@ -15,6 +15,7 @@ DOORS: Final[Mapping[str, tuple[str, ...]]] = {
     "origin": ("not_allowed",),
     "body": ("too_large", "no_room"),
     "loop": ("loop",),
+    "key": ("no_credential", "unknown_credential", "revoked", "expired", "scope", "limit", "not_allowed"),
     "node": (
         "malformed",
         "no_credential",
@@ -36,6 +37,7 @@ BY_ERROR: Final[dict[type[errors.HerdError], str]] = {
     errors.TooManyConnections: "too_many",
     errors.Forbidden: "not_allowed",
     errors.LoopDetected: "loop",
+    errors.AllowanceUsed: "limit",
 }
 
 

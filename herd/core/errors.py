@@ -11,6 +11,7 @@
     │   ├── Unauthorized          401  unauthorized
     │   ├── Forbidden             403  unauthorized
     │   ├── NameTaken             409  unauthorized
+    │   ├── AllowanceUsed         429  key_limit          Retry-After
     │   ├── ModelMissing          404  model_missing
     │   ├── QueueFull             429  queue_full         Retry-After
     │   ├── QueueTimeout          503  queue_timeout      Retry-After
@@ -109,7 +110,7 @@ class Unauthorized(Refused):
 
 
 class Forbidden(Refused):
-    """The Host or Origin is not allowed."""
+    """The Host, the Origin or the credential is not one that may ask this."""
 
     status, error_type = 403, "unauthorized"
 
@@ -118,6 +119,12 @@ class NameTaken(Refused):
     """A node's name belongs to another key, or its heartbeat is not the next one."""
 
     status, error_type = 409, "unauthorized"
+
+
+class AllowanceUsed(Refused):
+    """A key has used what it may, or an address has shown too many wrong credentials."""
+
+    status, error_type = 429, "key_limit"
 
 
 class ModelMissing(Refused):

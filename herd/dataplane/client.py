@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
+from herd.core.access import NOBODY, Caller
 from herd.core.errors import BadRequest, BodyTooLarge, HerdError
 from herd.core.room import Room
 
@@ -37,6 +38,7 @@ class Client:
         self.headers: RawHeaders = scope["headers"]  # names in lower case, as ASGI has them
         self.named = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers}
         self.address: str = scope["client"][0] if scope.get("client") else ""
+        self.caller: Caller = scope.get("herd.caller", NOBODY)
         self.gone = False
         self.started = False
         self.finished = False

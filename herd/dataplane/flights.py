@@ -89,6 +89,13 @@ class Flights:
                 stuck.append(flight)
         return stuck
 
+    def strike(self, unfit: Callable[[str], str | None]) -> None:
+        """End the requests of keys that are no longer good; `unfit` says why, by a key's id."""
+        for flight in self:
+            key_id = flight.phase.received.caller.key_id
+            if key_id and (why := unfit(key_id)):
+                flight.client.end(errors.Unauthorized(why))
+
     async def drain(self, grace_s: float) -> None:
         """Wait until no request is under way; after `grace_s` end those that are left."""
         if await self._emptied(grace_s):

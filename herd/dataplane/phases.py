@@ -11,6 +11,7 @@ clock.
 from dataclasses import field, replace
 from typing import Any
 
+from herd.core.access import NOBODY, Caller
 from herd.core.clock import Clock
 from herd.core.dialects import Endpoint
 from herd.core.errors import AttemptError, HerdError, Refused
@@ -35,6 +36,7 @@ class Received:
     policy: Policy
     clock: Clock
     at: float
+    caller: Caller = NOBODY
 
     @property
     def received(self) -> "Received":
@@ -201,6 +203,7 @@ def finished(phase: Phase, ending: Ending) -> Finished:
         error_type=error.error_type if error else None,
         error_message=error.message if error else _remark(attempted, ending.status),
         client_ip=received.client_ip,
+        api_key_id=received.caller.key_id or None,
         **facts,
     )
 

@@ -38,6 +38,7 @@ from herd.dataplane.equivalents import with_equivalents
 from herd.dataplane.exchange import Call, Upstream
 from herd.dataplane.flights import STOPPING, STOPPING_RETRY_S, Flight, Flights, stopped
 from herd.dataplane.headers import request_headers
+from herd.dataplane.keyed import check_models
 from herd.dataplane.parse import parse
 from herd.dataplane.phases import (
     COMPLETED,
@@ -148,7 +149,7 @@ class DataPlane:
         policy = Policy(loaded_fallback=self._settings.flag("loaded_fallback"))  # it keeps the rules that it began with
         clock = self._new_clock()
         ids = self._new_ids(client.named.get("traceparent"))
-        return Received(request_id, ids, endpoint, client.address, policy, clock, clock.now())
+        return Received(request_id, ids, endpoint, client.address, policy, clock, clock.now(), client.caller)
 
     def _record(self, event: Finished) -> None:
         if event.status is Status.INCOMPLETE and event.chosen:
@@ -224,6 +225,8 @@ class DataPlane:
         client.hold(len(body) - packed)
         parsed = parse(received.endpoint, body, client.named, client.address, self._keeper.cell.spelled, steady)
         request = parsed.request
+        if received.caller.limits.models:
+            check_models(received.caller, request)
         if parsed.document.get("fallback_models") is None:  # an empty list says that no other model will do
             request = with_equivalents(request, self._settings.text("equivalent_models"))
         return Asked(received, request, body, parsed)

@@ -5,18 +5,21 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from herd.core.errors import Forbidden
 from herd.dataplane.document import object_in
 from herd.routes.parameters import only_known
-from herd.routes.surface import surface_of
+from herd.routes.surface import caller_of, surface_of
 from herd.routes.tables import AsciiJSON
+from herd.security.refusals import Refusal as Refused
 from herd.settings.changes import Change, Refusal
 from herd.settings.file import NotKept
-from herd.settings.table import BY_NAME, TABLE, Setting, Value
+from herd.settings.table import BY_NAME, NAME, TABLE, Setting, Value
 from herd.settings.values import Settings
 
 router = APIRouter(prefix="/dashboard/api", dependencies=[only_known])
 Document = dict[str, Any]
 TYPES: Final = {bool: "boolean", int: "integer", float: "number", str: "string"}
+LOCAL: Final = frozenset(setting.name for setting in TABLE if setting.local)
 NOT_KEPT: Final = "the environment or the command line sets it, and wins again at the next start"
 
 
@@ -35,6 +38,8 @@ async def change(request: Request) -> Response:
     if wanted is None:
         text = 'the body is one JSON object of settings by name, as {"retries": 1}'
         return JSONResponse({"error": text, "fields": []}, 422)
+    if not caller_of(request).local and (local := [name for name in wanted if name in LOCAL]):
+        return _only_here(request, local)
     try:
         changes = await board.change(wanted, request.client.host if request.client else None)
     except Refusal as refusal:
@@ -43,6 +48,15 @@ async def change(request: Request) -> Response:
     except NotKept as error:
         return JSONResponse({"error": f"nothing was changed: {error}"}, 503)
     return JSONResponse({"changed": {change.name: _told(change, board.settings) for change in changes}})
+
+
+def _only_here(request: Request, names: list[str]) -> Response:
+    """A 403 that is on record like that of any door."""
+    error = Forbidden(f"only the router's own user on its machine may change {', '.join(names)}: there, or in {NAME}")
+    client = request.client.host if request.client else ""
+    surface_of(request).report(Refused("key", error, client, "POST", request.url.path, caller=caller_of(request)))
+    fields = [{"field": name, "message": error.message} for name in names]
+    return JSONResponse({"error": error.message, "fields": fields}, error.status)
 
 
 def _row(setting: Setting, settings: Settings) -> Document:
@@ -58,6 +72,7 @@ def _row(setting: Setting, settings: Settings) -> Document:
         "choices": list(setting.choices),
         **bounds,
         "secret": setting.secret,
+        "local": setting.local,
         "help": setting.help,
     }
 

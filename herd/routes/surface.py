@@ -6,11 +6,14 @@ from typing import Any
 
 from starlette.requests import Request
 
+from herd.core.access import NOBODY, Caller
 from herd.core.quarantine import Quarantine
 from herd.dataplane.flights import Flights
 from herd.fleet.keeper import Keeper
 from herd.jobs.health_watch import HealthWatch
 from herd.jobs.planner import Planner
+from herd.security.allowances import Allowances
+from herd.security.credentials import Credentials
 from herd.security.node_door import NodeDoor
 from herd.security.refusals import Report
 from herd.settings.changes import Switchboard
@@ -41,6 +44,14 @@ class Surface:
     door: NodeDoor
     report: Report
     stopping: Callable[[], bool]
+    credentials: Credentials
+    allowances: Allowances
+
+
+def caller_of(request: Request) -> Caller:
+    """Who makes a request, as far as that is proven."""
+    caller: Caller = request.scope.get("herd.caller", NOBODY)
+    return caller
 
 
 def surface_of(request: Request) -> Surface:

@@ -1,15 +1,19 @@
 """Closed doors: whom a request may ask by Host, which pages may use the fleet or change it, how large a body may be.
 
-Pure ASGI around everything, so that it holds for every path. Loopback needs no credential.
+Pure ASGI around everything, so that it holds for every path. What a request must show is the gate's to say.
 """
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from herd.core.access import NOBODY
 from herd.core.dialects import dialect_of, error_body
-from herd.core.errors import BadRequest, BodyTooLarge, Forbidden, HerdError, LoopDetected
+from herd.core.errors import BadRequest, BodyTooLarge, Forbidden, HerdError, LoopDetected, Refused, Unauthorized
+from herd.security.gate import LET_IN, Gate, Verdict, settled
 from herd.security.names import Names, is_host
+from herd.security.peer import Address, is_same_user
 from herd.security.refusals import Refusal, Report
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -27,20 +31,24 @@ class ClosedDoors:
         self,
         app: ASGIApp,
         names: Names,
+        gate: Gate,
         asking: frozenset[str],
         uncounted: frozenset[str],
         report: Report,
         me: bytes = b"",
+        is_own_user: Callable[[Address, Address], bool] = is_same_user,
     ) -> None:
         self._app = app
         self._names = names
+        self._gate = gate
+        self._is_own_user = is_own_user
         self._asking = asking
         self._uncounted = uncounted
         self._report = report
         self._me = me
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 400, 403 or 413, or pass on."""
+        """Answer 400, 401, 403, 413 or 429, or pass on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -49,14 +57,36 @@ class ClosedDoors:
         if origin and self._names.may_ask(origin, host):
             send = _telling(origin, send)
         for door, error in self._closed(scope, headers, host, origin):
-            await self._refuse(scope, headers, send, door, error)
+            await self._refuse(scope, headers, send, Verdict(error=error), door)
             return
+        verdict = self._gate.judge(scope, headers, host)
+        if verdict.ask_system:
+            verdict = await self._ask_system(scope, verdict)
+        if verdict.error is not None and not verdict.observed:
+            await self._refuse(scope, headers, send, verdict)
+            return
+        if verdict is not LET_IN:
+            self._take(scope, headers, verdict)
         if origin and scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
             await _preflight(headers.get(b"access-control-request-headers", b"content-type"), send)
         elif scope["path"] in self._uncounted or scope["path"].startswith("/api/blobs/"):
             await self._app(scope, receive, send)
         else:
             await self._counted(scope, receive, send, headers)
+
+    async def _ask_system(self, scope: Scope, verdict: Verdict) -> Verdict:
+        client, server = scope.get("client"), scope.get("server")
+        if not client or not server or server[1] is None:
+            return verdict
+        own = await asyncio.to_thread(self._is_own_user, tuple(client), tuple(server))
+        return settled(verdict, own)
+
+    def _take(self, scope: Scope, headers: Headers, verdict: Verdict) -> None:
+        """Let the routes know who asks; what would have been refused is counted."""
+        if verdict.error is not None:
+            self._report(_refusal(scope, headers, "key", verdict))
+        if verdict.caller is not NOBODY:
+            scope["herd.caller"] = verdict.caller
 
     def _closed(self, scope: Scope, headers: Headers, host: str, origin: str | None) -> Iterator[tuple[str, HerdError]]:
         """The doors that are closed to a request, each with its reason."""
@@ -84,14 +114,14 @@ class ClosedDoors:
         # What a preflight says of the fetch is about itself.
         said = None if b"access-control-request-method" in headers else _text(headers.get(b"sec-fetch-site"))
         if self._names.may_change(origin, host, said or ""):
-            return ""
+            return "" if origin is None or _has_json(headers) else "a page sends its changes as application/json"
         return f"{page} may not change anything here, only the router's own; allowed_hosts adds names that it has"
 
     async def _counted(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > CONTROL_BODY_LIMIT:
             error = BodyTooLarge(f"the body is over the limit of {CONTROL_BODY_LIMIT} bytes")
-            await self._refuse(scope, headers, send, "body", error)
+            await self._refuse(scope, headers, send, Verdict(error=error), "body")
             return
         seen = 0
 
@@ -103,20 +133,41 @@ class ClosedDoors:
 
         await self._app(scope, counting, send)
 
-    async def _refuse(self, scope: Scope, headers: Headers, send: Send, door: str, error: HerdError) -> None:
-        client = scope["client"][0] if scope.get("client") else ""
-        named = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
-        request_id = self._report(Refusal(door, error, client, scope["method"], scope["path"], named))
+    async def _refuse(self, scope: Scope, headers: Headers, send: Send, verdict: Verdict, door: str = "key") -> None:
+        error = verdict.error
+        assert error is not None
+        request_id = self._report(_refusal(scope, headers, door, verdict))
         body = error_body(dialect_of(scope["path"]), error)
         told = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         if request_id is not None:
             told.append((b"x-request-id", request_id.encode()))
+        if isinstance(error, Unauthorized):
+            told.append((b"www-authenticate", b"Bearer"))
+        if isinstance(error, Refused) and error.retry_after_s is not None:
+            told.append((b"retry-after", str(error.retry_after_s).encode()))
         await send({"type": "http.response.start", "status": error.status, "headers": told})
         await send({"type": "http.response.body", "body": body})
 
 
+def _refusal(scope: Scope, headers: Headers, door: str, verdict: Verdict) -> Refusal:
+    client = scope["client"][0] if scope.get("client") else ""
+    named = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
+    assert verdict.error is not None
+    return Refusal(
+        door, verdict.error, client, scope["method"], scope["path"], named, verdict.reason, verdict.caller,
+        verdict.observed,
+    )  # fmt: skip
+
+
 def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("latin-1")
+
+
+def _has_json(headers: Headers) -> bool:
+    """Whether a body, if there is one, is of the type that no form can send."""
+    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    preflight = b"access-control-request-method" in headers
+    return preflight or kind == b"application/json" or (not kind and headers.get(b"content-length", b"0") == b"0")
 
 
 def _telling(origin: str, send: Send) -> Send:

@@ -9,16 +9,20 @@ import hashlib
 import hmac
 import re
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from herd.core.access import NO_LIMITS, Caller, Limits, Scope, day_of
 
+SECTION: Final = "keys"
 PREFIX: Final = "herd_"
 ID_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
 CHECK_ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 ID_BYTES: Final = 5  # eight characters of base32
 SECRET_BYTES: Final = 32
+DAY_S: Final = 86_400
 FORM: Final = re.compile(r"herd_([a-z2-7]{8})_[A-Za-z0-9_-]{43}_[0-9A-Za-z]{6}")
 NAME: Final = re.compile(r"[\w .@:/+-]{1,64}")
 
@@ -40,7 +44,7 @@ class Key:
     @property
     def caller(self) -> Caller:
         """Whoever shows this key."""
-        return Caller(self.id, self.name, self.limits)
+        return Caller(self.id, self.name, self.limits, self.scope)
 
     def wrong_at(self, now: float) -> tuple[str, str] | None:
         """The reason's word and the words of why the key is no longer good; None where it is."""
@@ -49,6 +53,12 @@ class Key:
         if self.expires_at and now >= self.expires_at:
             return "expired", f"the key {PREFIX}{self.id} expired on {day_of(self.expires_at)}"
         return None
+
+
+def state_at(key: Key, now: float) -> str:
+    """One word for whether a key is good."""
+    wrong = key.wrong_at(now)
+    return wrong[0] if wrong else "good"
 
 
 def spell(id_bytes: bytes, secret: bytes) -> tuple[str, str]:
@@ -81,6 +91,16 @@ def digest_of(text: str) -> str:
 def is_of(key: Key, text: str) -> bool:
     """Whether a text is this key; takes as long for any other."""
     return hmac.compare_digest(key.digest, digest_of(text))
+
+
+def day_in_file(at: float) -> str:
+    """A day of UTC as the file has it."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
+
+
+def noted(row: dict[str, Any], used: Mapping[str, float]) -> dict[str, Any]:
+    """A row with the day of its last use, where that is told by id."""
+    return {**row, "last_used": day_in_file(used[row["id"]])} if row["id"] in used else row
 
 
 def written(key: Key) -> dict[str, Any]:

@@ -20,6 +20,7 @@ APPS = frozenset({
     "app", "file", "tauri", "vscode-webview", "vscode-file",
     "chrome-extension", "moz-extension", "ms-browser-extension", "safari-extension", "safari-web-extension",
 })  # fmt: skip
+MOST_KNOWN = 256  # hosts that were judged already; every request of a client has the same one
 OWN_FETCHES = frozenset({"same-origin", "none"})
 
 
@@ -34,12 +35,27 @@ class Names:
         self._named = {name for each in named if (name := each.strip().lower())}
         self._own = {"localhost", *(name for each in own for name in (each.lower(), f"{each.lower()}.local"))}
         patterns = [translate(text.lower().rstrip("/")) for each in origins if (text := each.strip())]
+        self._here: dict[str, bool] = {}
         self._origins = re.compile("|".join(patterns)) if patterns else None
 
     def may_be_called(self, host: str) -> bool:
         """Whether a Host header names this machine in a way that a public page cannot arrange by DNS."""
         name = host_name(host)
         return not host or self._is_own(name) or name.endswith(NEAR)
+
+    def is_of_this_machine(self, host: str) -> bool:
+        """Whether a Host header means this machine as its own users call it, and not what a proxy serves."""
+        if (known := self._here.get(host)) is None:
+            if len(self._here) >= MOST_KNOWN:
+                self._here.clear()
+            known = self._here[host] = self._means_this_machine(host)
+        return known
+
+    def _means_this_machine(self, host: str) -> bool:
+        name = host_name(host)
+        if is_address(name):
+            return ipaddress.ip_address(name).is_loopback
+        return not host or name in self._own or (name.endswith(NEAR) and not self._is_named(name))
 
     def may_ask(self, origin: str | None, host: str) -> bool:
         """Whether a page may use the fleet and read its answers."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol
 
+from herd.core.access import NOBODY, Caller
 from herd.core.dialects import ENDPOINTS
 from herd.core.doors import reason_of
 from herd.core.errors import HerdError
@@ -24,7 +25,8 @@ LONGEST = 256  # of what a stranger said
 class Refusal:
     """A request that was not let in: by which of `core.doors.DOORS`, from where, and why.
 
-    `reason` is a word of `core.doors.REASONS` where the error's class alone does not say it.
+    `reason` is a word of `core.doors.REASONS` where the error's class alone does not say it. `observed`: it was let in
+    all the same, as the setting `auth` says.
     """
 
     door: str
@@ -34,6 +36,8 @@ class Refusal:
     path: str = ""
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     reason: str = ""
+    caller: Caller = NOBODY
+    observed: bool = False
 
 
 class Report(Protocol):
@@ -67,7 +71,7 @@ class Refusals:
     def __call__(self, refusal: Refusal) -> str | None:
         """Record a refusal; the request's id where it is one that has a row."""
         self._emit(AccessRefused(refusal.door, refusal.reason or reason_of(refusal.error)))
-        if refusal.path in ENDPOINTS and refusal.method == "POST":
+        if refusal.path in ENDPOINTS and refusal.method == "POST" and not refusal.observed:
             event = self._finished(refusal)
             self._emit(event)
             return event.request_id
@@ -88,10 +92,12 @@ class Refusals:
             error_type=error.error_type,
             error_message=error.message,
             client_ip=refusal.client,
+            api_key_id=refusal.caller.key_id or None,
         )
 
     def _tell(self, refusal: Refusal) -> None:
-        key, now = (refusal.door, refusal.client), self._clock()
+        who = f"{refusal.client} {refusal.caller.key_id} {refusal.observed}"
+        key, now = (refusal.door, who), self._clock()
         told_at, untold = self._untold.get(key, (-REPEAT_S, 0))
         if now - told_at < REPEAT_S:
             self._untold[key] = told_at, untold + 1
@@ -108,4 +114,6 @@ class Refusals:
             "path": refusal.path[:LONGEST],
             "times": untold + 1,
         }
-        self._emit(FleetChanged(time.time(), "door_closed", data=data))
+        if refusal.caller.key_id:
+            data |= {"api_key_id": refusal.caller.key_id, "key_name": refusal.caller.name}
+        self._emit(FleetChanged(time.time(), "door_would_close" if refusal.observed else "door_closed", data=data))

@@ -132,7 +132,7 @@ def _variable(name: str) -> str:
     return f"{VARIABLE}{name.upper()}"
 
 
-_OF_OTHERS = {"router_url", "url", "metrics_bind", "metrics_token"}  # the agent's and the command line's
+_OF_OTHERS = {"router_url", "url", "metrics_bind", "metrics_token", "key"}  # the agent's and the command line's
 # Kubernetes sets these in every container of the namespace for a service called herd, or herd-something.
 _OF_KUBERNETES = re.compile(
     r"HERD_(\w+_)?(SERVICE_HOST=.*|SERVICE_PORT(_\w+)?=\d*|PORT=(tcp|udp|sctp)://.*|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?=.*)"

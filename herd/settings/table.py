@@ -21,7 +21,8 @@ class Setting:
     """One row of the table; the type of `default` is the type of the setting.
 
     `minimum` and `maximum` apply to numbers, `pattern` to whole strings; `form` is a valid example. A `secret` is
-    masked where it is shown.
+    masked where it is shown. A `local` one decides who is let in or where records go: over HTTP only this machine's
+    own user may change it.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Setting:
     pattern: str = ""
     form: str = ""
     secret: bool = False
+    local: bool = False
 
     @property
     def is_number(self) -> bool:
@@ -55,14 +57,17 @@ TABLE: Final = (
     Setting("data_dir", "~/.fleet-manager", "Directory of the database and the logs."),
     Setting("log_level", "INFO", "Lowest level that is logged.",
             choices=("DEBUG", "INFO", "WARNING", "ERROR"), runtime=True),
-    Setting("auth", "auto", "Which heartbeats are accepted: `auto` and `always` only those of known nodes; `observe` "
-            "all, counting what would be refused; `off` all.", choices=("auto", "always", "observe", "off")),
+    Setting("auth", "auto", "Who must show a key or log in: `auto` all but this machine, `always` everybody, `off` "
+            "nobody, `observe` nobody, but refusals are counted. For nodes, `auto` is `always`.",
+            choices=("auto", "always", "observe", "off"), runtime=True, local=True),
+    Setting("anonymous", "", "What private networks may do without a key: nothing, `inference`, or `read` (that and "
+            "reading records).", pattern="inference|read", form="inference", runtime=True, local=True),
     Setting("log_files_kept", 30, "Rotated log files to keep, one per day.", minimum=1, maximum=3_650),
-    Setting("allowed_hosts", "", "Additional Host names to accept, separated by commas; `*` accepts any."),
+    Setting("allowed_hosts", "", "Additional Host names to accept, separated by commas; `*` accepts any.", local=True),
     Setting("allowed_origins", "", "Origins of web pages that may use the fleet, separated by commas; `*` allows any.",
-            pattern=rf"{_ORIGIN}(\s*,\s*{_ORIGIN})*", form="https://chat.example.com, https://*.example.org"),
+            local=True, pattern=rf"{_ORIGIN}(\s*,\s*{_ORIGIN})*", form="https://chat.example.com, https://*.example.org"),
     Setting("trusted_proxies", "", "Proxies whose X-Forwarded-For and -Proto are trusted: addresses and networks.",
-            pattern=rf"{_NETWORK}(\s*,\s*{_NETWORK})*", form="127.0.0.1, 10.0.0.0/8, fd00::/8"),
+            local=True, pattern=rf"{_NETWORK}(\s*,\s*{_NETWORK})*", form="127.0.0.1, 10.0.0.0/8, fd00::/8"),
     Setting("connections_per_address", 256, "Connection limit per client address, which may be a proxy's.",
             minimum=1, maximum=65_536),
     Setting("body_limit_mb", 100, "Largest request body, in MiB.", minimum=1, maximum=10_240, runtime=True),
@@ -111,16 +116,17 @@ TABLE: Final = (
     Setting("store_limit_mb", 10_000, "Size limit of the database in MiB; beyond it the oldest rows are deleted.",
             minimum=16, maximum=10_000_000, runtime=True),
     Setting("otlp_endpoint", "", "OTLP/HTTP endpoint for spans; empty: OTEL_EXPORTER_OTLP_ENDPOINT, if set.",
-            pattern=r"https?://[!-~]+", form="http://localhost:4318"),
+            local=True, pattern=r"https?://[!-~]+", form="http://localhost:4318"),
     Setting("trace_url", "", "URL of a request's trace, for links on the page; `{trace_id}` is replaced.",
-            runtime=True, pattern=r"https?://[!-~]+", form="http://localhost:16686/trace/{trace_id}"),
+            runtime=True, local=True, pattern=r"https?://[!-~]+",
+            form="http://localhost:16686/trace/{trace_id}"),
     Setting("metric_tags", 0, "Number of distinct tags used as metric labels, first come, first served; 0: none.",
             maximum=500),
     Setting("advertise", True, "Announce the router by mDNS if it listens on more than loopback."),
     Setting("shutdown_grace_s", 30.0, "How long a shutdown waits for running requests.",
             minimum=0, maximum=3_600),
     Setting("webhook_url", "", "URL that critical findings and their resolution are sent to as JSON; empty: none.",
-            runtime=True, pattern=r"https?://[!-~]+", form="https://example.com/alerts", secret=True),
+            runtime=True, local=True, pattern=r"https?://[!-~]+", form="https://example.com/alerts", secret=True),
     Setting("health_min_requests", 20, "Minimum number of requests before a health check judges a rate.",
             minimum=1, maximum=1_000_000, runtime=True),
     Setting("health_memory_warning_pct", 85.0, "Memory or VRAM use from which memory_pressure is a warning.",

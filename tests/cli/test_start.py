@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from herd.commands.start import open_door
+from herd.settings.load import load
 from tests.harness import Router, free_port
 
 
@@ -80,16 +81,25 @@ def test_a_data_directory_that_cannot_be_made_is_one_sentence(inside, tmp_path):
     assert "--data-dir" in refused.stderr
 
 
+def settings(**given):
+    """Settings as the command line gives them."""
+    return load(given, {})
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "box.example"])
-def test_an_address_that_others_reach_is_warned_about(host):
-    """Until credentials exist, an open bind is an open fleet."""
-    assert "anyone who can reach this port can use the fleet" in (open_door(host) or "")
+def test_an_address_that_others_reach_is_told_of_with_what_they_need(host):
+    """Whoever opens the port to a network learns that keys are asked for, and travel in clear."""
+    assert "herd key create" in (open_door(settings(host=host)) or "")
+    assert "anonymous" in (open_door(settings(host=host, anonymous="inference")) or "")
+    assert "nobody is refused" in (open_door(settings(host=host, auth="observe")) or "")
+    assert "anyone who reaches this port" in (open_door(settings(host=host, auth="off")) or "")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.8.8.8"])
-def test_loopback_is_not_warned_about(host):
+def test_loopback_is_not_warned_about_unless_nobody_is_asked(host):
     """A warning at every start is read at none."""
-    assert open_door(host) is None
+    assert open_door(settings(host=host)) is None
+    assert "auth is off" in (open_door(settings(host=host, auth="off")) or "")
 
 
 def test_a_router_whose_environment_names_another_router_starts(tmp_path):
