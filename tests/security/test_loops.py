@@ -5,11 +5,22 @@ import json
 import pytest
 
 from herd.dataplane.exchange import Call, Upstream
+from herd.security.access import Access
+from herd.security.allowances import Allowances
+from herd.security.credentials import Credentials
 from herd.security.doors import ClosedDoors
+from herd.security.gate import Gate
 from herd.security.names import Names
+from herd.settings.load import load
 from tests.dataplane.scripted import OK, node
 
 ME = b"herd-0123456789ab"
+
+
+def open_gate():
+    """A gate that asks nobody for a key."""
+    settings = load({"auth": "off"}, {})
+    return Gate(settings, Names([]), Credentials(Access(settings.data_dir)), Allowances())
 
 
 async def asked(*via, reports=None):
@@ -29,7 +40,7 @@ async def asked(*via, reports=None):
     def report(refusal):
         (reports if reports is not None else []).append((refusal.door, refusal.error.error_type))
 
-    doors = ClosedDoors(app, Names([]), frozenset(), frozenset({"/api/chat"}), report, me=ME)
+    doors = ClosedDoors(app, Names([]), open_gate(), frozenset(), frozenset({"/api/chat"}), report, me=ME)
     headers = [(b"host", b"localhost"), *((b"via", value) for value in via)]
     scope = {"type": "http", "method": "POST", "path": "/api/chat", "headers": headers, "http_version": "1.1",
              "client": ("127.0.0.1", 1)}  # fmt: skip
