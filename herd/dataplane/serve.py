@@ -225,8 +225,7 @@ class DataPlane:
         client.hold(len(body) - packed)
         parsed = parse(received.endpoint, body, client.named, client.address, self._keeper.cell.spelled, steady)
         request = parsed.request
-        if received.caller.limits.models:
-            check_models(received.caller, request)
+        check_models(received.caller, request)
         if parsed.document.get("fallback_models") is None:  # an empty list says that no other model will do
             request = with_equivalents(request, self._settings.text("equivalent_models"))
         return Asked(received, request, body, parsed)
