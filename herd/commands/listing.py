@@ -246,7 +246,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
         Option("--rpm", {"metavar": "N", "type": count(1, 1_000_000), "help": "at most N requests per minute"}),
         Option("--tokens-per-day", {"metavar": "N", "type": count(1, 10**12), "help": "at most N tokens per day (UTC)"}),
         Option("--expires", {"metavar": "WHEN", "type": lifetime, "help": "after 12h, 90d, 52w (default: never)"}),
-        Option("--to", {"metavar": "FILE", "help": "write the key to FILE, for its owner alone, and do not print it"}),
+        Option("--to", {"metavar": "FILE", "help": "write the key to FILE (mode 0600) instead of printing it"}),
         DATA_DIR, JSON,
     )),
     "docs": Command("herd.commands.docs", "settings, metrics, errors, signals, endpoints, operations", (
