@@ -244,7 +244,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
                            "help": "inference (default): ask models; read: records and metrics; admin: everything"}),
         Option("--models", {"metavar": "PATTERNS", "help": "only these models, as 'qwen3:*, llama3.2'"}),
         Option("--rpm", {"metavar": "N", "type": count(1, 1_000_000), "help": "at most N requests per minute"}),
-        Option("--tokens-per-day", {"metavar": "N", "type": count(1, 10**12), "help": "at most N tokens per day (UTC)"}),
+        Option("--tokens-per-day", {"metavar": "N", "type": count(1, 10**12), "help": "at most N tokens per UTC day"}),
         Option("--expires", {"metavar": "WHEN", "type": lifetime, "help": "after 12h, 90d, 52w (default: never)"}),
         Option("--to", {"metavar": "FILE", "help": "write the key to FILE (mode 0600) instead of printing it"}),
         DATA_DIR, JSON,

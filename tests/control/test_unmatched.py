@@ -9,13 +9,17 @@ from herd.app import Router
 from herd.core.dialects import ENDPOINTS
 from herd.settings.load import load
 
+PATIENCE_S = 20
+
 
 @pytest.fixture
 async def client(tmp_path):
     """A router in this process that was never started; what it asks of no part works."""
-    app = Router(load({"data_dir": str(tmp_path)}, {})).asgi
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost:11435") as asking:
+    router = Router(load({"data_dir": str(tmp_path)}, {}))
+    transport = httpx.ASGITransport(router.asgi)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost:11435") as asking:
         yield asking
+    await router.recorder.close(PATIENCE_S)
 
 
 @pytest.mark.parametrize(
