@@ -4,22 +4,25 @@ from collections import Counter
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from herd.app import Router
 from herd.core.dialects import ENDPOINTS
 from herd.settings.load import load
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 PATIENCE_S = 20
 
 
-@pytest.fixture
-async def client(tmp_path):
-    """A router in this process that was never started; what it asks of no part works."""
-    router = Router(load({"data_dir": str(tmp_path)}, {}))
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(tmp_path_factory):
+    """A router in this process of which only the recorder was started; what it asks of no other part works."""
+    router = Router(load({"data_dir": str(tmp_path_factory.mktemp("router"))}, {}))
+    await router.recorder.start(PATIENCE_S)
     transport = httpx.ASGITransport(router.asgi)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost:11435") as asking:
         yield asking
-    await router.recorder.close(PATIENCE_S)
+    assert await router.recorder.close(PATIENCE_S)
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,8 @@ async def test_every_route_of_the_document_stands_in_the_table_of_this_test(tmp_
     router = Router(load({"data_dir": str(tmp_path)}, {}))
     application = router.asgi._app._control_plane
     document = application.openapi()["paths"]
-    await router.recorder.close(20)
+    await router.recorder.start(20)
+    assert await router.recorder.close(20)
     routes = {f"{method.upper()} {path}" for path, operations in document.items() for method in operations}
     assert routes == ROUTES.keys()
     for route, need in ROUTES.items():
