@@ -11,6 +11,8 @@ from herd.store.fleet_events import EventFilter
 
 HEAD: Final = ("TIME", "EVENT", "NODE", "MODEL", "")
 
+PRIORITY: Final = ("EVENT", "TIME", "NODE", "MODEL", "")
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the latest events that the filters let through."""
@@ -19,7 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         show_json({"events": found})
     elif found:
-        show(table(HEAD, [_row(event) for event in found]))
+        show(table(HEAD, [_row(event) for event in found], priority=PRIORITY))
     else:
         show("No matching events.")
     return 0

@@ -109,3 +109,11 @@ def test_what_a_lost_node_had_loaded_is_not_told(check_id):
     """It is not in any memory any more."""
     gone = node(status="offline", loaded=(LoadedFacts(LLAMA, 60 * GIB, 2 * GIB, 131_072),))
     assert found(check_id, report(gone)) == []
+
+
+@pytest.mark.parametrize(("changes", "named"), [(0, False), (2, False), (3, True), (6, True)])
+def test_reloads_that_follow_other_contexts_are_put_down_to_them_and_others_to_memory(changes, named):
+    """More memory does not help against two clients that disagree about num_ctx."""
+    told = one("model_thrashing", report(past=history(turnover=(Turnover("ada", LLAMA, 6, 5, changes),))))
+    assert ("num_ctx" in told.description, "num_ctx" in told.fix) == (named, named)
+    assert ("compete for the node's memory" in told.fix) is not named

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from herd.core.finding import Finding, Severity
 from herd.core.health.amounts import GIB, gib, many, most, percent, share, short
-from herd.core.health.report import HealthReport, LoadedFacts, NodeFacts
+from herd.core.health.report import HealthReport, LoadedFacts, NodeFacts, Turnover
 
 WASTE = 1 * GIB  # smaller savings are not worth a reload
 LEAST_CONTEXT = 4096  # Ollama's default: with less, the first longer conversation would be truncated
@@ -76,17 +76,34 @@ def model_thrashing(report: HealthReport) -> Iterator[Finding]:
     limit = report.threshold("health_thrash_loads")
     for each in report.past.turnover:
         if each.loads >= limit and each.unloads >= limit - 1:
+            cause, fix = _why_it_thrashes(each)
             yield Finding(
                 "model_thrashing",
                 Severity.WARNING,
                 f"Model thrashing: {each.model} on {each.node_id}",
-                f"Loaded {each.loads} times and unloaded {each.unloads} times in the last hour.",
-                "Too many models compete for the node's memory. If there is room, raise keep_alive or "
-                "OLLAMA_MAX_LOADED_MODELS. Otherwise move a model, or delete one that other nodes have.",
+                f"Loaded {each.loads} times and unloaded {each.unloads} times in the last hour.{cause}",
+                fix,
                 node_id=each.node_id,
                 model=each.model,
-                data={"loads": each.loads, "unloads": each.unloads},
+                data={"loads": each.loads, "unloads": each.unloads, "context_changes": each.context_changes},
             )
+
+
+def _why_it_thrashes(each: Turnover) -> tuple[str, str]:
+    """The cause, as far as the hour's events show it, and what to do about it."""
+    if each.context_changes * 2 >= each.loads:
+        return (
+            f" {many(each.context_changes, 'request')} in that hour asked for another num_ctx than the loaded one, "
+            "which makes the engine reload the model.",
+            "Give all clients of this model the same num_ctx, or none; load it with the context they need "
+            "(OLLAMA_CONTEXT_LENGTH, or `PARAMETER num_ctx` in a Modelfile). `herd events --kind context_protection "
+            f"--node {each.node_id} --since 1h` lists the requests.",
+        )
+    return (
+        "",
+        "Too many models compete for the node's memory. If there is room, raise keep_alive or "
+        "OLLAMA_MAX_LOADED_MODELS. Otherwise move a model, or delete one that other nodes have.",
+    )
 
 
 def kv_cache_bloat(report: HealthReport) -> Iterator[Finding]:

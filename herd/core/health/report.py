@@ -133,6 +133,7 @@ class Turnover:
     model: str
     loads: int
     unloads: int
+    context_changes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
