@@ -149,8 +149,8 @@ def _turnover(connection: sqlite3.Connection, since: Mapping[str, float]) -> tup
         """SELECT node_id, model, SUM(kind = 'model_loaded'), SUM(kind = 'model_unloaded'),
                SUM(kind = 'context_protection' AND json_extract(data, '$.action') = 'warned')
            FROM fleet_events INDEXED BY events_by_kind
-           WHERE kind IN ('model_loaded', 'model_unloaded', 'context_protection') AND at >= :hour AND node_id IS NOT NULL
-             AND model IS NOT NULL
+           WHERE kind IN ('model_loaded', 'model_unloaded', 'context_protection') AND at >= :hour
+             AND node_id IS NOT NULL AND model IS NOT NULL
            GROUP BY node_id, model""",
         since,
     )
