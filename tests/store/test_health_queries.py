@@ -81,6 +81,15 @@ def test_loads_and_unloads_of_the_last_hour_are_counted_together(keep, reader):
     assert (found.node_id, found.model, found.loads, found.unloads) == ("ada", MODEL, 2, 2)
 
 
+def test_requests_for_another_context_are_counted_beside_the_loads_that_they_cause(writer, reader):
+    """Their events are told when they come, so these are of now."""
+    for action in ("warned", "warned", "stripped"):
+        writer.take(ContextProtected("r", "t", ContextAction(action, "ada", MODEL, 9000, 4096)))
+    assert written(writer)
+    (found,) = reader.health(NOW, {}).turnover
+    assert (found.node_id, found.model, found.context_changes) == ("ada", MODEL, 2)
+
+
 def test_attempts_are_counted_where_they_were_made_and_only_faults_of_the_node(keep, reader):
     """The request ended well elsewhere; the attempt did not."""
     attempts = [
