@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from tests.harness import free_port, until
+from tests.harness import HOMES, free_port, until
 
 ENGINES = Path(os.environ.get("REAL_ENGINES") or Path(__file__).parents[2] / ".engines")
 TINY = ENGINES / "models" / "tiny.gguf"
@@ -159,4 +159,5 @@ class Agent(Process):
         self.launch(
             sys.executable, "-m", "node", "--router-url", router_url, "--node-id", self.node_id,
             "--data-dir", str(self.folder), *engine, *options,
+            HERD_JOIN_FILE=str(HOMES[router_url] / "local.code"),
         )  # fmt: skip
