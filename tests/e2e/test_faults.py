@@ -54,10 +54,12 @@ def post(pair, path, stream, model="llama3.2:3b"):
 def struck(pair, fault, path, stream, tried=1):
     """The node that a fault struck, the client's answer, and its row: the first one with a failed attempt.
 
-    Both nodes are equal, so which is tried first hangs on what was measured last: the fault waits at the last one.
+    Both nodes are equal, so which is tried first hangs on what was measured last: the fault waits at the last one and
+    at the other one in turn.
     """
-    for _ in range(50):
-        node = pair.nodes.nodes[post(pair, path, stream=False).headers["x-herd-node"]]
+    for number in range(50):
+        last = post(pair, path, stream=False).headers["x-herd-node"]
+        node = pair.nodes.nodes[last if number % 2 == 0 else {"a": "b", "b": "a"}[last]]
         pair.nodes.script(node.node_id, fault)
         answer = post(pair, path, stream)
         pair.nodes.clear()
