@@ -51,8 +51,8 @@ WELL = (
               load_bytes_per_s=3.5e9),
 )  # fmt: skip
 LIBRARY = SimConfig("library", models=tuple(SimModel(f"z{number:03}:1b", size_gb=0.1) for number in range(205)))
-# Numbers by the hundred thousand are what takes a router long to read: long for a request, and short for a scrape.
-PADDED = json.dumps({"model": "llama3.2:3b", "prompt": "Hi", "stream": False, "padding": [1] * 600_000}).encode()
+# One long string is what holds the interpreter while it is read: for over 0.1 s, and short for a scrape.
+PADDED = json.dumps({"model": "llama3.2:3b", "prompt": "Hi", "stream": False, "padding": "x" * (48 << 20)}).encode()
 
 
 def hasty(alert: Alert) -> Alert:
@@ -174,7 +174,7 @@ class Ordeal(Observed):
     def overload(self):
         """Bodies that take the router long to read; every one of them stalls its event loop."""
         with httpx.Client(base_url=self.url, timeout=PATIENCE_S) as client:
-            while not self.over.wait(0.3):
+            while not self.over.wait(0.05):
                 client.post("/api/generate", content=PADDED)
 
     def lose_records(self):
