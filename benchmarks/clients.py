@@ -1,4 +1,4 @@
-"""The process of the clients, as the benchmark sees it: it asks for rounds and is told how they went."""
+"""The client process, as the benchmark sees it: it requests rounds and receives their results."""
 
 import json
 import subprocess

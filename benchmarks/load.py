@@ -1,7 +1,7 @@
-"""Clients that cost next to nothing: rounds are read from standard input, one JSON object a line, and told on output.
+"""Cheap clients: rounds come in on standard input, one JSON object per line, and results go out on standard output.
 
 Each client is one kept connection on an `asyncio.Protocol`: it writes prepared bytes, finds the end of the answer by
-Content-Length or the last chunk, and asks again at once. It knows no contender; a `Round` is all that it is told.
+Content-Length or the last chunk, and asks again at once. It knows nothing of the contenders, only its `Round`.
 """
 
 import asyncio

@@ -181,7 +181,7 @@ class Stage:
 
 
 class Traffic:
-    """Clients that ask without a pause until they are told to end."""
+    """Clients that send requests without a pause until they are stopped."""
 
     def __init__(self, url: str, seed: int) -> None:
         self._url = url

@@ -87,7 +87,8 @@ class Router:
 
     def __init__(self, settings: Settings, local_code: str = "", identity: Identity | None = None) -> None:
         self.settings = settings
-        self.credentials, self.allowances = Credentials(Access(settings.data_dir), local_code), Allowances()
+        access = Access(settings.data_dir)
+        self.credentials, self.allowances = Credentials(access, local_code), Allowances()
         self.credentials.refresh()
         self.recorder = Recorder(_kept(settings))
         self.metrics = MetricsSink(
@@ -100,9 +101,7 @@ class Router:
         self.emit = Emitter((self.metrics, self.recorder, self.feed, self.allowances))
         self.keeper = Keeper(Cell(*_cell_limits(settings), on_paper), self.emit, settings.number("queue_timeout_s"))
         own = identity or made("herd")
-        self.door = NodeDoor(
-            Access(settings.data_dir), own, local_code, lambda: settings.text("auth"), self._is_alive
-        )  # fmt: skip
+        self.door = NodeDoor(access, own, local_code, lambda: settings.text("auth"), self._is_alive)
         self.node_watch = NodeWatch(self.door, self.keeper)
         self._me = f"herd-{own.id[:12]}".encode()
         self.upstream = Upstream(settings.number("connect_timeout_s"), via=self._me)

@@ -15,7 +15,8 @@ from types import FrameType
 from typing import NoReturn
 
 from herd import wire
-from herd.wire.identity import IdentityUnsafe, shown
+from herd.wire.files import FileUnsafe
+from herd.wire.identity import shown
 
 from .addresses import bind_address, is_loopback, server_url
 from .agent import Agent
@@ -231,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     telemetry = Telemetry(AgentMetrics(wire.RELEASE), make_spans(settings.node_id, wire.RELEASE))
     try:
         introduction = Introduction(settings.data_dir, settings.node_id, code_files(settings.data_dir, os.environ))
-    except IdentityUnsafe as error:
+    except FileUnsafe as error:
         print(f"herd-node: {error}", file=sys.stderr)
         return 1
     try:

@@ -16,8 +16,9 @@ from typing import Literal
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from herd.wire import identity, joining
-from herd.wire.identity import Identity, IdentityUnsafe, id_of, shown
+from herd.wire import files, identity, joining
+from herd.wire.files import FileUnsafe
+from herd.wire.identity import Identity, id_of, shown
 
 from .logs import fields
 
@@ -137,26 +138,26 @@ class Introduction:
     def _sequence_from(self) -> Iterator[int]:
         """Numbers greater than those of any start before, whatever the clock says."""
         starts = 0
-        with suppress(OSError, ValueError, IdentityUnsafe):
-            starts = int(identity.read_alone(self._folder / STARTS) or b"0")
+        with suppress(OSError, ValueError, FileUnsafe):
+            starts = int(files.read_alone(self._folder / STARTS) or b"0")
         starts += 1
         with suppress(OSError):
-            identity.write_alone(self._folder / STARTS, str(starts).encode())
+            files.write_alone(self._folder / STARTS, str(starts).encode())
         return count((starts << STARTS_BITS) + 1)
 
     def _kept_pin(self) -> Pin | None:
         try:
-            content = identity.read_alone(self._folder / PIN)
+            content = files.read_alone(self._folder / PIN)
             pin = Pin.model_validate_json(content) if content else None
             return pin if pin and pin.router_id else None
-        except (IdentityUnsafe, ValidationError, ValueError) as error:
+        except (FileUnsafe, ValidationError, ValueError) as error:
             logger.warning("What was known of the router cannot be read", extra=fields(error=error))
             return None
 
     def _keep_pin(self, pin: Pin) -> None:
         self._pin = pin
         try:
-            identity.write_alone(self._folder / PIN, pin.model_dump_json().encode())
+            files.write_alone(self._folder / PIN, pin.model_dump_json().encode())
         except OSError as error:
             logger.warning("The router's certificate cannot be kept", extra=fields(error=error))
 

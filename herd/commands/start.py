@@ -26,7 +26,8 @@ from herd.security.files import NotOurs, claim_directory
 from herd.security.local_code import left
 from herd.settings.load import SettingError
 from herd.settings.values import Settings
-from herd.wire.identity import Identity, IdentityUnsafe, kept, made
+from herd.wire.files import FileUnsafe
+from herd.wire.identity import Identity, kept, made
 
 logger = logging.getLogger(__name__)
 BACKLOG: Final = 2048
@@ -71,7 +72,7 @@ def _identity(settings: Settings) -> Identity:
     name = f"herd on {socket.gethostname()}"
     try:
         return kept(settings.data_dir, name)
-    except IdentityUnsafe as error:
+    except FileUnsafe as error:
         raise CommandError(str(error)) from error
     except OSError as error:
         logger.warning("The router's key cannot be kept (%s): nodes will not know it again", error.strerror)

@@ -5,6 +5,16 @@ import { el } from "./dom.js";
 import { picker } from "./parts.js";
 import { go } from "./route.js";
 
+/** A column of numbers: the field `name` of each row, shown by `show` and sorted by itself. */
+export const numbers = (head, name, show, title = null) => ({
+  head,
+  name,
+  title,
+  number: true,
+  sort: (row) => row[name],
+  cell: (row) => show(row[name]),
+});
+
 /**
  * `columns`: {head, cell(row), name?, number?, sort?(row), title?}; `key(row)` keeps a row's place between updates;
  * `href(row)` makes the whole row lead there. `view` {section, params} holds the order in the address as `sort`.

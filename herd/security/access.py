@@ -7,12 +7,12 @@ follows the other however many processes make them. Whoever holds an `Access` se
 import fcntl
 import json
 import os
-import stat
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
+
+from herd.wire.files import FileUnsafe, read_alone, write_alone
 
 NAME: Final = "access.json"
 Rows = list[dict[str, Any]]
@@ -62,47 +62,25 @@ class Access:
         with _alone(self.path.with_suffix(".lock")):
             sections = _read(self.path)
             sections[section] = change(sections.get(section, []))
-            _replace(self.path, json.dumps(sections, indent=1).encode() + b"\n")
+            write_alone(self.path, json.dumps(sections, indent=1).encode() + b"\n")
         self.refresh()
         return sections[section]
 
 
 def _read(path: Path) -> Sections:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
+        content = read_alone(path, -1)
+    except FileUnsafe as error:
+        raise AccessUnreadable(str(error)) from error
+    if content is None:
         return {}
-    except OSError as error:
-        raise AccessUnreadable(f"{path} cannot be read ({error.strerror}); a link is not followed") from error
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
-            raise AccessUnreadable(f"{path} is to be this user's alone: chown it, and chmod 600 it")
-        try:
-            sections = json.loads(file.read())
-        except ValueError as error:
-            raise AccessUnreadable(f"{path} is no JSON ({error}): mend it, or remove it and all keys") from error
+    try:
+        sections = json.loads(content)
+    except ValueError as error:
+        raise AccessUnreadable(f"{path} is no JSON ({error}): mend it, or remove it and all keys") from error
     if not isinstance(sections, dict) or not all(isinstance(rows, list) for rows in sections.values()):
         raise AccessUnreadable(f"{path} is to hold lists by name: mend it, or remove it and all keys")
     return sections
-
-
-def _replace(path: Path, content: bytes) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=".access-", dir=path.parent)  # mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        Path(name).replace(path)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 @contextmanager

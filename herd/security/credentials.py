@@ -42,11 +42,14 @@ class Credentials:
     used: dict[str, float] = field(default_factory=dict)  # by id: the first use of a day, until it is on file
     _seen: dict[str, int] = field(default_factory=dict)
     _checked_at: float = 0.0
+    _edition: int = 0
 
     def refresh(self) -> bool:
         """Take over what others wrote; whether there was anything. Raises AccessUnreadable, KeyError, ValueError."""
-        if not self.access.refresh():
+        self.access.refresh()
+        if self.access.edition == self._edition:
             return False
+        self._edition = self.access.edition
         self.keys = {key.id: key for key in map(keys.read, self.access.rows(keys.SECTION))}
         return True
 

@@ -3,8 +3,6 @@
 The file is replaced atomically, and only its owner may read it, since it can hold secret URLs.
 """
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
 from herd.settings.table import Value
+from herd.wire.files import write_alone
 
 
 class NotKept(RuntimeError):
@@ -24,7 +23,7 @@ def keep(path: Path, values: Mapping[str, Value]) -> None:
     try:
         text = _with(target.read_bytes().decode() if target.exists() else "", values)
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _replace(target, text.encode())
+        write_alone(target, text.encode())
     except (OSError, UnicodeError, TOMLKitError) as error:
         raise NotKept(f"{path} cannot be written: {error}") from error
 
@@ -34,21 +33,3 @@ def _with(text: str, values: Mapping[str, Value]) -> str:
     for name, value in values.items():
         document[name] = value
     return tomlkit.dumps(document)
-
-
-def _replace(target: Path, content: bytes) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=".config-", suffix=".toml", dir=target.parent)  # mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        Path(name).replace(target)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the new name must outlive a power cut, too
-    finally:
-        os.close(folder)

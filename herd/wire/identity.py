@@ -6,10 +6,6 @@ id is bound to the key. The files are their owner's alone, and a link in their p
 
 import base64
 import hashlib
-import os
-import stat
-import tempfile
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,16 +16,14 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from herd.wire.files import FileUnsafe, read_alone, write_alone
+
 KEY_FILE: Final = "identity.key"
 CERTIFICATE_FILE: Final = "identity.crt"
 LIFE: Final = timedelta(days=20 * 365)
 CLOCK_SLACK: Final = timedelta(days=365)  # a machine without a clock of its own begins in the past
 HASH: Final = ec.ECDSA(hashes.SHA256())
 MOST_BYTES: Final = 4096  # of a certificate; ours have about 400
-
-
-class IdentityUnsafe(Exception):
-    """An identity that is there and cannot be used; the text says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +81,7 @@ def made(name: str) -> Identity:
 def kept(folder: Path, name: str) -> Identity:
     """The identity of a folder, made there if there is none.
 
-    Raises IdentityUnsafe, or OSError where the folder cannot be written.
+    Raises FileUnsafe, or OSError where the folder cannot be written.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = _key(folder / KEY_FILE)
@@ -108,36 +102,6 @@ def as_pem(certificate: bytes) -> str:
     return x509.load_der_x509_certificate(certificate).public_bytes(serialization.Encoding.PEM).decode()
 
 
-def read_alone(path: Path) -> bytes | None:
-    """A small file that is this user's alone; None where there is none. Raises IdentityUnsafe for one that is not."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise IdentityUnsafe(f"{path} cannot be read ({error.strerror}); a link is not followed") from error
-    with os.fdopen(descriptor, "rb") as file:
-        state = os.fstat(descriptor)
-        if state.st_uid != os.geteuid() or stat.S_IMODE(state.st_mode) & 0o077:
-            raise IdentityUnsafe(f"{path} is to be this user's alone: chown it, and chmod 600 it")
-        return file.read(2**20)
-
-
-def write_alone(path: Path, content: bytes) -> None:
-    """Put a file in its place as a whole, for this user alone. Raises OSError."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        Path(temporary).replace(path)
-    except OSError:
-        with suppress(OSError):
-            Path(temporary).unlink()
-        raise
-
-
 def _key(path: Path) -> ec.EllipticCurvePrivateKey | None:
     content = read_alone(path)
     if content is None:
@@ -145,11 +109,11 @@ def _key(path: Path) -> ec.EllipticCurvePrivateKey | None:
     try:
         key = serialization.load_pem_private_key(content, None)
     except (ValueError, TypeError) as error:
-        raise IdentityUnsafe(
+        raise FileUnsafe(
             f"{path} is no private key ({error}); remove it, and the machine is another one"
         ) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise IdentityUnsafe(f"{path} is not an ECDSA key on P-256; remove it, and the machine is another one")
+        raise FileUnsafe(f"{path} is not an ECDSA key on P-256; remove it, and the machine is another one")
     return key
 
 
@@ -157,9 +121,9 @@ def _matching(content: bytes, key: ec.EllipticCurvePrivateKey, path: Path) -> by
     try:
         certificate = x509.load_pem_x509_certificate(content)
     except ValueError as error:
-        raise IdentityUnsafe(f"{path} is no certificate ({error})") from error
+        raise FileUnsafe(f"{path} is no certificate ({error})") from error
     if certificate.public_key() != key.public_key():
-        raise IdentityUnsafe(f"{path} is of another key than {KEY_FILE}")
+        raise FileUnsafe(f"{path} is of another key than {KEY_FILE}")
     return certificate.public_bytes(serialization.Encoding.DER)
 
 

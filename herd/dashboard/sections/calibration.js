@@ -2,7 +2,7 @@
 
 import { el } from "../dom.js";
 import { count, duration, many, percent } from "../format.js";
-import { table } from "../tables.js";
+import { numbers, table } from "../tables.js";
 
 const PARTS = { queue: "Queue", load: "Load", prefill: "Prompt", decode: "Answer" };
 const LITTLE_PCT = 10; // nobody routes better for less
@@ -24,10 +24,10 @@ export function calibration({ total, data, every }, params) {
       view: { section: "latency", params },
       columns: [
         { head: "Node", first: true, class: "named", sort: (row) => row.node_id, cell: named },
-        number("Streams", "stream_count", count),
-        number("Error p50", "p50_error_pct", percent),
-        number("p90", "p90_error_pct", percent, "p90 error"),
-        { ...number("Bias", "bias_pct", signed), title: "Predicted over actual, all streams together: + is too long" },
+        numbers("Streams", "stream_count", count),
+        numbers("Error p50", "p50_error_pct", percent),
+        numbers("p90", "p90_error_pct", percent, "p90 error"),
+        { ...numbers("Bias", "bias_pct", signed), title: "Predicted over actual, all streams together: + is too long" },
         { head: `0 to ${duration(most)}`, class: "spread", cell: (row) => bars(row, most) },
         pair("First token", "ttft"),
         ...Object.entries(PARTS).map(([name, text]) => pair(text, name)),
@@ -45,15 +45,6 @@ function sentence({ stream_count: streams, p50_error_pct: p50, p90_error_pct: p9
 }
 
 const named = (row) => [row.node_id, el("div", { class: "muted help" }, row.model)];
-
-const number = (head, name, show, title = null) => ({
-  head,
-  name,
-  title,
-  number: true,
-  sort: (row) => row[name],
-  cell: (row) => show(row[name]),
-});
 
 const signed = (value) => (value > 0 ? `+${percent(value)}` : value < 0 ? `−${percent(-value)}` : percent(value));
 

@@ -5,7 +5,7 @@ import { el } from "../dom.js";
 import { brief, count, duration, percent, points } from "../format.js";
 import { link } from "../route.js";
 import { isScoped, namesOf, nothingPasses, scoped, scopeOf } from "../scope.js";
-import { table } from "../tables.js";
+import { numbers, table } from "../tables.js";
 import { daysChoice, daysOf } from "../windows.js";
 import { ERRORS } from "../words.js";
 import { noTraffic } from "./fleet.js";
@@ -53,14 +53,6 @@ function view({ rows, nodes, names }, route) {
 
 function columns(all, nodes, params) {
   const kept = { ...scopeOf(params), hours: 24 * daysOf(params) };
-  const plain = (head, name, show, title = null) => ({
-    head,
-    name,
-    title,
-    number: true,
-    sort: (row) => row[name],
-    cell: (row) => show(row[name]),
-  });
   return [
     {
       head: "Model",
@@ -81,7 +73,7 @@ function columns(all, nodes, params) {
         el("div", { class: "muted" }, percent((100 * row.request_count) / all), narrow(" of all")),
       ],
     },
-    plain("Error rate", "error_rate_pct", percent, ERRORS),
+    numbers("Error rate", "error_rate_pct", percent, ERRORS),
     {
       head: "Duration",
       sub: "p50, p95",
@@ -114,8 +106,8 @@ function columns(all, nodes, params) {
       sort: (row) => row.total_completion_tokens,
       cell: (row) => two("in", brief(row.total_prompt_tokens), "out", brief(row.total_completion_tokens)),
     },
-    plain("Cold loads", "cold_load_count", count),
-    plain("Fallbacks", "fallback_count", count, "Requests answered in place of another model"),
+    numbers("Cold loads", "cold_load_count", count),
+    numbers("Fallbacks", "fallback_count", count, "Requests answered in place of another model"),
     { head: "Where", wide: true, cell: (row) => where(row.model, nodes) },
   ];
 }
