@@ -36,7 +36,7 @@ def no_node_ready(report: HealthReport) -> Iterator[Finding]:
         "no_node_ready",
         Severity.CRITICAL,
         "No node can accept requests",
-        f"{sentence(listed(states))} Every request is rejected." if states else "No node has joined yet.",
+        f"{listed(states)}. Every request is rejected." if states else "No node has joined yet.",
         "Start `herd-node` on a machine that runs Ollama or llama.cpp. If it is already running, its `herd-node.jsonl` "
         "shows which router it reports to. `herd undrain NODE` resumes a draining node."
         if states

@@ -23,7 +23,7 @@ export function calibration({ total, data, every }, params) {
       key: (row) => `calibration-${row.node_id}-${row.model}`,
       view: { section: "latency", params },
       columns: [
-        { head: "Node", first: true, class: "named", sort: (row) => row.node_id, cell: named },
+        { head: "Node", first: true, sort: (row) => row.node_id, cell: named },
         numbers("Streams", "stream_count", count),
         numbers("Error p50", "p50_error_pct", percent),
         numbers("p90", "p90_error_pct", percent, "p90 error"),
@@ -44,7 +44,7 @@ function sentence({ stream_count: streams, p50_error_pct: p50, p90_error_pct: p9
   return `${many(streams, "stream")}: the median error of the predicted time to first token is ${percent(p50)}, the 90th percentile ${percent(p90)}. ${way}`;
 }
 
-const named = (row) => [row.node_id, el("div", { class: "muted help" }, row.model)];
+const named = (row) => [row.node_id, el("div", { class: "muted" }, row.model)];
 
 const signed = (value) => (value > 0 ? `+${percent(value)}` : value < 0 ? `−${percent(-value)}` : percent(value));
 
